@@ -1,0 +1,1 @@
+"""The memory: a sparse octree, a scene graph and episodes behind one facade."""

@@ -1,0 +1,1 @@
+"""Perception: what turns an `Observation` into a `Percept` in the base frame."""

@@ -1,0 +1,1 @@
+"""Worlds to learn in: one environment or adapter per file, one registration table."""
