@@ -1,1 +1,12 @@
-"""Worlds to learn in: one environment or adapter per file, one registration table."""
+"""Worlds to learn in: one environment or adapter per file, one registration table.
+
+Importing this package registers the environments with gymnasium.
+"""
+
+from __future__ import annotations
+
+from embodied_mem.sim.registration import ENVIRONMENTS, register
+
+register()
+
+__all__ = ["ENVIRONMENTS", "register"]

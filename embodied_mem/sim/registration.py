@@ -1,0 +1,56 @@
+"""The one table of environments: `gymnasium.make("EmbodiedMem/<Name>-v0")`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+
+NAMESPACE = "EmbodiedMem"
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """One row of the table.
+
+    Attributes:
+        name: id without namespace, for example "ProofOfMemory-v0".
+        entry_point: "module:callable".
+        kwargs: arguments of the callable.
+        max_episode_steps: step limit, None where the environment has its own.
+    """
+
+    name: str
+    entry_point: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    max_episode_steps: int | None = None
+
+    @property
+    def id(self) -> str:
+        """The full id."""
+        return f"{NAMESPACE}/{self.name}"
+
+
+_GRID = "embodied_mem.sim.minigrid:MiniGridTask"
+_GRID_MEMORY = "embodied_mem.sim.memory_wrapper:make_with_memory"
+
+ENVIRONMENTS = (
+    EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory"),
+    EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
+    EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
+    EnvEntry("MultiRoomMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/MultiRoom-v0"}),
+    EnvEntry("PlaygroundMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/Playground-v0"}),
+)
+
+
+def register() -> None:
+    """Registers every environment of the table with gymnasium; doing it twice changes nothing."""
+    for entry in ENVIRONMENTS:
+        if entry.id not in gymnasium.registry:
+            gymnasium.register(
+                id=entry.id,
+                entry_point=entry.entry_point,
+                kwargs=entry.kwargs,
+                max_episode_steps=entry.max_episode_steps,
+            )
