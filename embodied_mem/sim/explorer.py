@@ -1,0 +1,80 @@
+"""The explorer: goes to the nearest frontier that the memory knows of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.types import MemoryTokens, Observation
+
+
+@dataclass(frozen=True, eq=False)
+class Subgoal:
+    """A place to go to, for a controller to reach.
+
+    Attributes:
+        position: (3,) float64 [m] in the map frame.
+    """
+
+    position: NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class ExplorerState:
+    """What the explorer keeps between steps.
+
+    Attributes:
+        target: map position of the current frontier.
+        spent: steps since the agent last came closer to it.
+        closest: shortest path distance to it so far [m].
+        given_up: map positions of frontiers that proved out of reach.
+    """
+
+    target: NDArray[np.float64] | None = None
+    spent: int = 0
+    closest: float = np.inf
+    given_up: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class Explorer:
+    """Frontier exploration (Yamauchi 1997) on memory tokens alone.
+
+    It chooses the frontier with the shortest path over traversable space, gives one up that
+    it cannot clear within `patience` steps, and stops where no frontier is left.
+
+    Args:
+        patience: steps without progress before a frontier is given up.
+        same: frontiers closer than this are the same one [m].
+    """
+
+    def __init__(self, patience: int = 8, same: float = 0.5) -> None:
+        self.patience = patience
+        self.same = same
+
+    def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Subgoal | None, ExplorerState]:
+        """Returns the nearest frontier as a sub-goal, or None where the world is explored."""
+        state = state if isinstance(state, ExplorerState) and not obs.is_first else ExplorerState()
+        open_tokens = tokens.mask & tokens.frontier & np.isfinite(tokens.path_distance)
+        positions = obs.map_T_base.transform(tokens.position[open_tokens])  # (F, 3)
+        distances = tokens.path_distance[open_tokens]
+        for bad in state.given_up:
+            keep = np.abs(positions - bad).max(axis=-1) > self.same
+            positions, distances = positions[keep], distances[keep]
+        if len(distances) == 0:
+            return None, state
+        best = int(np.argmin(distances))
+        target, distance = positions[best], float(distances[best])
+        if state.target is None or np.abs(state.target - target).max() > self.same:
+            state.target, state.spent, state.closest = target, 0, np.inf
+        if distance < state.closest:
+            state.spent, state.closest = 0, distance
+        else:
+            state.spent += 1
+        if state.spent > self.patience:
+            state.given_up.append(target)
+            state.target = None
+            return self.act(obs, tokens, state)
+        return Subgoal(target), state

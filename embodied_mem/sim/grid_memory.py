@@ -1,0 +1,20 @@
+"""The memory's settings for grid worlds."""
+
+from __future__ import annotations
+
+from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig
+
+
+def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
+    """Returns settings in which a voxel is a cell: one sight decides it, doors can be passed.
+
+    Args:
+        cell_size: edge of a cell [m].
+    """
+    return MemoryConfig(
+        # A grid's symbols carry no noise, so that one look at a cell must overrule what was there.
+        octree=OctreeConfig(resolution=cell_size, hit=3.5, miss=-3.5, clamp=(-2.0, 2.0)),
+        navigation=NavigationConfig(
+            robot_height=cell_size, step_height=0.0, robot_radius=0.0, passable=("door",)
+        ),
+    )
