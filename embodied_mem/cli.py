@@ -1,0 +1,99 @@
+"""The command line: `embodied-mem VERB ...`, one function per verb, one line per error."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+
+from embodied_mem.errors import ConfigError, EmbodiedMemError
+
+VERBS = {
+    "demo": ("demo:demo", "train, explore, log, replay and ask, in one go"),
+    "train": ("train:train", "train a policy from a config: embodied-mem train sim_configs/NAME.yaml"),
+    "eval": ("evaluate:evaluate", "evaluate a checkpoint on fresh episodes"),
+    "record": ("record:record", "run an agent in a world; write its log and its memory"),
+    "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
+    "query": ("query:query", "ask a memory: what, where, when"),
+    "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "bench": ("bench:bench", "measure the loop and the octree; warm up the kernels"),
+}
+"""Name, where its function is (in `embodied_mem.verbs`), and what it does."""
+
+EXTRAS = {
+    "torch": "rl",
+    "stable_baselines3": "rl",
+    "safetensors": "rl",
+    "gymnasium": "sim",
+    "minigrid": "sim",
+}
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {name:<{width}}  {line}" for name, (_, line) in VERBS.items())
+    return (
+        "embodied-mem: the memory stack for robots that learn\n\n"
+        f"usage: embodied-mem VERB ...\n\n{rows}\n\n"
+        "`embodied-mem VERB --help` tells its options; --debug shows the traceback of an error."
+    )
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name, rest = arguments[0], arguments[1:]
+    if name not in VERBS:
+        near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.0)[0]
+        raise ConfigError(f'no verb "{name}"; did you mean "{near}"? `embodied-mem --help` lists them')
+    module, function = VERBS[name][0].split(":")
+    verb = getattr(importlib.import_module(f"embodied_mem.verbs.{module}"), function)
+    if name == "train":  # its options come from the config file that it names
+        return int(verb(rest))
+    import tyro
+
+    markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+    return int(tyro.cli(verb, prog=f"embodied-mem {name}", args=rest, config=markers))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one verb and exits: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from embodied_mem import __version__
+
+        print(__version__)
+        sys.exit(0)
+    try:
+        sys.exit(_dispatch(arguments))
+    except EmbodiedMemError as error:
+        if debug:
+            raise
+        _complain(" ".join(str(error).split()))
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if debug or missing in ("", "embodied_mem"):
+            raise
+        extra = EXTRAS.get(missing)
+        install = f"`pip install 'embodied-mem[{extra}]'`" if extra else f"`pip install {missing}`"
+        _complain(f"this needs the package {missing}; install it with {install}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # `embodied-mem ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _complain(line: str) -> None:
+    print(f"embodied-mem: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

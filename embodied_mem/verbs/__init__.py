@@ -1,0 +1,1 @@
+"""What a user can type: one file per verb of `embodied-mem`, each a plain function as well."""

@@ -1,0 +1,146 @@
+"""Run an agent in a simulated world, and log what it saw and remembered."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from embodied_mem.configs import to_mapping
+from embodied_mem.errors import ConfigError
+
+AGENTS = ("explorer", "random")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a recorded episode left behind.
+
+    Attributes:
+        log: the MCAP file.
+        memory: the memory file.
+        digest: digest of the memory as it was built on-line.
+        steps: observations in the episode.
+        stopped: why it ended: "explored", "terminated", "truncated" or "limit".
+    """
+
+    log: Path
+    memory: Path
+    digest: str
+    steps: int
+    stopped: str
+
+
+class RandomAgent:
+    """Draws actions from the environment's action space, by seed."""
+
+    def __init__(self, env: Any, seed: int) -> None:
+        env.action_space.seed(seed)
+        self._space = env.action_space
+
+    def act(self, obs: Any, tokens: Any, state: Any) -> tuple[Any, Any]:
+        """Returns a random primitive action."""
+        return self._space.sample(), state
+
+
+def record(
+    env: str = "EmbodiedMem/Playground-v0",
+    out: Path = Path("runs/record"),
+    agent: Literal["explorer", "random"] = "explorer",
+    seed: int = 0,
+    steps: int = 1000,
+    json: bool = False,
+) -> int:
+    """Run an agent in a world; write the log and the memory into OUT.
+
+    Example: embodied-mem record --env EmbodiedMem/MultiRoom-v0 --seed 3
+
+    Args:
+        env: a registered environment that can be observed.
+        out: folder for episode.mcap and memory.emem.
+        agent: who acts.
+        seed: of the world.
+        steps: limit of steps.
+        json: print JSON.
+    """
+    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent)
+    if json:
+        print(json_format.dumps(to_mapping(recording), indent=2))
+    else:
+        print(f"{recording.steps} steps ({recording.stopped})")
+        print(f"log     {recording.log}\nmemory  {recording.memory}\ndigest  {recording.digest}")
+    return 0
+
+
+def record_episode(
+    env_id: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int = 1000,
+    agent: str = "explorer",
+    on_step: Callable[[int], None] | None = None,
+) -> Recording:
+    """Runs one episode and writes `episode.mcap` and `memory.emem` into `out`.
+
+    Args:
+        env_id: a registered environment that gives `Observation`s.
+        out: folder, made where it is missing; files of an earlier run in it are replaced.
+        seed: of the world.
+        steps: limit of observations.
+        agent: one of `AGENTS`.
+        on_step: told the number of steps done.
+
+    Raises:
+        ConfigError: an unknown agent or environment.
+    """
+    import gymnasium
+
+    import embodied_mem.sim  # noqa: F401
+    from embodied_mem.log.writer import EpisodeWriter
+    from embodied_mem.loop import Identity, Loop, Moment
+    from embodied_mem.memory import Memory
+    from embodied_mem.perception import Perception, PerceptionConfig
+    from embodied_mem.sim.explorer import Explorer
+    from embodied_mem.sim.grid_controller import GridController
+    from embodied_mem.sim.grid_memory import grid_memory_config
+    from embodied_mem.sim.world import EnvWorld
+
+    if agent not in AGENTS:
+        raise ConfigError(f'unknown agent "{agent}"; there are: {", ".join(AGENTS)}')
+    try:
+        env = gymnasium.make(env_id, disable_env_checker=True)
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"cannot make the environment {env_id}: {' '.join(str(error).split())}") from None
+    if not hasattr(type(env.unwrapped), "observation"):
+        raise ConfigError(
+            f"{env_id} gives no Observation to record; choose for example EmbodiedMem/MultiRoom-v0"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    log_path, memory_path = out / "episode.mcap", out / "memory.emem"
+    for stale in (log_path, *out.glob("memory.emem*")):
+        stale.unlink(missing_ok=True)
+    last: dict[str, Any] = {}
+
+    def watch(moment: Moment) -> None:
+        last["obs"] = moment.obs
+        if on_step is not None:
+            on_step(moment.obs.step + 1)
+
+    with Memory.open(memory_path, grid_memory_config()) as memory:
+        writer = EpisodeWriter(log_path, config=to_mapping(memory.config))
+        memory.on_command.append(writer.command)
+        policy: Any = Explorer() if agent == "explorer" else RandomAgent(env, seed)
+        controller: Any = GridController() if agent == "explorer" else Identity()
+        world = EnvWorld(env, seed)
+        loop = Loop(world, Perception(PerceptionConfig()), memory, policy, controller, [writer, watch])
+        done = loop.run(steps)
+        digest = memory.digest()
+        writer.close(digest)
+    obs = last["obs"]
+    stopped = "terminated" if obs.terminated else "truncated" if obs.truncated else "explored"
+    if done == steps and stopped == "explored":
+        stopped = "limit"
+    return Recording(log_path, memory_path, digest, done, stopped)

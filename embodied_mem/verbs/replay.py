@@ -1,0 +1,91 @@
+"""Rebuild the memory of a log, and compare it with what the log says it was."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.errors import ConfigError
+
+
+def replay(
+    log: Path,
+    out: Path | None = None,
+    verify: bool = False,
+    remap: tuple[str, ...] = (),
+    json: bool = False,
+) -> int:
+    """Rebuild the memory of a log: an MCAP file, a rosbag2 folder or a .db3.
+
+    Example: embodied-mem replay runs/demo/episode.mcap --verify
+
+    Args:
+        log: what to replay.
+        out: folder for memory.emem and map.png; nothing is written where it is left out.
+        verify: compare the digest with the one recorded in the log; exit code 1 where they differ.
+        remap: inputs by hand, as role:=topic, for example depth:=/cam/depth/image_raw.
+        json: print JSON: digest, frames, warnings, timings.
+    """
+    report = replay_report(log, out=out, verify=verify, remap=remap)
+    if json:
+        print(json_format.dumps(report, indent=2))
+    else:
+        print("\n".join(_lines(report)))
+    return 1 if report["verified"] is False else 0
+
+
+def replay_report(
+    log: Path, *, out: Path | None = None, verify: bool = False, remap: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Replays a log and returns JSON-ready facts about it.
+
+    Raises:
+        LogError: the log cannot be used, or holds no digest to verify against.
+    """
+    from embodied_mem.log.replay import replay as run
+
+    result = run(log, out=out, verify=verify, remap=parse_remaps(remap))
+    return {
+        "log": str(log),
+        "digest": result.digest,
+        "recorded_digest": result.recorded_digest,
+        "verified": result.verified,
+        "frames": result.frames,
+        "rejected": result.rejected,
+        "warnings": list(result.warnings),
+        "timings": dict(result.timings),
+        "memory": None if result.memory is None else str(result.memory),
+        "map": None if result.picture is None else str(result.picture),
+    }
+
+
+def parse_remaps(remaps: tuple[str, ...]) -> dict[str, str]:
+    """Reads `role:=topic` pairs.
+
+    Raises:
+        ConfigError: one of them is not of that form.
+    """
+    pairs = {}
+    for remap in remaps:
+        role, separator, topic = remap.partition(":=")
+        if not (role and separator and topic):
+            raise ConfigError(
+                f'"{remap}" is no remap: write role:=topic, for example depth:=/cam/depth/image_raw'
+            )
+        pairs[role] = topic
+    return pairs
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    lines = [f"warning: {warning}" for warning in report["warnings"]]
+    lines.append(
+        f"{report['frames']} frames, {report['rejected']} rejected, {report['timings']['total']:.1f} s"
+    )
+    lines.append(f"digest    {report['digest']}")
+    if report["recorded_digest"]:
+        lines.append(f"recorded  {report['recorded_digest']}")
+    if report["verified"] is not None:
+        lines.append("verified: the same memory" if report["verified"] else "NOT the same memory")
+    lines += [f"{key:<8}  {report[key]}" for key in ("memory", "map") if report[key]]
+    return lines
