@@ -386,10 +386,7 @@ class MemoryTokens:
     def empty(cls, count: int, feature_size: int) -> MemoryTokens:
         """Returns `count` absent tokens."""
         ints = {name: np.zeros(count, np.int64) for name in ("id", "kind", "level", "label")}
-        floats = {
-            name: np.zeros(count, np.float32)
-            for name in ("occupancy", "age", "confidence", "visits")
-        }
+        floats = {name: np.zeros(count, np.float32) for name in ("occupancy", "age", "confidence", "visits")}
         return cls(
             **ints,
             **floats,
