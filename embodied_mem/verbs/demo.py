@@ -1,0 +1,190 @@
+"""The whole loop in one go: train, explore, log, replay, ask."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import sysconfig
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.types import Query
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embodied_mem.memory import Memory
+    from embodied_mem.verbs.train import TrainConfig
+
+WORLD = "EmbodiedMem/Playground-v0"
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 7, json: bool = False) -> int:
+    """Train, explore, log, replay and ask, in one go; leaves everything in OUT.
+
+    Args:
+        out: folder for the log, the memory, the picture, the report and the checkpoint.
+        seed: of the training and of the world that is explored.
+        json: print the report as JSON instead of the summary.
+    """
+    report = run_demo(out, seed=seed, quiet=json)
+    if json:
+        print(json_format.dumps(report, indent=2))
+    return 0 if report["replay"]["verified"] else 1
+
+
+def run_demo(out: Path, *, seed: int = 7, quiet: bool = False) -> dict[str, Any]:
+    """Runs the five parts and writes `report.json` and everything it speaks of into `out`.
+
+    Args:
+        out: folder, made where it is missing.
+        seed: of the training and of the world.
+        quiet: print nothing.
+
+    Returns:
+        The report, JSON-ready.
+    """
+    from rich.console import Console
+
+    console = Console(file=sys.stderr if quiet else None, quiet=quiet, highlight=False)
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    console.print("[bold]embodied-mem demo[/]: train, explore, log, replay, ask")
+    report: dict[str, Any] = {"seed": seed, "training": _train(out, seed, console)}
+    report["exploration"] = _explore(out, seed, console)
+    report["replay"] = _replay(out, console)
+    report["questions"] = _ask(out, console)
+    report["seconds"] = time.perf_counter() - start
+    report["files"] = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    (out / "report.json").write_text(json_format.dumps(report, indent=2))
+    if "report.json" not in report["files"]:
+        report["files"] = sorted([*report["files"], "report.json"])
+    console.print(f"\nDone in {report['seconds']:.0f} s. In {out}/: {', '.join(report['files'])}")
+    return report
+
+
+def find_config(name: str) -> Path:
+    """Returns the path of a config of `sim_configs/`, in the checkout or where pip installed it.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    places = [Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "embodied_mem"]
+    for place in places:
+        if (place / "sim_configs" / name).is_file():
+            return place / "sim_configs" / name
+    raise ConfigError(f"no {name} in {' or '.join(str(p / 'sim_configs') for p in places)}")
+
+
+def demo_config() -> TrainConfig:
+    """Returns the training run of the demo: proof of memory."""
+    from embodied_mem.configs import load_config
+    from embodied_mem.verbs.train import TrainConfig
+
+    return load_config(TrainConfig, find_config("proof_of_memory.yaml"))
+
+
+def _train(out: Path, seed: int, console: Console) -> dict[str, Any]:
+    from embodied_mem.verbs.train import run_training
+
+    config = replace(demo_config(), seed=seed)
+    length = config.env_kwargs["length"]
+    console.print(
+        f"\n[bold]1. Learn to remember[/]: a cue at step 0, the choice at step {length}; "
+        f"segments of {config.policy.segment_length} steps, {config.policy.summary_tokens} summary tokens each"
+    )
+    results = {}
+    for name, policy in (("memory", config.policy), ("no memory", replace(config.policy, policy="none"))):
+        folder = out if name == "memory" else out / "no_memory"
+        results[name] = run_training(replace(config, policy=policy), folder, progress_bar=not console.quiet)
+        evaluation = results[name]["evaluation"]
+        low, high = evaluation["success_interval"]
+        console.print(
+            f"   {name:<9}  success {evaluation['success']:.3f}  95 % interval [{low:.3f}, {high:.3f}]  "
+            f"({results[name]['steps']} steps, {results[name]['seconds']:.0f} s)"
+        )
+    return results
+
+
+def _explore(out: Path, seed: int, console: Console) -> dict[str, Any]:
+    from rich.progress import Progress
+
+    from embodied_mem.verbs.record import record_episode
+
+    console.print(f"\n[bold]2. Explore a world never seen[/]: {WORLD}, seed {seed}; nearest frontier first")
+    limit = 800
+    with Progress(console=console, transient=True, disable=console.quiet) as progress:
+        task = progress.add_task("   steps", total=limit)
+        recording = record_episode(
+            WORLD, out, seed=seed, steps=limit, on_step=lambda n: progress.update(task, completed=n)
+        )
+    with _open(recording.memory) as memory:
+        facts = memory.info()
+        from embodied_mem.viz.map_view import draw_map
+
+        draw_map(memory, out / "map.png", title=f"{WORLD.split('/')[1]}, seed {seed}")
+    counts = {key: facts[key] for key in ("voxels", "objects", "places", "rooms", "episodes")}
+    console.print(f"   {recording.steps} steps ({recording.stopped}): " + _counts(counts))
+    console.print(f"[bold]3. Logged[/] as MCAP with ROS 2 messages: {recording.log}")
+    return {
+        "env": WORLD, "steps": recording.steps, "stopped": recording.stopped, "digest": recording.digest,
+        "log": str(recording.log), "memory": str(recording.memory), **counts,
+    }  # fmt: skip
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{value} {key}" for key, value in counts.items())
+
+
+def _open(path: Path) -> Memory:
+    from embodied_mem.memory import Memory
+
+    return Memory.open(path, read_only=True)
+
+
+def _replay(out: Path, console: Console) -> dict[str, Any]:
+    from embodied_mem.verbs.replay import replay_report
+
+    console.print("\n[bold]4. Replay the log into a fresh memory[/]")
+    report = replay_report(out / "episode.mcap", verify=True)
+    console.print(f"   on-line  {report['recorded_digest']}\n   replay   {report['digest']}")
+    console.print("   the same memory" if report["verified"] else "   [red]NOT the same memory[/]")
+    return report
+
+
+def _ask(out: Path, console: Console) -> list[dict[str, Any]]:
+    from embodied_mem.verbs.query import as_json, in_words
+
+    console.print("\n[bold]5. Ask the memory[/]")
+    asked = []
+    with _open(out / "memory.emem") as memory:
+        for question, query in questions(memory):
+            answers = memory.recall(query)
+            console.print(f"   [italic]{question}[/]")
+            for answer in answers:
+                console.print(f"     {in_words(answer, memory.episodes.first_stamp)}", soft_wrap=True)
+            if not answers:
+                console.print("     nothing in the memory matches")
+            asked.append({"question": question, "answers": [as_json(a) for a in answers]})
+    return asked
+
+
+def questions(memory: Memory) -> list[tuple[str, Query]]:
+    """Returns questions about what this memory can know of, in words and as queries."""
+    keys = memory.recall(Query(kind="object", label="key", k=100))
+    things = keys or memory.recall(Query(kind="object", k=1))
+    names = [thing.label for thing in things]
+    thing = "green key" if "green key" in names else names[0]
+    here = memory.scene.room_at(memory.map_T_base.position)
+    since, until = (memory.episodes.stamp_of_step(step) for step in (40, 60))
+    return [
+        (f"Where did I last see the {thing}?", Query(kind="object", label=thing, k=1)),
+        (f"What is in this room (room {here})?", Query(kind="object", room=here, k=10)),
+        (
+            "What did I see between step 40 and step 60?",
+            Query(kind="object", since=since, until=until, k=10),
+        ),
+    ]

@@ -1,0 +1,150 @@
+"""Train a policy from a config file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from embodied_mem.configs import load_config, save_config
+from embodied_mem.errors import ConfigError
+from embodied_mem.policy.config import PolicyConfig, PPOConfig
+
+USAGE = """usage: embodied-mem train CONFIG.yaml [--out DIR] [--seed 3] [--policy none] ...
+
+CONFIG.yaml is a file like those in sim_configs/; every key of it is an option too:
+`embodied-mem train sim_configs/proof_of_memory.yaml --help` lists them with their values."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; `sim_configs/*.yaml` are these, and every field is an option of `train`."""
+
+    env: str = "EmbodiedMem/ProofOfMemory-v0"
+    """A registered gymnasium environment."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment."""
+    n_envs: int = 16
+    """Environments stepped side by side."""
+    total_steps: int = 100_000
+    """Environment steps to train for."""
+    seed: int = 0
+    """Of the weights, the environments and the sampling."""
+    device: str = "cpu"
+    """Torch device."""
+    eval_episodes: int = 200
+    """Fresh episodes to evaluate on at the end."""
+    policy: Annotated[PolicyConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PolicyConfig)
+    """The network."""
+    ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PPOConfig)
+    """The optimisation."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_envs", "total_steps", "eval_episodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a run leaves its files."""
+
+    out: Path | None = None
+    """Folder for config.yaml, the checkpoint and result.json; runs/NAME where it is left out."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def train(arguments: list[str]) -> int:
+    """Runs `embodied-mem train CONFIG.yaml [overrides]`; returns the exit code."""
+    if not arguments or arguments[0].startswith("-"):
+        print(USAGE)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    path = Path(arguments[0])
+    prog = f"embodied-mem train {path}"
+    loaded = load_config(TrainConfig, path)
+
+    def run(
+        config: Annotated[TrainConfig, tyro.conf.OmitArgPrefixes] = loaded,
+        outputs: Annotated[Outputs, tyro.conf.OmitArgPrefixes] = Outputs(),
+    ) -> int:
+        """Train a policy, evaluate it, and export it."""
+        result = run_training(config, outputs.out or Path("runs") / path.stem, progress_bar=not outputs.json)
+        if outputs.json:
+            print(json.dumps(result, indent=2))
+        else:
+            from embodied_mem.verbs.evaluate import in_words
+
+            print(in_words(result["evaluation"]))
+            print(f"checkpoint {result['checkpoint']}")
+        return 0
+
+    return int(tyro.cli(run, prog=prog, args=arguments[1:], config=(tyro.conf.FlagCreatePairsOff,)))
+
+
+def make_model(config: TrainConfig) -> Any:
+    """Builds the vectorised environment and the untrained `MemoPPO`.
+
+    Raises:
+        ConfigError: no such environment.
+    """
+    import gymnasium
+    from stable_baselines3.common.env_util import make_vec_env
+
+    import embodied_mem.sim  # noqa: F401
+    from embodied_mem.policy import MemoPPO
+
+    try:
+        venv = make_vec_env(
+            lambda: gymnasium.make(config.env, disable_env_checker=True, **config.env_kwargs),
+            n_envs=config.n_envs,
+            seed=config.seed,
+        )
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"cannot make {config.env}: {' '.join(str(error).split())}") from None
+    except TypeError as error:
+        raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
+    return MemoPPO(
+        "MemoPolicy",
+        venv,
+        **asdict(config.policy),
+        **asdict(config.ppo),
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def run_training(
+    config: TrainConfig, out: Path, *, progress_bar: bool = False, callback: Any = None
+) -> dict[str, Any]:
+    """Trains, exports to `out/checkpoint`, evaluates, and writes `out/result.json`.
+
+    Returns:
+        JSON-ready facts: checkpoint, steps, seconds, evaluation.
+    """
+    import time
+
+    from embodied_mem.verbs.evaluate import evaluate_checkpoint
+
+    model = make_model(config)
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, out / "config.yaml")
+    start = time.perf_counter()
+    model.learn(config.total_steps, callback=callback, progress_bar=progress_bar)
+    seconds = time.perf_counter() - start
+    checkpoint = out / "checkpoint"
+    model.save(out / "resume.zip")
+    model.export(checkpoint, env_id=config.env, env_kwargs=config.env_kwargs)
+    model.get_env().close()
+    evaluation = evaluate_checkpoint(checkpoint, episodes=config.eval_episodes)
+    result = {
+        "checkpoint": str(checkpoint),
+        "steps": model.num_timesteps,
+        "seconds": seconds,
+        "evaluation": evaluation,
+    }
+    (out / "result.json").write_text(json.dumps(result, indent=2))
+    return result
