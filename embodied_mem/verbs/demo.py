@@ -93,8 +93,8 @@ def _train(out: Path, seed: int, console: Console) -> dict[str, Any]:
     config = replace(demo_config(), seed=seed)
     length = config.env_kwargs["length"]
     console.print(
-        f"\n[bold]1. Learn to remember[/]: a cue at step 0, the choice at step {length}; "
-        f"segments of {config.policy.segment_length} steps, {config.policy.summary_tokens} summary tokens each"
+        f"\n[bold]1. Learn to remember[/]: a cue at step 0, the choice at step {length}; segments of "
+        f"{config.policy.segment_length} steps, {config.policy.summary_tokens} summary tokens each"
     )
     results = {}
     for name, policy in (("memory", config.policy), ("no memory", replace(config.policy, policy="none"))):

@@ -135,12 +135,9 @@ def bootstrap(values: NDArray[np.float64]) -> list[float]:
 
 def in_words(result: dict[str, Any]) -> str:
     """Returns an evaluation as one line."""
-    low, high = result["return_interval"]
-    line = f"{result['env']}: return {result['return']:.3f} [{low:.3f}, {high:.3f}]"
-    if result["success"] is not None:
-        low, high = result["success_interval"]
-        line = (
-            f"{result['env']}: success {result['success']:.3f} [{low:.3f}, {high:.3f}]"
-            + line.split(":", 1)[1]
-        )
-    return f"{line} over {result['episodes']} episodes"
+    parts = []
+    for measure in ("success", "return"):
+        if result[measure] is not None:
+            low, high = result[f"{measure}_interval"]
+            parts.append(f"{measure} {result[measure]:.3f} [{low:.3f}, {high:.3f}]")
+    return f"{result['env']}: {', '.join(parts)} over {result['episodes']} episodes"

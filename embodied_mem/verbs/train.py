@@ -107,14 +107,8 @@ def make_model(config: TrainConfig) -> Any:
         raise ConfigError(f"cannot make {config.env}: {' '.join(str(error).split())}") from None
     except TypeError as error:
         raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
-    return MemoPPO(
-        "MemoPolicy",
-        venv,
-        **asdict(config.policy),
-        **asdict(config.ppo),
-        seed=config.seed,
-        device=config.device,
-    )
+    settings = asdict(config.policy) | asdict(config.ppo)
+    return MemoPPO("MemoPolicy", venv, **settings, seed=config.seed, device=config.device)
 
 
 def run_training(
