@@ -1,0 +1,149 @@
+"""Settings of the policy network and of its training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from embodied_mem.errors import ConfigError
+
+Config = TypeVar("Config", bound="PolicyConfig | PPOConfig")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The network: encoders, transformer core, summaries, heads."""
+
+    policy: Literal["memo", "none"] = "memo"
+    """Core: "memo" carries summaries from segment to segment; "none" is the same network, each step alone."""
+    width: int = 64
+    """Width d of a token."""
+    layers: int = 2
+    """Transformer layers."""
+    heads: int = 4
+    """Attention heads; must divide `width` into even parts."""
+    mlp_ratio: int = 4
+    """Width of the feed-forward layers, in units of `width`."""
+    segment_length: int = 32
+    """Steps L per segment; at its end the segment is summarised and its raw steps are forgotten."""
+    summary_tokens: int = 4
+    """Learned summary queries S per segment."""
+    bank: Literal["accumulate"] = "accumulate"
+    """What becomes of summaries: "accumulate" keeps them all (Memo)."""
+    jitter: Literal["stored", "memo", "none"] = "stored"
+    """Segment lengths: "stored" draws L*U[0.8, 1.2] per segment at rollout and replays them in training;
+    "memo" draws one length per training pass and rolls out with L (as published, an ablation); "none"
+    always uses L."""
+    rope_base: float = 1000.0
+    """Base of the rotary position embeddings."""
+    reader_heads: int = 4
+    """Attention heads with which a step reads memory tokens (`mem_*` observations)."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "width",
+            "layers",
+            "heads",
+            "mlp_ratio",
+            "segment_length",
+            "summary_tokens",
+            "reader_heads",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ConfigError(f"width {self.width} must be a multiple of 2 * heads = {2 * self.heads}")
+        if self.width % self.reader_heads:
+            raise ConfigError(f"width {self.width} must be a multiple of reader_heads = {self.reader_heads}")
+        if self.rope_base <= 1.0:
+            raise ConfigError(f"rope_base must be greater than 1, got {self.rope_base}")
+        _check_choice("policy", self.policy, ("memo", "none"))
+        _check_choice("bank", self.bank, ("accumulate",))
+        _check_choice("jitter", self.jitter, ("stored", "memo", "none"))
+
+    @property
+    def longest_segment(self) -> int:
+        """The most steps a segment can have."""
+        return self.segment_range[1]
+
+    @property
+    def segment_range(self) -> tuple[int, int]:
+        """Shortest and longest jittered segment: L*0.8 and L*1.2, rounded, at least 1."""
+        return max(1, round(0.8 * self.segment_length)), max(1, round(1.2 * self.segment_length))
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Proximal policy optimisation over whole sequences."""
+
+    n_steps: int = 128
+    """Steps per environment and rollout."""
+    n_epochs: int = 4
+    """Passes over the rollout in the full update."""
+    minibatches: int = 4
+    """Minibatches per epoch: each holds the whole sequences of some of the environments."""
+    partial_updates: int = 0
+    """Updates within a rollout, each on its new steps only, before the full update (Memo, ReLIC: 15)."""
+    learning_rate: float = 4e-4
+    """Peak learning rate of Adam."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls over the training."""
+    warmup: float = 0.0
+    """Fraction of the training over which the learning rate rises to its peak."""
+    gamma: float = 0.99
+    """Discount."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    clip_range: float = 0.2
+    """Clipping range of the policy ratio."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient."""
+    target_kl: float | None = None
+    """Stop a full update's epochs once the approximate KL divergence exceeds 1.5 times this."""
+    normalize_advantage: bool = True
+    """Normalise advantages per minibatch."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.partial_updates < self.n_steps:
+            raise ConfigError(f"partial_updates must be in [0, n_steps), got {self.partial_updates}")
+        for name in ("gamma", "gae_lambda", "warmup"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_range", "max_grad_norm"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        _check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f'{name} must be one of {", ".join(choices)}; got "{value}"')
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
+    """Makes a config from a mapping; an unknown key raises `ConfigError` with the nearest valid one."""
+    names = [f.name for f in fields(cls)]
+    for key in values:
+        if key not in names:
+            raise ConfigError(f'unknown key "{key}" for {cls.__name__}; {nearest(key, names)}')
+    return cls(**values)
+
+
+def nearest(key: str, names: list[str]) -> str:
+    """Returns the advice that goes with an unknown key."""
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
+    return f'did you mean "{near[0]}"?' if near else f"valid keys: {', '.join(names)}"
+
+
+def to_dict(config: PolicyConfig | PPOConfig) -> dict[str, Any]:
+    """Returns a config as a JSON-serialisable mapping."""
+    return asdict(config)
