@@ -1,0 +1,224 @@
+"""The octree: a sparse map of occupancy, labels and stamps with OctoMap's update semantics."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embodied_mem.errors import InputError
+from embodied_mem.memory import octree_file as file
+from embodied_mem.memory import octree_kernels as kernels
+from embodied_mem.memory import octree_merge as merge
+from embodied_mem.memory.octree_reader import OctreeReader
+from embodied_mem.memory.octree_types import (
+    GridMap,
+    RayHits,
+    ScanStats,
+    Voxels,
+    as_hits,
+    as_labels,
+    as_points,
+    as_vector,
+)
+
+__all__ = ["GridMap", "Octree", "RayHits", "ScanStats", "Voxels", "warm_up"]
+
+_NO_NAMES = np.empty((0, 512), np.int32)
+
+
+class Octree(OctreeReader):
+    """A sparse octree over the map frame; every call takes and returns batches.
+
+    Per scan each voxel that a ray passes gets one miss and each voxel in which a ray ends
+    one hit; hits win; log-odds are clamped (Hornung et al., "OctoMap", 2013). A voxel of
+    index v is the cube [v, v + 1) * resolution. Log-odds >= 0 is occupied.
+
+    Attributes:
+        resolution: edge of a voxel [m].
+        version: grows with every change.
+    """
+
+    def integrate(
+        self,
+        points: ArrayLike,
+        origin: ArrayLike,
+        *,
+        hit: NDArray[np.bool_] | None = None,
+        labels: ArrayLike | None = None,
+        stamp: int = 0,
+        max_range: float = float("inf"),
+    ) -> ScanStats:
+        """Adds one scan: rays from the origin to the points.
+
+        Args:
+            points: (N, 3) ends of the rays in the map frame [m]; others than finite ones are
+                dropped and counted.
+            origin: (3,) where the rays start, in the map frame [m].
+            hit: (N,) bool; a ray that hit nothing clears up to its end and leaves it alone.
+            labels: (N,) label ids of the ends, 0 unknown; one vote per voxel and scan.
+            stamp: [ns] of the measurement.
+            max_range: longer rays clear up to it [m] and hit nothing.
+
+        Raises:
+            InputError: wrong shapes, dtypes or ranges.
+        """
+        start = as_vector(origin, "origin").astype(np.float32)
+        if not (np.abs(start / self.resolution) < kernels.WORLD).all():
+            raise InputError(f"origin must be finite and within the world, got {start.tolist()}")
+        if not max_range > 0:
+            raise InputError(f"max_range must be positive, got {max_range}")
+        return self._add(as_points(points), hit, labels, stamp, start, float(max_range), True)
+
+    def integrate_cells(
+        self,
+        points: ArrayLike,
+        hit: NDArray[np.bool_],
+        *,
+        labels: ArrayLike | None = None,
+        stamp: int = 0,
+    ) -> ScanStats:
+        """Adds evidence for the voxels of the points themselves; no rays are cast.
+
+        Args:
+            points: (N, 3) in the map frame [m].
+            hit: (N,) bool, True occupied, False free; a voxel with both is hit.
+            labels: (N,) label ids, 0 unknown; a free voxel may have a label (an open door), and
+                loses it to evidence without one.
+            stamp: [ns] of the measurement.
+
+        Raises:
+            InputError: wrong shapes, dtypes or ranges.
+        """
+        return self._add(as_points(points), hit, labels, stamp, np.zeros(3, np.float32), np.inf, False)
+
+    def _add(
+        self,
+        points: NDArray[np.float32],
+        hit: NDArray[np.bool_] | None,
+        labels: ArrayLike | None,
+        stamp: int,
+        origin: NDArray[np.float32],
+        max_range: float,
+        cast: bool,
+    ) -> ScanStats:
+        hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
+        scan, count, dropped = kernels.mark_scan(
+            points, hits, names, origin, max_range, self.resolution, cast
+        )
+        if count == 0:
+            return ScanStats(len(points), int(dropped), 0, 0)
+        store = self._store
+        rows = store.insert(scan.keys[:count])
+        voted = scan.names[:count]
+        seen, noted = np.empty((count, 8), np.uint64), np.empty((count, 8), np.uint64)
+        misses, ends, need = merge.update_blocks(
+            rows, scan.marks, voted, store.blocks, self._step_array, seen, noted
+        )
+        store.lay_records(rows, seen, noted, voted, need, int(stamp))
+        self.version += 1
+        store.blocks.stamps[rows] = int(stamp)
+        store.blocks.versions[rows] = self.version
+        return ScanStats(len(points), int(dropped), int(misses), int(ends))
+
+    def refer(self, points: ArrayLike, references: ArrayLike) -> int:
+        """Makes the occupied voxels of points refer to objects.
+
+        Args:
+            points: (N, 3) in the map frame [m].
+            references: (N,) object ids below 2^31, -1 for none.
+
+        Returns:
+            how many voxels could be given a reference; free and unknown ones cannot.
+        """
+        where = as_points(points)
+        ids = np.asarray(references)
+        if ids.shape != (len(where),) or ids.dtype.kind not in "iu":
+            raise InputError(f"references must be ({len(where)},) integers, not {ids.shape} {ids.dtype}")
+        rows, slots = self._slots(where)
+        good = slots >= 0
+        self._store.records.references[slots[good]] = ids[good]
+        if good.any():
+            self.version += 1
+            self._store.blocks.versions[rows[good]] = self.version
+        return len(np.unique(slots[good]))
+
+    def clear(self, lo: ArrayLike, hi: ArrayLike) -> int:
+        """Makes the voxels unknown whose centres lie in the box [lo, hi] [m]; returns how many."""
+        rows, inside = self._box(as_vector(lo, "lo"), as_vector(hi, "hi"))
+        erased = inside & self._store.known(rows)
+        touched = erased.any(axis=1)
+        rows, erased = rows[touched], erased[touched]
+        if not len(rows):
+            return 0
+        noted = np.empty_like(erased)
+        count, need = merge.erase_blocks(rows, erased, self._store.blocks, noted)
+        self._store.lay_records(rows, np.zeros_like(noted), noted, _NO_NAMES, need, 0)
+        self.version += 1
+        self._store.blocks.versions[rows] = self.version
+        return int(count)
+
+    def digest(self) -> bytes:
+        """Returns the SHA-256 over settings and sorted voxels; the same map, the same digest."""
+        header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
+        return file.digest_of(self._contents(), header)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the octree to a file with a checksum, whole or not at all; `StoreError` if it cannot."""
+        hit, miss, clamp = self._settings
+        settings = {"resolution": self.resolution, "hit": hit, "miss": miss, "clamp": clamp}
+        file.write_file(Path(path), settings, self._contents())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Octree:
+        """Reads a file that `save` wrote; `StoreError` where it is damaged or foreign."""
+        settings, contents = file.read_file(Path(path))
+        tree = cls(
+            settings["resolution"],
+            hit=settings["hit"],
+            miss=settings["miss"],
+            clamp=tuple(settings["clamp"]),
+        )
+        tree.version = 1
+        file.put_contents(tree._store, contents, tree.version)
+        return tree
+
+    def export_blocks(self, since_version: int = 0) -> list[tuple[int, bytes]]:
+        """Returns (key, payload) of the 8^3 blocks changed after a version, sorted by key."""
+        rows = self._store.sorted_rows()
+        rows = rows[self._store.blocks.versions[rows] > since_version]
+        return file.pack_blocks(file.contents_of(self._store, rows))
+
+    def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Replaces or adds blocks from what `export_blocks` made, all or none.
+
+        Raises:
+            StoreError: a payload is damaged.
+        """
+        contents = file.unpack_blocks(rows)
+        if len(contents.keys):
+            self.version += 1
+            file.put_contents(self._store, contents, self.version)
+
+    def _contents(self) -> file.Contents:
+        rows = self._store.sorted_rows()
+        return file.contents_of(self._store, rows[self._store.known(rows).any(axis=1)])
+
+
+def warm_up() -> None:
+    """Compiles every kernel, or loads it from Numba's cache (`NUMBA_CACHE_DIR`)."""
+    tree = Octree(1.0)
+    points = np.array([[3.5, 0.5, 0.5], [-2.5, 4.5, 0.5]], np.float32)
+    tree.integrate(points, np.zeros(3), labels=np.array([1, 2]), stamp=1, max_range=4.0)
+    tree.integrate_cells(points, np.array([True, False]), stamp=2)
+    tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)
+    tree.ray_cast(np.zeros(3), points, 10.0, stop_at_unknown=True)
+    tree.radius(points[0], 2.0, free=True), tree.frontiers(), tree.bounds()
+    tree.traversable(0.0, robot_height=1.0, passable_labels=(1,))
+    copy = Octree(1.0)
+    copy.import_blocks(tree.export_blocks())
+    copy.clear(points[0] - 1, points[0] + 1)
+    copy.digest(), len(copy), copy.num_occupied

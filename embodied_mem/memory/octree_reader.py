@@ -1,0 +1,281 @@
+"""The reading half of the octree: everything that asks and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.memory import octree_kernels as kernels
+from embodied_mem.memory import octree_masks as masks
+from embodied_mem.memory import octree_merge as merge
+from embodied_mem.memory.octree_blocks import BlockStore, block_keys
+from embodied_mem.memory.octree_grid import project
+from embodied_mem.memory.octree_levels import Levels
+from embodied_mem.memory.octree_types import (
+    GridMap,
+    LogOddsSteps,
+    RayHits,
+    Voxels,
+    as_points,
+    as_vector,
+)
+
+MAX_LEVEL = 16
+
+
+class OctreeReader:
+    """Blocks of voxels and the questions one can ask them; `Octree` adds what changes them.
+
+    Attributes:
+        resolution: edge of a voxel [m].
+        version: grows with every change.
+    """
+
+    def __init__(
+        self,
+        resolution: float = 0.05,
+        *,
+        hit: float = 0.85,
+        miss: float = -0.4,
+        clamp: tuple[float, float] = (-2.0, 3.5),
+    ) -> None:
+        if not (np.isfinite(resolution) and resolution > 0):
+            raise ConfigError(f"an octree's resolution must be positive, got {resolution}")
+        self.resolution = float(resolution)
+        self.version = 0
+        self._settings = (float(hit), float(miss), (float(clamp[0]), float(clamp[1])))
+        self._steps = LogOddsSteps.fit(*self._settings)
+        self._step_array = np.array(
+            [self._steps.hit, self._steps.miss, self._steps.lowest, self._steps.highest], np.int64
+        )
+        self._store = BlockStore()
+        self._levels = Levels(self._store)
+
+    def query(self, points: ArrayLike, level: int = 0) -> NDArray[np.float32]:
+        """Returns (N,) log-odds at points (N, 3) [m], NaN where unknown.
+
+        Args:
+            points: (N, 3) in the map frame [m].
+            level: 0 for voxels; a node of level l is 2^l voxels wide and answers the largest
+                log-odds in it.
+
+        Raises:
+            InputError: wrong shape or dtype, or a level that is not in 0..16.
+        """
+        self._check_level(level)
+        steps = self._levels.log_odds(as_points(points), 1.0 / self.resolution, level, self.version)
+        return self._log_odds(steps)
+
+    def label(self, points: ArrayLike, level: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns labels (N,) at points (N, 3) [m], 0 unknown, and their weights (N,).
+
+        A voxel's weight says by how many scans its label leads; an inner node answers the
+        label of most of its voxels, and its weight is their number.
+        """
+        self._check_level(level)
+        where = as_points(points)
+        if level > 0:
+            return self._levels.labels(where, 1.0 / self.resolution, level, self.version)
+        _, slots = self._slots(where)
+        records, found = self._store.records, slots >= 0
+        return (
+            np.where(found, records.labels[slots], 0).astype(np.int32),
+            np.where(found, records.weights[slots], 0).astype(np.int32),
+        )
+
+    def box(self, lo: ArrayLike, hi: ArrayLike, *, occupied: bool = True, free: bool = False) -> Voxels:
+        """Returns the voxels whose centres lie in the box [lo, hi] [m], map frame."""
+        rows, inside = self._box(as_vector(lo, "lo"), as_vector(hi, "hi"))
+        return self._voxels(rows, inside & self._wanted(rows, occupied, free))
+
+    def radius(self, p: ArrayLike, r: float, *, occupied: bool = True, free: bool = False) -> Voxels:
+        """Returns the voxels whose centres are at most r [m] from p (3,) [m], map frame."""
+        centre = as_vector(p, "p")
+        found = self.box(centre - r, centre + r, occupied=occupied, free=free)
+        offset = found.centers.astype(np.float64) - centre
+        return found.select((offset * offset).sum(axis=1) <= r * r)
+
+    def voxels(self, *, occupied: bool = True, free: bool = False) -> Voxels:
+        """Returns the voxels of the whole map."""
+        rows = self._store.sorted_rows()
+        return self._voxels(rows, self._wanted(rows, occupied, free))
+
+    def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:
+        """Returns the voxels last observed later than a stamp [ns].
+
+        The stamp of a free voxel without a label is that of its 8^3 block.
+        """
+        rows = self._store.sorted_rows()
+        rows = rows[self._store.blocks.stamps[rows] > stamp]
+        found = self._voxels(rows, self._wanted(rows, occupied, free))
+        return found.select(found.stamps > stamp)
+
+    def ray_cast(
+        self,
+        origins: ArrayLike,
+        directions: ArrayLike,
+        max_range: float,
+        *,
+        stop_at_unknown: bool = False,
+    ) -> RayHits:
+        """Casts rays through the map until they meet an occupied voxel.
+
+        Args:
+            origins: (N, 3) or (3,) in the map frame [m].
+            directions: (N, 3), of any length; a zero or not finite one hits nothing.
+            max_range: [m], finite.
+            stop_at_unknown: rays end, without a hit, in the first unknown voxel.
+        """
+        if not (np.isfinite(max_range) and max_range > 0):
+            raise InputError(f"max_range must be positive and finite, got {max_range}")
+        heading = as_points(directions, "directions").astype(np.float64)
+        start = np.broadcast_to(np.asarray(origins, np.float32), heading.shape)
+        start = as_points(start, "origins").astype(np.float64)
+        x, y, z = heading[:, 0], heading[:, 1], heading[:, 2]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            heading = heading / np.sqrt(x * x + y * y + z * z)[:, None]
+        aimed = np.isfinite(heading).all(axis=1)
+        heading[~aimed] = 0.0
+        rows = np.arange(self._store.count if stop_at_unknown else 0)
+        hit, distance, rows, local = kernels.cast_rays(
+            start,
+            heading,
+            float(max_range),
+            self.resolution,
+            self._store.table,
+            self._store.blocks.occupied,
+            self._store.known(rows),
+            stop_at_unknown,
+        )
+        slots = merge.record_slots(rows, local, self._store.blocks)
+        labels = np.where(slots >= 0, self._store.records.labels[slots], 0).astype(np.int32)
+        points = start + heading * distance[:, None]
+        return RayHits(hit, points.astype(np.float32), labels, distance.astype(np.float32))
+
+    def frontiers(self) -> NDArray[np.float32]:
+        """Returns (M, 3) centres [m] of free voxels with an unknown 6-neighbour, sorted."""
+        store = self._store
+        keys = store.keys[: store.count]
+        offsets = np.array([-(1 << 42), 1 << 42, -(1 << 21), 1 << 21, -1, 1])
+        around = store.find((keys[:, None] + offsets).reshape(-1)).reshape(-1, 6)
+        rows = np.arange(store.count)
+        found = masks.frontier_masks(store.blocks.free[: store.count], store.known(rows), around)
+        order = store.sorted_rows()
+        which, local = masks.list_voxels(found[order])
+        return self._centers(order[which], local)
+
+    def traversable(
+        self,
+        floor_z: float,
+        *,
+        robot_height: float,
+        step_height: float = 0.1,
+        robot_radius: float = 0.0,
+        passable_labels: Iterable[int] = (),
+    ) -> GridMap:
+        """Projects a band above the floor onto a ground plan.
+
+        A column is an obstacle if a voxel with its centre in (floor_z + step_height, floor_z +
+        robot_height] is occupied and its label not passable; free if a voxel there is free or
+        passable; else unknown.
+
+        Args:
+            floor_z: height of the floor in the map frame [m].
+            robot_height: [m].
+            step_height: what the robot can climb [m].
+            robot_radius: free cells nearer than this to an obstacle become obstacles [m].
+            passable_labels: label ids of things that can be passed or opened.
+        """
+        band = (float(step_height), float(robot_height))
+        return project(
+            self._store, self.resolution, float(floor_z), band, float(robot_radius), tuple(passable_labels)
+        )
+
+    def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Returns the (3,) corners [m] of the box around all known voxels, None for an empty map."""
+        rows = np.arange(self._store.count)
+        lo, hi = masks.tight_bounds(self._store.coords(rows), self._store.known(rows))
+        if lo[0] > hi[0]:
+            return None
+        return lo * self.resolution, (hi + 1) * self.resolution
+
+    def __len__(self) -> int:
+        """Returns the number of known voxels."""
+        return int(masks.count_voxels(self._store.known(np.arange(self._store.count))))
+
+    @property
+    def num_occupied(self) -> int:
+        """Number of occupied voxels."""
+        return int(masks.count_voxels(self._store.blocks.occupied[: self._store.count]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use by blocks, records and the hash."""
+        return self._store.nbytes
+
+    def _check_level(self, level: int) -> None:
+        if not 0 <= level <= MAX_LEVEL:
+            raise InputError(f"level must lie in 0..{MAX_LEVEL}, got {level}")
+
+    def _log_odds(self, steps: NDArray[np.int8]) -> NDArray[np.float32]:
+        scaled = steps.astype(np.float32) * np.float32(self._steps.unit)
+        scaled[steps == merge.UNKNOWN] = np.nan
+        return scaled
+
+    def _slots(self, points: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, local = kernels.locate(points, 1.0 / self.resolution, self._store.table)
+        return rows, merge.record_slots(rows, local, self._store.blocks)
+
+    def _wanted(self, rows: NDArray[np.int64], occupied: bool, free: bool) -> NDArray[np.uint64]:
+        blocks = self._store.blocks
+        chosen = np.zeros((len(rows), 8), np.uint64)
+        if occupied:
+            chosen |= blocks.occupied[rows]
+        if free:
+            chosen |= blocks.free[rows]
+        return chosen
+
+    def _box(
+        self, lo: NDArray[np.float64], hi: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Returns the rows, sorted by key, that a box of voxel centres meets, and its masks."""
+        limit = kernels.WORLD
+        # A voxel's centre (v + 0.5) * resolution may lie on the box's face: allow for rounding.
+        first = np.ceil(np.clip(lo / self.resolution - 0.5 - 1e-6, -limit, limit)).astype(np.int64)
+        last = np.floor(np.clip(hi / self.resolution - 0.5 + 1e-6, -limit, limit)).astype(np.int64)
+        low, high = first >> 3, last >> 3
+        shape = np.maximum(high - low + 1, 0)
+        store = self._store
+        if float(shape[0]) * float(shape[1]) * float(shape[2]) <= store.count:
+            axes = [np.arange(low[a], high[a] + 1) for a in range(3)]
+            coords = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+            rows = store.find(block_keys(coords))
+            rows = rows[rows >= 0]
+        else:
+            rows = store.sorted_rows()
+            coords = store.coords(rows)
+            rows = rows[((coords >= low) & (coords <= high)).all(axis=1)]
+        return rows, masks.box_masks(store.coords(rows), first, last)
+
+    def _centers(self, rows: NDArray[np.int64], local: NDArray[np.int64]) -> NDArray[np.float32]:
+        inner = np.stack([local >> 6, (local >> 3) & 7, local & 7], axis=-1)
+        voxels = self._store.coords(rows) * 8 + inner
+        return ((voxels + 0.5) * self.resolution).astype(np.float32)
+
+    def _voxels(self, rows: NDArray[np.int64], chosen: NDArray[np.uint64]) -> Voxels:
+        which, local = masks.list_voxels(chosen)
+        rows = rows[which]
+        store, blocks = self._store, self._store.blocks
+        slots = merge.record_slots(rows, local, blocks)
+        found = slots >= 0
+        records = store.records
+        return Voxels(
+            centers=self._centers(rows, local),
+            log_odds=self._log_odds(blocks.log_odds[rows, local]),
+            labels=np.where(found, records.labels[slots], 0).astype(np.int32),
+            stamps=np.where(found, records.stamps[slots], blocks.stamps[rows]),
+            references=np.where(found, records.references[slots], -1).astype(np.int64),
+        )
