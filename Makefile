@@ -1,0 +1,51 @@
+# Two commands do all the set-up they need: `make demo` and `make test`.
+#   make test ARGS="-k octree"           passes arguments on (also demo, bench)
+#   make setup PYTHON=/path/to/python3.11    chooses the interpreter
+
+SHELL := /bin/bash
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+READY := $(VENV)/.ready
+export PYTHON
+# What .venv holds is what is tested, also in a shell where ROS or another environment was sourced.
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.PHONY: help setup demo test test-slow lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r verb line; do \
+		printf '  make %-10s %s\n' "$$verb" "$$line"; done
+
+$(READY): setup.py constraints.txt .ci/setup
+	@bash .ci/setup
+	@touch $@
+
+setup: $(READY) ## make .venv and install everything into it
+
+demo: $(READY) ## train, explore, log, replay and ask; the results are in runs/demo
+	@$(VENV)/bin/embodied-mem demo $(ARGS)
+
+test: $(READY) ## run the tests
+	@$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## run the tests, the longer ones too
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY) ## check style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+format: $(READY) ## put the code in the project's format
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+bench: $(READY) ## measure the loop, part by part
+	@$(VENV)/bin/embodied-mem bench loop $(ARGS)
+
+clean: ## remove .venv and what was built; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,114 @@
+"""Builds embodied-mem with pip, and as an ament_python package with colcon.
+
+Ranges are here; the set that is tested is pinned in constraints.txt. What has a ROS
+key is in package.xml too.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+NAME = "embodied_mem"
+
+CORE = [  # memory, replay and query
+    "lz4>=4.3",
+    "matplotlib>=3.8",
+    "mcap>=1.2",
+    "numba>=0.61",
+    "numpy>=1.26",
+    "opencv-python>=4.9",
+    "PyYAML>=6.0",
+    "rich>=13.7",
+    "rosbags>=0.10.6",
+    "scipy>=1.11",
+    "tyro>=0.9.17",
+    "zstandard>=0.22",
+]
+TEST = ["hypothesis>=6.100", "pyoctomap>=1.2", "pytest>=8.0"]
+EXTRAS = {
+    "sim": ["gymnasium>=1.0", "minigrid>=3.0"],
+    "rl": [
+        "gymnasium>=1.0",
+        "safetensors>=0.4.3",
+        "sb3-contrib>=2.6",
+        "stable-baselines3>=2.6",
+        "torch>=2.5",
+    ],
+    "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
+    "viz": ["rerun-sdk>=0.26"],  # live view
+    "data": ["minari>=0.5.2"],  # datasets for offline learning
+    "test": TEST,  # the name that `colcon test` looks for
+    "dev": [*TEST, "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
+}
+
+
+def version() -> str:
+    """Returns the version that the package itself states."""
+    text = (HERE / NAME / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Returns what goes to share/: the ament marker, package.xml, and the folders beside the package."""
+    files = [
+        ("share/ament_index/resource_index/packages", [f"{NAME}/resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+    ]
+    for top in ("launch", "sim_configs", "models"):
+        for folder in [HERE / top, *sorted(p for p in (HERE / top).rglob("*") if p.is_dir())]:
+            names = sorted(p for p in folder.glob("[!._]*") if p.is_file())
+            if names:
+                place = folder.relative_to(HERE).as_posix()
+                files.append((f"share/{NAME}/{place}", [p.relative_to(HERE).as_posix() for p in names]))
+    return files
+
+
+setup(
+    name="embodied-mem",
+    version=version(),
+    description="The memory stack for robots that learn: octree, scene graph, episodes, and policies on them",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The embodied-mem authors",
+    maintainer="embodied-mem maintainers",
+    maintainer_email="maintainers@embodied-mem.example",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=[
+        "robotics",
+        "embodied AI",
+        "memory",
+        "octree",
+        "scene graph",
+        "reinforcement learning",
+        "ROS 2",
+    ],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={NAME: ["py.typed", f"resource/{NAME}"]},
+    data_files=shared_files(),
+    python_requires=">=3.10",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["embodied-mem = embodied_mem.cli:main"]},
+    zip_safe=False,
+    # What other ament_python packages keep in setup.cfg: `ros2 run` looks in lib/<package>, and
+    # takes the python3 of the environment that it is called from.
+    options={
+        "develop": {"script_dir": f"$base/lib/{NAME}"},
+        "install": {"install_scripts": f"$base/lib/{NAME}"},
+        "build_scripts": {"executable": "/usr/bin/env python3"},
+    },
+)

@@ -1,0 +1,226 @@
+"""What the files that describe the package say about it, and about each other."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import embodied_mem
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ("3.10", "3.11", "3.12")
+TOP_LEVEL = {
+    *(
+        "package.xml",
+        "setup.py",
+        "embodied_mem",
+        "launch",
+        "sim_configs",
+        "models",
+        "tests",
+        "README.md",
+        "LICENSE",
+    ),
+    *("Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"),
+}
+EXTRAS = {"sim", "rl", "ros", "viz", "data", "test", "dev"}
+IMPORT_NAMES = {
+    "opencv-python": "cv2",
+    "pyyaml": "yaml",
+    "rerun-sdk": "rerun",
+    "sb3-contrib": "sb3_contrib",
+    "stable-baselines3": "stable_baselines3",
+}
+"""What a package is imported as, where that is not its own name."""
+
+FROM_ROS = {"rclpy", "launch", "launch_ros", "rosidl_runtime_py"}
+ROS_KEYS = {
+    "matplotlib": "python3-matplotlib",
+    "numba": "python3-numba",
+    "numpy": "python3-numpy",
+    "opencv-python": "python3-opencv",
+    "pyyaml": "python3-yaml",
+    "rich": "python3-rich",
+    "scipy": "python3-scipy",
+    "hypothesis": "python3-hypothesis",
+    "pytest": "python3-pytest",
+}
+"""rosdep's keys for the packages that ROS knows from its distributions."""
+
+
+@pytest.fixture
+def metadata(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments that setup.py hands to setuptools."""
+    caught: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", caught.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return caught
+
+
+@pytest.fixture(scope="module")
+def manifest() -> ET.Element:
+    """The root element of package.xml."""
+    return ET.parse(ROOT / "package.xml").getroot()
+
+
+def direct_requirements(metadata: dict[str, Any]) -> list[Requirement]:
+    lines = [
+        *metadata["install_requires"],
+        *(r for extra in metadata["extras_require"].values() for r in extra),
+    ]
+    return [Requirement(line) for line in lines]
+
+
+def pins(python: str) -> dict[str, str]:
+    """Returns the version that constraints.txt pins for each package on a Python version."""
+    found: dict[str, str] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        environment = {"python_version": python, "python_full_version": f"{python}.0"}
+        if pin.marker is None or pin.marker.evaluate(environment):
+            name = canonicalize_name(pin.name)
+            assert name not in found, f"constraints.txt pins {name} twice for Python {python}"
+            (specifier,) = pin.specifier
+            assert specifier.operator == "==", f"constraints.txt does not pin {name}"
+            found[name] = specifier.version
+    return found
+
+
+def test_every_file_states_the_same_version(metadata: dict[str, Any], manifest: ET.Element):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version = embodied_mem.__version__
+    assert metadata["version"] == version
+    assert manifest.findtext("version") == version
+    assert str(citation["version"]) == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_file_states_the_same_licence(metadata: dict[str, Any], manifest: ET.Element):
+    assert metadata["license"] == manifest.findtext("license") == "Apache-2.0"
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text and "Version 2.0" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+def test_setup_and_package_xml_name_the_same_maintainer(metadata: dict[str, Any], manifest: ET.Element):
+    maintainer = manifest.find("maintainer")
+    assert maintainer is not None
+    assert (maintainer.text, maintainer.get("email")) == (
+        metadata["maintainer"],
+        metadata["maintainer_email"],
+    )
+    assert manifest.findtext("author") == metadata["author"]
+
+
+def test_package_xml_names_every_dependency_that_has_a_ros_key(
+    metadata: dict[str, Any], manifest: ET.Element
+):
+    keys = {element.text for element in manifest if element.tag in ("depend", "exec_depend", "test_depend")}
+    for line in metadata["install_requires"] + metadata["extras_require"]["test"]:
+        name = canonicalize_name(Requirement(line).name)
+        if name in ROS_KEYS:
+            assert ROS_KEYS[name] in keys, f"package.xml lacks {ROS_KEYS[name]}"
+    assert not {key for key in keys if key is not None and key.endswith("-pip")}
+    assert manifest.findtext("export/build_type") == "ament_python"
+
+
+def test_the_extras_are_the_ones_that_are_documented(metadata: dict[str, Any]):
+    assert set(metadata["extras_require"]) == EXTRAS
+    assert set(metadata["extras_require"]["test"]) <= set(metadata["extras_require"]["dev"])
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_direct_dependency_is_pinned_within_its_range(metadata: dict[str, Any], python: str):
+    pinned = pins(python)
+    for requirement in direct_requirements(metadata):
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"constraints.txt has no pin of {name} for Python {python}"
+        assert requirement.specifier.contains(pinned[name]), f"{name}=={pinned[name]} is not in {requirement}"
+
+
+def test_the_workflow_runs_on_every_python_that_setup_names(metadata: dict[str, Any]):
+    assert set(PYTHONS) == {
+        line.rsplit(" ", 1)[1]
+        for line in metadata["classifiers"]
+        if line.startswith("Programming Language :: Python :: 3.")
+    }
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert tuple(workflow["jobs"]["test"]["strategy"]["matrix"]["python"]) == PYTHONS
+
+
+def test_whatever_is_imported_is_declared(metadata: dict[str, Any]):
+    declared = {canonicalize_name(r.name) for r in direct_requirements(metadata)}
+    known = {IMPORT_NAMES.get(name, name) for name in declared} | FROM_ROS | {"embodied_mem"}
+    undeclared = set()
+    for path in [*(ROOT / "embodied_mem").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            tops = {name.split(".")[0] for name in names} - sys.stdlib_module_names - known
+            undeclared |= {f"{path.relative_to(ROOT)} imports {top}" for top in tops}
+    assert not undeclared, "\n".join(sorted(undeclared))
+
+
+def test_the_top_level_holds_only_what_belongs_there():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("not a git checkout: what is in the folder is not what is in the repository")
+    tops = {name.split("/")[0] for name in listed.stdout.split("\0") if name}
+    assert {top for top in tops if not top.startswith(".")} <= TOP_LEVEL
+
+
+def test_everything_that_ros_and_users_need_is_installed_to_share(metadata: dict[str, Any]):
+    installed = {name: folder for folder, names in metadata["data_files"] for name in names}
+    assert installed["embodied_mem/resource/embodied_mem"] == "share/ament_index/resource_index/packages"
+    assert installed["package.xml"] == "share/embodied_mem"
+    wanted = [*(ROOT / "launch").glob("*_launch.py"), *(ROOT / "sim_configs").rglob("*.yaml")]
+    assert wanted
+    for path in wanted:
+        relative = path.relative_to(ROOT)
+        assert installed[relative.as_posix()] == f"share/embodied_mem/{relative.parent.as_posix()}"
+    assert all((ROOT / name).is_file() for name in installed)
+
+
+def test_every_folder_of_code_is_a_package(metadata: dict[str, Any]):
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "embodied_mem").rglob("*.py")}
+    assert {".".join(folder.parts) for folder in folders} == set(metadata["packages"])
+    assert set(metadata["package_data"]["embodied_mem"]) >= {"py.typed", "resource/embodied_mem"}
+
+
+def test_every_launch_argument_is_described():
+    for path in sorted((ROOT / "launch").glob("*_launch.py")):
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DeclareLaunchArgument"
+        ]
+        assert calls, f"{path.name} declares no argument"
+        for call in calls:
+            described = {keyword.arg: keyword.value for keyword in call.keywords}.get("description")
+            assert isinstance(described, ast.Constant) and described.value, f"{path.name}:{call.lineno}"
+
+
+def test_python_m_runs_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "embodied_mem", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, embodied_mem.__version__)
