@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
@@ -40,6 +41,8 @@ class PolicyConfig:
     """Base of the rotary position embeddings."""
     reader_heads: int = 4
     """Attention heads with which a step reads memory tokens (`mem_*` observations)."""
+    labels: int = 64
+    """Size of the table of label embeddings for memory tokens; label ids beyond it read as unknown."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -147,3 +150,48 @@ def nearest(key: str, names: list[str]) -> str:
 def to_dict(config: PolicyConfig | PPOConfig) -> dict[str, Any]:
     """Returns a config as a JSON-serialisable mapping."""
     return asdict(config)
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A learning-rate schedule: linear warm-up, then constant, linear or cosine.
+
+    Attributes:
+        peak: the highest rate.
+        schedule: "constant", "linear" (to 0) or "cosine" (to 2.5 % of the peak).
+        warmup: fraction of the training over which it rises.
+    """
+
+    peak: float
+    schedule: str = "constant"
+    warmup: float = 0.0
+
+    def __call__(self, progress_remaining: float) -> float:
+        """Returns the rate where `progress_remaining` goes from 1 to 0."""
+        done = 1.0 - progress_remaining
+        if done < self.warmup:
+            return self.peak * done / self.warmup
+        if self.schedule == "linear":
+            return self.peak * progress_remaining
+        if self.schedule == "cosine":
+            fallen = (done - self.warmup) / max(1e-9, 1.0 - self.warmup)
+            return self.peak * (0.025 + 0.975 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, fallen))))
+        return self.peak
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[PolicyConfig, PPOConfig, Any]:
+    """Sorts settings into the network's and the optimisation's; the third is the learning rate."""
+    settings = dict(settings)
+    rate = settings.get("learning_rate")
+    if callable(rate):
+        del settings["learning_rate"]
+    policy_names = [f.name for f in fields(PolicyConfig)]
+    ppo_names = [f.name for f in fields(PPOConfig)]
+    for key in settings:
+        if key not in policy_names + ppo_names:
+            raise ConfigError(
+                f'unknown setting "{key}" for MemoPPO; {nearest(key, policy_names + ppo_names)}'
+            )
+    policy = from_dict(PolicyConfig, {k: v for k, v in settings.items() if k in policy_names})
+    ppo = from_dict(PPOConfig, {k: v for k, v in settings.items() if k in ppo_names})
+    return policy, ppo, rate if callable(rate) else LearningRate(ppo.learning_rate, ppo.schedule, ppo.warmup)

@@ -38,6 +38,10 @@ class Core(nn.Module, ABC):
         """Returns the state of `batch` environments before their first step."""
 
     @abstractmethod
+    def carried(self, state: Any) -> tuple[Slots | None, NDArray[np.int64]]:
+        """Returns what a rollout that starts from `state` needs: bank and open segments' lengths (B,)."""
+
+    @abstractmethod
     def advance(
         self,
         x: Tensor,
@@ -104,6 +108,10 @@ class NoMemory(Core):
     def initial_state(self, batch: int) -> NoState:
         """Returns an empty state."""
         return NoState(batch, torch.zeros(batch, dtype=torch.bool, device=self.stack.norm.weight.device))
+
+    def carried(self, state: NoState) -> tuple[Slots | None, NDArray[np.int64]]:
+        """Returns that nothing is carried on; see `Core.carried`."""
+        return None, np.zeros(state.batch, np.int64)
 
     def advance(
         self,

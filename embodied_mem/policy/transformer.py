@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embodied_mem.policy.config import PolicyConfig
@@ -112,6 +113,10 @@ class Memo(Core):
             closed=torch.zeros(batch, dtype=torch.bool, device=device),
             fresh=torch.zeros(batch, c.summary_tokens, dtype=torch.int64, device=device),
         )
+
+    def carried(self, state: MemoState) -> tuple[Slots | None, NDArray[np.int64]]:
+        """Returns the bank and the lengths of the open segments; see `Core.carried`."""
+        return state.slots, state.length.cpu().numpy()
 
     # ---------------------------------------------------------------- streaming
 

@@ -1,0 +1,183 @@
+"""The rollout buffer: whole sequences, their segment boundaries, and what they started from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import RolloutBuffer
+from torch import Tensor
+
+from embodied_mem.policy.core import Carry
+from embodied_mem.policy.segments import SegmentPlan, fixed_closes, plan_segments
+from embodied_mem.policy.summary import Slots
+
+Arrays = dict[str, NDArray[Any]]
+
+SINGLE = "observation"
+"""Key under which observations that are not a Dict are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Whole sequences of some environments, ready for `Core.replay`; n environments, V = steps x n.
+
+    Attributes:
+        envs: n.
+        obs: ((prefix + steps) * n, ...) observations, time first.
+        plan: how they are cut.
+        carry: what they started from, or None.
+        actions, values, log_probs, advantages, returns: (V, ...), time first.
+    """
+
+    envs: int
+    obs: Any
+    plan: SegmentPlan
+    carry: Carry | None
+    actions: Tensor
+    values: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+class SequenceBuffer(RolloutBuffer):
+    """Keeps a rollout as (time, environment) arrays in the dtypes of the observation space.
+
+    A rollout may begin in the middle of trials: `begin` keeps, per environment, the detached
+    summaries and the raw observations of the open segment, so that training can run exactly what
+    the rollout ran.
+    """
+
+    def reset(self) -> None:
+        """Empties the buffer; what the rollout starts from goes as well."""
+        space = self.observation_space
+        self.is_dict = isinstance(space, spaces.Dict)
+        parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+        size, envs = self.buffer_size, self.n_envs
+        self.observations: Arrays = {
+            key: np.zeros((size, envs, *(part.shape or ())), part.dtype) for key, part in parts.items()
+        }
+        self.before: Arrays = {key: value[:0].copy() for key, value in self.observations.items()}
+        self.carry: Carry | None = None
+        self.actions = np.zeros((size, envs, self.action_dim), self.action_space.dtype)
+        for name in ("rewards", "returns", "values", "log_probs", "advantages"):
+            setattr(self, name, np.zeros((size, envs), np.float32))
+        self.episode_starts = np.zeros((size, envs), bool)
+        self.closes = np.zeros((size, envs), bool)
+        self.pos, self.full, self.generator_ready = 0, False, False
+
+    def begin(self, slots: Slots | None, length: NDArray[np.int64]) -> None:
+        """Empties the buffer for a rollout that goes on where the last one ended.
+
+        Args:
+            slots: the summary banks, N rows; None for a policy without.
+            length: (N,) raw steps of the open segments, 0 where a trial starts; they are the last
+                ones in the buffer.
+        """
+        count = int(length.max(initial=0))
+        held = {
+            key: np.concatenate([self.before[key], v[: self.pos]]) for key, v in self.observations.items()
+        }
+        self.before = {key: value[len(value) - count :] for key, value in held.items()}
+        if slots is None:
+            self.carry = None
+        else:
+            detached = Slots(slots.tokens.clone(), slots.position.clone(), slots.count.clone())
+            self.carry = Carry(detached, length.copy())
+        self.pos, self.full = 0, False
+
+    def add(
+        self,
+        obs: NDArray[Any] | Arrays,
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        episode_start: NDArray[np.bool_],
+        value: Tensor,
+        log_prob: Tensor,
+        closed: Tensor,
+    ) -> None:
+        """Adds one step of every environment; `closed` (N,) tells which of them closed a segment."""
+        parts = obs if isinstance(obs, dict) else {SINGLE: obs}
+        for key, store in self.observations.items():
+            store[self.pos] = parts[key]
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.episode_starts[self.pos] = episode_start
+        self.values[self.pos] = value.cpu().numpy()
+        self.log_probs[self.pos] = log_prob.cpu().numpy()
+        self.closes[self.pos] = closed.cpu().numpy()
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def compute_returns_and_advantage(self, last_values: Tensor, dones: NDArray[np.bool_]) -> None:
+        """Computes advantages and returns of the steps that are there (GAE, Schulman et al. 2016).
+
+        Args:
+            last_values: (N,) values of the observations after the last step.
+            dones: (N,) True where the last step ended a trial.
+        """
+        after = np.zeros(self.n_envs, np.float32)
+        value = last_values.cpu().numpy()
+        alive = 1.0 - dones.astype(np.float32)
+        for t in reversed(range(self.pos)):
+            delta = self.rewards[t] + self.gamma * value * alive - self.values[t]
+            after = delta + self.gamma * self.gae_lambda * alive * after
+            self.advantages[t] = after
+            value, alive = self.values[t], 1.0 - self.episode_starts[t]
+        self.returns[: self.pos] = self.advantages[: self.pos] + self.values[: self.pos]
+
+    def plan(
+        self, envs: NDArray[np.int64], segment_length: int | None = None, *, last_only: bool = False
+    ) -> SegmentPlan:
+        """Returns the plan of some environments' sequences.
+
+        Args:
+            envs: (n,) which environments.
+            segment_length: cut into segments of this length, and not where the rollout did.
+            last_only: plan the last trial of each environment only.
+        """
+        starts = self.episode_starts[: self.pos, envs]
+        prefix = None if self.carry is None else self.carry.prefix[envs]
+        closes = self.closes[: self.pos, envs]
+        if segment_length is not None:
+            closes = fixed_closes(starts, segment_length, prefix)
+        return plan_segments(starts, closes, prefix, last_only=last_only, device=self.device)
+
+    def sequences(
+        self, envs: NDArray[np.int64], segment_length: int | None = None, *, last_only: bool = False
+    ) -> Sequences:
+        """Returns the sequences of some environments; arguments as for `plan`."""
+        plan = self.plan(envs, segment_length, last_only=last_only)
+        obs = {}
+        for key, store in self.observations.items():
+            # the plan's prefix is the longest of these environments'; that of all may be longer
+            before = self.before[key][len(self.before[key]) - plan.prefix :, envs]
+            whole = (
+                np.concatenate([before, store[: self.pos, envs]]) if plan.prefix else store[: self.pos, envs]
+            )
+            obs[key] = self.to_torch(whole.reshape(-1, *whole.shape[2:]))
+        carry = self.carry
+        if carry is not None:
+            index = torch.from_numpy(envs).to(carry.slots.count.device)
+            carry = Carry(carry.slots.rows(index), carry.prefix[envs])
+
+        def flat(x: NDArray[Any]) -> Tensor:
+            x = x[: self.pos, envs]
+            return self.to_torch(x.reshape(-1, *x.shape[2:]))
+
+        return Sequences(
+            envs=len(envs),
+            obs=obs if self.is_dict else obs[SINGLE],
+            plan=plan,
+            carry=carry,
+            actions=flat(self.actions),
+            values=flat(self.values),
+            log_probs=flat(self.log_probs),
+            advantages=flat(self.advantages),
+            returns=flat(self.returns),
+        )
