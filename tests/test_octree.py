@@ -1,0 +1,339 @@
+"""The octree's promises: labels, stamps, levels, ground plans, rays, files, and clear errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embodied_mem.errors import ConfigError, InputError, StoreError
+from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree_types import LogOddsSteps
+
+
+def furnished(seed: int = 0) -> Octree:
+    """A small map with labels, stamps and references, seen in three scans."""
+    rng = np.random.default_rng(seed)
+    tree = Octree(0.1)
+    for stamp in (10, 20, 30):
+        points = rng.uniform(-2, 2, (300, 3))
+        tree.integrate(points, rng.uniform(-0.5, 0.5, 3), labels=rng.integers(0, 5, 300), stamp=stamp)
+    found = tree.voxels()
+    tree.refer(found.centers[::7], np.arange(len(found.centers[::7])))
+    return tree
+
+
+def test_integer_steps_hold_octomaps_log_odds_exactly():
+    steps = LogOddsSteps.fit(0.85, -0.4, (-2.0, 3.5))
+    assert (steps.hit, steps.miss, steps.lowest, steps.highest) == (17, -8, -40, 70)
+    assert np.isclose(steps.unit, 0.05)
+
+
+@pytest.mark.parametrize("hit, miss, clamp", [(2.0, -2.0, (-2.0, 2.0)), (9.0, -9.0, (-1.0, 1.0))])
+def test_one_look_decides_where_a_hit_spans_the_clamp(hit, miss, clamp):
+    tree = Octree(1.0, hit=hit, miss=miss, clamp=clamp)
+    here = np.array([[0.5, 0.5, 0.5]])
+    for seen in (True, False, False, True, True):
+        tree.integrate_cells(here, np.array([seen]))
+    assert tree.query(here)[0] == clamp[1]
+    tree.clear([0, 0, 0], [1, 1, 1])
+    tree.integrate_cells(here, np.array([False]))
+    assert tree.query(here)[0] == clamp[0]
+
+
+def test_unknown_is_nan_and_unlabelled_is_zero():
+    tree = Octree()
+    assert np.isnan(tree.query(np.zeros((2, 3)))).all()
+    assert np.isnan(tree.query(np.array([[np.nan, 0, 0], [1e30, 0, 0]]), 6)).all()
+    labels, weights = tree.label(np.zeros((2, 3)))
+    assert labels.tolist() == weights.tolist() == [0, 0]
+    assert len(tree) == 0 and tree.bounds() is None and len(tree.frontiers()) == 0
+    assert tree.integrate(np.empty((0, 3)), [0, 0, 0]).points == 0
+    assert tree.version == 0
+
+
+def test_labels_need_a_majority_and_leave_with_their_voxel():
+    tree = Octree(1.0)
+    here = np.array([[0.5, 0.5, 0.5]])
+    for label in (3, 3, 7):
+        tree.integrate_cells(here, np.array([True]), labels=np.array([label]))
+    assert (tree.label(here)[0][0], tree.label(here)[1][0]) == (3, 1)
+    for _ in range(2):
+        tree.integrate_cells(here, np.array([True]), labels=np.array([7]))
+    assert tree.label(here)[0][0] == 7
+    while tree.query(here)[0] >= 0:
+        tree.integrate_cells(here, np.array([False]))
+    assert tree.label(here)[0][0] == 0
+
+
+def test_a_free_voxel_keeps_a_label_until_it_is_seen_without():
+    tree = Octree(1.0)
+    door = np.array([[0.5, 0.5, 0.5]])
+    tree.integrate_cells(door, np.array([False]), labels=np.array([4]))
+    assert tree.label(door)[0][0] == 4 and tree.query(door)[0] < 0
+    tree.integrate_cells(door, np.array([False]))
+    assert tree.label(door)[0][0] == 0
+
+
+def test_stamps_and_changed_since():
+    tree = Octree(1.0)
+    a, b = np.array([[0.5, 0.5, 0.5]]), np.array([[20.5, 0.5, 0.5]])
+    tree.integrate_cells(a, np.array([True]), stamp=100)
+    tree.integrate_cells(b, np.array([True]), stamp=200)
+    assert tree.voxels().stamps.tolist() == [100, 200]
+    assert tree.changed_since(100).centers.tolist() == b.tolist()
+    assert len(tree.changed_since(200)) == 0
+    tree.integrate_cells(a, np.array([True]), stamp=300)
+    assert tree.voxels().stamps.tolist() == [300, 200]
+
+
+def test_references_stay_with_their_voxels():
+    tree = Octree(1.0)
+    points = np.array([[k + 0.5, 0.5, 0.5] for k in range(6)])
+    tree.integrate_cells(points, np.ones(6, bool))
+    assert tree.refer(points[[1, 4]], np.array([11, 44])) == 2
+    tree.integrate_cells(points[[0, 2]], np.array([False, False]))
+    tree.integrate_cells(points[[0, 2]], np.array([False, False]))
+    tree.integrate_cells(points[[0, 2]], np.array([False, False]))
+    found = tree.voxels()
+    assert dict(zip(found.centers[:, 0].tolist(), found.references.tolist())) == {
+        1.5: 11,
+        3.5: -1,
+        4.5: 44,
+        5.5: -1,
+    }
+    assert tree.refer(points[[0]], np.array([9])) == 0
+
+
+def test_ray_cast_stops_at_the_first_occupied_voxel():
+    tree = Octree(0.1)
+    wall = np.array([[1.05, y, z] for y in np.arange(-1, 1, 0.1) for z in np.arange(-1, 1, 0.1)]) + 1e-4
+    tree.integrate(wall, [0, 0, 0], labels=np.full(len(wall), 6))
+    directions = np.array([[1, 0, 0], [2, 0.4, -0.2], [-1, 0, 0], [0, 0, 0], [np.nan, 0, 1]])
+    hits = tree.ray_cast([0.01, 0.01, 0.01], directions, 3.0)
+    assert hits.hit.tolist() == [True, True, False, False, False]
+    assert np.allclose(hits.points[:2, 0], 1.0, atol=1e-5)
+    assert np.allclose(hits.distance[0], 0.99, atol=1e-5)
+    assert hits.labels.tolist() == [6, 6, 0, 0, 0]
+    assert np.allclose(hits.distance[2], 3.0)
+    inside = tree.ray_cast(wall[:1], np.array([[0, 1, 0]]), 1.0)
+    assert inside.hit[0] and inside.distance[0] == 0.0
+    blocked = tree.ray_cast([0.01, 0.01, 0.01], directions[2:3], 3.0, stop_at_unknown=True)
+    assert not blocked.hit[0] and blocked.distance[0] < 0.1
+    short = tree.ray_cast([0.01, 0.01, 0.01], directions[:1], 0.5)
+    assert not short.hit[0] and np.allclose(short.points[0], [0.51, 0.01, 0.01])
+
+
+def test_traversable_looks_only_at_its_band():
+    tree = Octree(0.1)
+    low, table, lamp = [0.05, 0.05, 0.05], [0.15, 0.05, 0.75], [0.25, 0.05, 2.35]
+    open_air = [[k * 0.1 + 0.05, 0.05, z] for k in range(4) for z in (0.45, 1.05)]
+    points = np.array([low, table, lamp, *open_air])
+    tree.integrate_cells(
+        points, np.array([True] * 3 + [False] * len(open_air)), labels=np.array([0, 5] + [0] * 9)
+    )
+    plan = tree.traversable(0.0, robot_height=1.2, step_height=0.1)
+    assert plan.cells.tolist() == [[0, 100, 0, 0]]
+    assert plan.origin.tolist() == [0.0, 0.0] and plan.resolution == 0.1
+    assert tree.traversable(0.0, robot_height=1.2, passable_labels=[5]).cells.tolist() == [[0, 0, 0, 0]]
+    assert tree.traversable(0.0, robot_height=1.2, step_height=0.0).cells.tolist() == [[100, 100, 0, 0]]
+    wide = tree.traversable(0.0, robot_height=1.2, robot_radius=0.15)
+    assert wide.cells.tolist() == [[100, 100, 100, 0]]
+    assert tree.traversable(50.0, robot_height=1.0).cells.shape == (0, 0)
+
+
+def test_traversable_of_a_world_one_voxel_high():
+    tree = Octree(1.0)
+    cells = np.array([[0.5, -0.5, 0.5], [1.5, -0.5, 0.5], [1.5, -1.5, 0.5]])
+    tree.integrate_cells(cells, np.array([False, True, False]))
+    plan = tree.traversable(0.0, robot_height=1.0)
+    assert plan.origin.tolist() == [0.0, -2.0]
+    assert plan.cells.tolist() == [[-1, 0], [0, 100]]  # [iy, ix], y grows with iy
+
+
+def test_traversable_keeps_storeys_apart():
+    tree = Octree(0.5)
+    ground, upstairs = np.array([[0.25, 0.25, 0.75]]), np.array([[0.25, 0.25, 3.75]])
+    tree.integrate_cells(ground, np.array([False]))
+    tree.integrate_cells(upstairs, np.array([True]))
+    assert tree.traversable(0.0, robot_height=1.0).cells.tolist() == [[0]]
+    assert tree.traversable(3.0, robot_height=1.0).cells.tolist() == [[100]]
+
+
+def test_negative_coordinates_are_floored_and_bounds_are_tight():
+    tree = Octree(0.5)
+    tree.integrate_cells(np.array([[-0.01, -0.5, -0.51]]), np.array([True]))
+    assert tree.voxels().centers.tolist() == [[-0.25, -0.25, -0.75]]
+    lo, hi = tree.bounds()
+    assert lo.tolist() == [-0.5, -0.5, -1.0] and hi.tolist() == [0.0, 0.0, -0.5]
+
+
+def test_maps_kilometres_away_and_long_rays():
+    tree = Octree(0.05)
+    for corner in np.array(np.meshgrid(*[[-2000.0, 2000.0]] * 3)).reshape(3, -1).T:
+        tree.integrate(corner + np.array([[0.3, 0.2, 0.1], [80.0, 0, 0]]), corner + 0.01)
+    assert len(tree.radius([2000.3, 2000.2, 2000.1], 0.1)) == 1
+    assert tree.num_occupied == 16
+    assert len(tree) > 8 * 1600
+    assert len(tree.box([-2100] * 3, [2100] * 3, free=True)) == len(tree)
+
+
+def test_version_and_export_name_what_changed():
+    tree = furnished()
+    before = tree.version
+    tree.integrate_cells(np.array([[9.05, 9.05, 9.05]]), np.array([True]))
+    assert tree.version > before
+    changed = tree.export_blocks(before)
+    assert len(changed) == 1 and changed[0] in tree.export_blocks()
+    assert tree.export_blocks(tree.version) == []
+    copy = Octree(0.1)
+    copy.import_blocks(tree.export_blocks())
+    assert copy.digest() == tree.digest()
+    same, found = copy.voxels(free=True), tree.voxels(free=True)
+    for name in ("centers", "log_odds", "labels", "stamps", "references"):
+        assert (getattr(same, name) == getattr(found, name)).all()
+
+
+def test_digest_is_about_the_map_not_its_history_of_rows():
+    tree = furnished()
+    scattered = Octree(0.1)
+    rows = tree.export_blocks()
+    for k in np.random.default_rng(1).permutation(len(rows)):
+        scattered.import_blocks([rows[k]])
+    assert scattered.digest() == tree.digest()
+    assert furnished(1).digest() != tree.digest()
+    scattered.integrate_cells(np.array([[50.0, 0, 0]]), np.array([True]))
+    assert scattered.digest() != tree.digest()
+    scattered.clear([49, -1, -1], [51, 1, 1])
+    assert scattered.digest() == tree.digest()
+
+
+def test_a_cleared_region_is_cleared_in_the_copy_too():
+    tree = furnished()
+    copy = Octree(0.1)
+    copy.import_blocks(tree.export_blocks())
+    before = tree.version
+    assert tree.clear([-1, -1, -1], [1, 1, 1]) > 0
+    copy.import_blocks(tree.export_blocks(before))
+    assert copy.digest() == tree.digest()
+    assert len(tree.box([-1, -1, -1], [1, 1, 1], free=True)) == 0
+    assert len(tree) == len(copy) > 0
+
+
+def test_saved_and_loaded_maps_are_the_same_and_go_on_alike(tmp_path):
+    tree = furnished()
+    tree.save(tmp_path / "map.octree")
+    copy = Octree.load(tmp_path / "map.octree")
+    assert copy.digest() == tree.digest() and copy.resolution == tree.resolution
+    for each in (tree, copy):
+        each.integrate(np.array([[1.0, 0.3, 0.2]]), [0, 0, 0], labels=np.array([2]), stamp=40)
+    assert copy.digest() == tree.digest()
+
+
+def test_damaged_files_are_refused_whole(tmp_path):
+    path = tmp_path / "map.octree"
+    furnished().save(path)
+    data = path.read_bytes()
+    for cut in (0, 7, 20, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(StoreError):
+            Octree.load(path)
+    for at in range(0, len(data), max(1, len(data) // 40)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+        with pytest.raises(StoreError):
+            Octree.load(path)
+    with pytest.raises(StoreError, match="cannot read"):
+        Octree.load(tmp_path / "absent.octree")
+    with pytest.raises(StoreError, match="cannot write"):
+        furnished().save(tmp_path / "no" / "folder.octree")
+
+
+def test_damaged_blocks_are_refused_and_leave_the_map_alone():
+    tree = furnished()
+    rows = tree.export_blocks()
+    copy = Octree(0.1)
+    copy.import_blocks(rows[:3])
+    digest = copy.digest()
+    key, payload = rows[5]
+    for bad in (payload[:-1], payload[:40], b"", payload[:100] + b"\x55" + payload[101:]):
+        with pytest.raises(StoreError, match="damaged"):
+            copy.import_blocks([*rows, (key, bad)])
+        assert copy.digest() == digest
+
+
+def test_records_are_reused_so_that_many_scans_do_not_leak():
+    rng = np.random.default_rng(3)
+    tree = Octree(0.5)
+    sizes = []
+    for k in range(3000):
+        points = rng.uniform(-4, 4, (40, 3))
+        tree.integrate(points, rng.uniform(-2, 2, 3), labels=rng.integers(0, 4, 40), stamp=k)
+        sizes.append(tree.nbytes)
+    assert sizes[-1] <= 1.05 * sizes[1000]
+
+
+def test_memory_per_occupied_voxel_of_a_surface():
+    rng = np.random.default_rng(0)
+    tree = Octree(0.05)
+    flat = rng.uniform(-3, 3, (200_000, 2))
+    floor = np.column_stack([flat, np.full(len(flat), 0.02)])
+    tree.integrate_cells(floor, np.ones(len(floor), bool), labels=np.full(len(floor), 1))
+    assert tree.nbytes / tree.num_occupied < 40
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda t: t.integrate(np.zeros(3), [0, 0, 0]), r"shape \(N, 3\)"),
+        (lambda t: t.integrate(np.zeros((2, 3), complex), [0, 0, 0]), "real numbers"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [0, 0]), "origin"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [np.nan, 0, 0]), "origin"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [np.inf, 0, 0]), "origin"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [0, 0, 0], max_range=0.0), "max_range"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [0, 0, 0], labels=[1]), "labels"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [0, 0, 0], labels=[1, -1]), "0..65535"),
+        (lambda t: t.integrate(np.zeros((2, 3)), [0, 0, 0], hit=np.ones(2)), "bool"),
+        (lambda t: t.integrate_cells(np.zeros((2, 3)), np.ones(3, bool)), "hit"),
+        (lambda t: t.query(np.zeros((2, 2))), r"shape \(N, 3\)"),
+        (lambda t: t.query(np.zeros((2, 3)), 17), "level"),
+        (lambda t: t.box([0, 0], [1, 1, 1]), "lo"),
+        (lambda t: t.ray_cast([0, 0, 0], np.ones((1, 3)), np.inf), "max_range"),
+        (lambda t: t.refer(np.zeros((2, 3)), [1]), "references"),
+    ],
+)
+def test_wrong_input_is_one_clear_error_and_changes_nothing(call, words):
+    tree = Octree()
+    with pytest.raises(InputError, match=words):
+        call(tree)
+    assert tree.version == 0 and len(tree) == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"resolution": 0}, {"resolution": np.nan}, {"hit": -1}, {"miss": 0}, {"clamp": (1, 2)}]
+)
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(ConfigError):
+        Octree(**settings)
+
+
+def test_warm_kernels_load_quickly_from_the_cache_folder(tmp_path):
+    code = (
+        "import time; from embodied_mem.memory.octree import warm_up\n"
+        "start = time.perf_counter(); warm_up(); print(time.perf_counter() - start)"
+    )
+    root = Path(__file__).resolve().parents[1]
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+
+    def seconds() -> float:
+        out = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        return float(out.stdout)
+
+    cold, warm = seconds(), seconds()
+    assert any(tmp_path.rglob("*.nbc"))
+    assert warm < cold / 4
