@@ -1,0 +1,383 @@
+"""Numba kernels on grid maps: paths, clearance, frontiers, coverage, regions.
+
+They share helpers and so live in one file: Numba's on-disk cache is keyed by the file
+a kernel is in and would not notice a change elsewhere.
+
+Distances are integers: a straight step is `STRAIGHT`, a diagonal one `DIAGONAL` (their
+ratio is 0.2 % above the square root of 2). So every machine finds the same paths.
+Diagonal steps never cut the corner of a cell that is not free.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+STRAIGHT, DIAGONAL = 12, 17
+FAR = np.int32(2**30)
+"""Path distance of what cannot be reached, in `STRAIGHT`ths of a cell."""
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def spread(free: Array, seeds: Array, owners: Array, diagonal: bool, distance: Array, owner: Array) -> None:
+    """Grows `seeds` over free cells and lowers `distance` and `owner` where they come closer.
+
+    With only two lengths of step, three first-in-first-out queues (seeds, straight, diagonal)
+    are each sorted by distance, so the least of their heads is Dijkstra's next cell.
+
+    Args:
+        free: (H, W) bool. A seed need not be free.
+        seeds: (S,) int64 flat cell indices.
+        owners: (S,) int32, of the seeds.
+        diagonal: whether diagonal steps are allowed.
+        distance: (H, W) int32, changed in place; `FAR` where nothing has come yet.
+        owner: (H, W) int32, changed in place.
+    """
+    height, width = free.shape
+    size = height * width
+    flat, dist, own = free.reshape(-1), distance.reshape(-1), owner.reshape(-1)
+    queue = np.empty((2, size), np.int32)  # a cell enters each of the two at most once
+    queued = np.empty((2, size), np.int32)
+    head, tail = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for s in range(seeds.shape[0]):
+        if dist[seeds[s]] > 0:
+            dist[seeds[s]] = 0
+            own[seeds[s]] = owners[s]
+    first = 0
+    while True:
+        best, cell, came = -1, np.int64(0), np.int32(0)
+        if first < seeds.shape[0]:
+            best, cell = 2, seeds[first]
+        for q in range(2):
+            if head[q] < tail[q] and (best < 0 or queued[q, head[q]] < came):
+                best, cell, came = q, np.int64(queue[q, head[q]]), queued[q, head[q]]
+        if best < 0:
+            return
+        if best == 2:
+            first += 1
+            if own[cell] != owners[first - 1]:
+                continue
+        else:
+            head[best] += 1
+        if dist[cell] < came:
+            continue  # came closer another way since it was queued
+        y, x = cell // width, cell % width
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                ny, nx = y + dy, x + dx
+                slanted = dy != 0 and dx != 0
+                if (dy == 0 and dx == 0) or ny < 0 or nx < 0 or ny >= height or nx >= width:
+                    continue
+                if slanted and not (diagonal and free[y, nx] and free[ny, x]):
+                    continue
+                n = ny * width + nx
+                step = np.int32(came + (DIAGONAL if slanted else STRAIGHT))
+                if not flat[n] or step >= dist[n]:
+                    continue
+                dist[n] = step
+                own[n] = own[cell]
+                q = 1 if slanted else 0
+                queue[q, tail[q]] = n
+                queued[q, tail[q]] = step
+                tail[q] += 1
+
+
+@njit(cache=True, nogil=True)
+def squared_distance(blocked: Array) -> Array:
+    """Returns (H, W) int64 squared distances, in cells, to the nearest blocked cell (exact).
+
+    The two passes of Meijster, Roerdink and Hesselink (2000). Beyond the map nothing is blocked;
+    where nothing is blocked at all the result is at least (H + W)^2.
+    """
+    height, width = blocked.shape
+    far = height + width
+    rows = np.empty((height, width), np.int64)
+    for x in range(width):
+        last = far
+        for y in range(height):
+            last = 0 if blocked[y, x] else min(last + 1, far)
+            rows[y, x] = last
+        last = far
+        for y in range(height - 1, -1, -1):
+            last = 0 if blocked[y, x] else min(last + 1, far)
+            rows[y, x] = min(rows[y, x], last)
+    result = np.empty((height, width), np.int64)
+    at, start = np.empty(width, np.int64), np.empty(width, np.int64)
+    for y in range(height):
+        top = 0
+        at[0], start[0] = 0, 0
+        for u in range(1, width):
+            gu = rows[y, u]
+            while top >= 0:
+                t, i = start[top], at[top]
+                if (t - i) ** 2 + rows[y, i] ** 2 <= (t - u) ** 2 + gu * gu:
+                    break
+                top -= 1
+            if top < 0:
+                top = 0
+                at[0], start[0] = u, 0
+            else:
+                i = at[top]
+                w = 1 + (u * u - i * i + gu * gu - rows[y, i] ** 2) // (2 * (u - i))
+                if w < width:
+                    top += 1
+                    at[top], start[top] = u, w
+        for u in range(width - 1, -1, -1):
+            i = at[top]
+            result[y, u] = (u - i) ** 2 + rows[y, i] ** 2
+            if u == start[top]:
+                top -= 1
+    return result
+
+
+@njit(cache=True, nogil=True)
+def frontier(cells: Array) -> Array:
+    """Returns (H, W) bool: cells that are 0 and have a 4-neighbour that is negative or beyond the map."""
+    height, width = cells.shape
+    result = np.zeros((height, width), np.bool_)
+    for y in range(height):
+        for x in range(width):
+            if cells[y, x] == 0:
+                result[y, x] = (
+                    y == 0
+                    or x == 0
+                    or y == height - 1
+                    or x == width - 1
+                    or cells[y - 1, x] < 0
+                    or cells[y + 1, x] < 0
+                    or cells[y, x - 1] < 0
+                    or cells[y, x + 1] < 0
+                )
+    return result
+
+
+@njit(cache=True, nogil=True)
+def descend(distance: Array, goal: int, diagonal: bool) -> Array:
+    """Returns the flat cells from `goal` back to distance 0, straight steps first among equals."""
+    height, width = distance.shape
+    path = np.empty(height * width, np.int64)
+    path[0] = goal
+    count = 1
+    y, x = goal // width, goal % width
+    while distance[y, x] > 0:
+        by, bx = -1, -1
+        for slanted in range(2 if diagonal else 1):
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    if (dy == 0 and dx == 0) or (dy != 0 and dx != 0) != (slanted == 1):
+                        continue
+                    ny, nx = y + dy, x + dx
+                    if by >= 0 or ny < 0 or nx < 0 or ny >= height or nx >= width:
+                        continue
+                    step = DIAGONAL if slanted == 1 else STRAIGHT
+                    if distance[ny, nx] + step != distance[y, x]:
+                        continue
+                    if slanted == 1 and (distance[y, nx] >= FAR or distance[ny, x] >= FAR):
+                        continue
+                    by, bx = ny, nx
+        y, x = by, bx
+        path[count] = y * width + x
+        count += 1
+    return path[:count]
+
+
+@njit(cache=True, nogil=True)
+def cover(
+    free: Array,
+    room: Array,
+    spacing: float,
+    least: float,
+    diagonal: bool,
+    count: int,
+    distance: Array,
+    owner: Array,
+) -> Array:
+    """Adds places until none of the roomy free cells is farther than `spacing` from one.
+
+    Each time the uncovered cell with the most room becomes a place, the first of equals.
+
+    Args:
+        free: (H, W) bool.
+        room: (H, W) float64 clearance.
+        spacing: as `distance`.
+        least: clearance that a place needs.
+        diagonal: whether diagonal steps are allowed.
+        count: number of places so far.
+        distance: (H, W) int32 path distance to the nearest place, changed in place.
+        owner: (H, W) int32 index of that place, changed in place.
+
+    Returns:
+        flat cells of the new places, the first of which has the index `count`.
+    """
+    size = free.size
+    flat, roomy, dist = free.reshape(-1), room.reshape(-1), distance.reshape(-1)
+    found = np.empty(size, np.int64)
+    number = 0
+    while True:
+        best = -1
+        for n in range(size):
+            if flat[n] and dist[n] > spacing and roomy[n] >= least and (best < 0 or roomy[n] > roomy[best]):
+                best = n
+        if best < 0:
+            return found[:number]
+        found[number] = best
+        seed, own = found[number : number + 1], np.full(1, count + number, np.int32)
+        spread(free, seed, own, diagonal, distance, owner)
+        number += 1
+
+
+@njit(cache=True, nogil=True)
+def touching(free: Array, diagonal: bool, distance: Array, owner: Array) -> tuple[Array, Array]:
+    """Returns (T, 2) int64 pairs of places whose cells touch and (T,) int64 path lengths, with repeats."""
+    height, width = distance.shape
+    pairs = np.empty((4 * height * width, 2), np.int64)
+    lengths = np.empty(4 * height * width, np.int64)
+    count = 0
+    for y in range(height):
+        for x in range(width):
+            a = owner[y, x]
+            if a < 0:
+                continue
+            for k in range(4):
+                ny = y + (0 if k == 0 else 1)
+                nx = x + (1 if k == 0 else k - 2)
+                if ny >= height or nx < 0 or nx >= width:
+                    continue
+                b = owner[ny, nx]
+                slanted = k == 1 or k == 3
+                if b < 0 or b == a or not (free[y, x] or free[ny, nx]):
+                    continue
+                if slanted and not (diagonal and free[y, nx] and free[ny, x]):
+                    continue
+                pairs[count, 0], pairs[count, 1] = min(a, b), max(a, b)
+                lengths[count] = distance[y, x] + distance[ny, nx] + (DIAGONAL if slanted else STRAIGHT)
+                count += 1
+    return pairs[:count], lengths[:count]
+
+
+@njit(cache=True, nogil=True)
+def _components(mask: Array, least: float, labels: Array, first: int) -> int:
+    """Labels 4-connected pieces of at least `least` cells from `first` on; returns the next label."""
+    height, width = mask.shape
+    done = np.zeros((height, width), np.bool_)
+    stack = np.empty(height * width, np.int64)
+    for y in range(height):
+        for x in range(width):
+            if done[y, x] or not mask[y, x]:
+                continue
+            stack[0] = y * width + x
+            done[y, x] = True
+            count, at = 1, 0
+            while at < count:
+                cy, cx = stack[at] // width, stack[at] % width
+                at += 1
+                for k in range(4):
+                    ny, nx = cy + (k == 0) - (k == 1), cx + (k == 2) - (k == 3)
+                    if 0 <= ny < height and 0 <= nx < width and mask[ny, nx] and not done[ny, nx]:
+                        done[ny, nx] = True
+                        stack[count] = ny * width + nx
+                        count += 1
+            if count >= least:
+                for i in range(count):
+                    labels[stack[i] // width, stack[i] % width] = first
+                first += 1
+    return first
+
+
+@njit(cache=True, nogil=True)
+def _grow(free: Array, seeds: Array, labels: Array) -> None:
+    """Lets every free cell take the label of the nearest seed along a path."""
+    cells = np.flatnonzero(seeds.reshape(-1) >= 0)
+    distance = np.full(free.shape, FAR, np.int32)
+    spread(free, cells, seeds.reshape(-1)[cells], False, distance, labels)
+
+
+@njit(cache=True, nogil=True)
+def segment(free: Array, wide: Array, least: float) -> tuple[Array, int]:
+    """Splits free space into rooms.
+
+    Args:
+        free: (H, W) bool, free cells without doors.
+        wide: (H, W) bool, cells with room around them.
+        least: fewest cells of a room.
+
+    Returns:
+        (H, W) int32 labels from 0, -1 for none, and their number.
+    """
+    seeds = np.full(free.shape, -1, np.int32)
+    count = _components(free & wide, 0.25 * least, seeds, 0)
+    labels = np.full(free.shape, -1, np.int32)
+    _grow(free, seeds, labels)
+    sizes = np.zeros(count + 1, np.int64)
+    for label in labels.reshape(-1):
+        sizes[label] += 1  # the last entry counts the -1s
+    flat = seeds.reshape(-1)
+    for n in range(flat.size):
+        if flat[n] >= 0 and sizes[flat[n]] < least:
+            flat[n] = -1  # too small: its cells go to the neighbours
+    labels[:] = -1
+    _grow(free, seeds, labels)
+    count = _components(free & (labels < 0), least, labels, count)
+    new = np.full(count, -1, np.int32)
+    number = 0
+    flat = labels.reshape(-1)
+    for n in range(flat.size):
+        if flat[n] >= 0:
+            if new[flat[n]] < 0:
+                new[flat[n]] = number
+                number += 1
+            flat[n] = new[flat[n]]
+    return labels, number
+
+
+@njit(cache=True, nogil=True)
+def overlaps(labels: Array, count: int, old: Array, dy: int, dx: int, rows: int) -> Array:
+    """Returns (count, rows) int64: cells that new labels share with old ones, shifted by (dy, dx)."""
+    result = np.zeros((count, rows), np.int64)
+    for y in range(labels.shape[0]):
+        for x in range(labels.shape[1]):
+            oy, ox = y + dy, x + dx
+            if labels[y, x] >= 0 and 0 <= oy < old.shape[0] and 0 <= ox < old.shape[1] and old[oy, ox] >= 0:
+                result[labels[y, x], old[oy, ox]] += 1
+    return result
+
+
+@njit(cache=True, nogil=True)
+def nearest_label(rows: Array, y: int, x: int, reach: float) -> int:
+    """Returns the label nearest to a cell within `reach` cells, the first of equals, or -1."""
+    height, width = rows.shape
+    best, label = reach * reach + 1e-9, -1
+    r = int(reach)
+    for ny in range(max(y - r, 0), min(y + r + 1, height)):
+        for nx in range(max(x - r, 0), min(x + r + 1, width)):
+            squared = float((ny - y) ** 2 + (nx - x) ** 2)
+            if rows[ny, nx] >= 0 and (squared < best or (squared == best and rows[ny, nx] < label)):
+                best, label = squared, rows[ny, nx]
+    return label
+
+
+@njit(cache=True, nogil=True)
+def measure(labels: Array, count: int, room: Array) -> Array:
+    """Returns (count, 6) int64 per label: cells, roomiest flat cell, lowest and highest y and x."""
+    result = np.zeros((count, 6), np.int64)
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label < 0:
+                continue
+            m = result[label]
+            best = m[1]
+            if m[0] == 0:
+                m[1], m[2], m[3], m[4], m[5] = y * width + x, y, y, x, x
+            elif room[y, x] > room[best // width, best % width]:
+                m[1] = y * width + x
+            m[0] += 1
+            m[2], m[3] = min(m[2], y), max(m[3], y)
+            m[4], m[5] = min(m[4], x), max(m[5], x)
+    return result

@@ -1,0 +1,231 @@
+"""Rooms: regions of free space between narrow passages and doors, with ids that stay.
+
+Morphological segmentation (survey: Bormann et al., ICRA 2016): free space that is wide
+enough is split into connected pieces, and these grow back into the narrow parts. Doors
+are cut out. A piece takes the id of the earlier room it overlaps most.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embodied_mem.memory.grid_kernels import measure, nearest_label, overlaps, segment
+from embodied_mem.memory.navigation import centers_of, clearance
+from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.scene_config import SceneConfig
+
+ROOM_WORDS = {
+    "kitchen": {"stove", "oven", "fridge", "refrigerator", "sink", "microwave", "dishwasher", "kettle"},
+    "bedroom": {"bed", "nightstand", "wardrobe", "pillow"},
+    "bathroom": {"toilet", "bathtub", "shower", "washbasin"},
+    "living room": {"sofa", "couch", "tv", "television", "armchair"},
+    "office": {"desk", "monitor", "printer", "keyboard"},
+    "dining room": {"diningtable"},
+}
+"""Words of object labels that tell what a room is for."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """A region of free space.
+
+    Attributes:
+        id: stable, never reused.
+        position: (3,) float64 [m], the centre of its roomiest cell, map frame.
+        extent: (3,) float64 [m], edges of the box around it; no height.
+        area: [m^2] of floor known so far.
+        place_ids: the places in it.
+        name: from the objects in it, or "room 3".
+    """
+
+    id: int
+    position: NDArray[np.float64]
+    extent: NDArray[np.float64]
+    area: float
+    place_ids: tuple[int, ...]
+    name: str
+
+
+def boundary_mask(
+    grid: GridMap, positions: NDArray[np.float64], extents: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Returns (H, W) bool: the cells under doors, at least one each.
+
+    Args:
+        grid: the grid map.
+        positions: (N, 3) float64 [m] of the doors' centres, map frame.
+        extents: (N, 3) float64 [m] of the boxes around them.
+    """
+    height, width = grid.cells.shape
+    mask = np.zeros((height, width), bool)
+    if len(positions) == 0:
+        return mask
+    size = np.array([width, height])
+    origin = np.asarray(grid.origin, np.float64)
+    scale = 1.0 / grid.resolution
+    own = np.floor((positions[:, :2] - origin) * scale).astype(np.int64)
+    lo = np.ceil((positions[:, :2] - extents[:, :2] / 2 - origin) * scale - 0.5 - 1e-6).astype(np.int64)
+    hi = np.floor((positions[:, :2] + extents[:, :2] / 2 - origin) * scale - 0.5 + 1e-6).astype(np.int64)
+    lo, hi = np.minimum(lo, own), np.maximum(hi, own)
+    for (x0, y0), (x1, y1) in zip(np.clip(lo, 0, size).tolist(), np.clip(hi + 1, 0, size).tolist()):
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+class Rooms:
+    """The rooms of one storey, as a raster of their rows.
+
+    Args:
+        config: width of passages, least area, reach.
+    """
+
+    def __init__(self, config: SceneConfig) -> None:
+        self.config = config
+        self.next_id = 0
+        self.resolution = 1.0
+        self.ids = np.empty(0, np.int64)
+        """Ascending; `raster` holds indices into it, -1 where there is no room."""
+        self.raster = np.empty((0, 0), np.int32)
+        self.corner = (0, 0)
+        """(y, x) of the raster's first cell, counted in cells from the map's origin."""
+        self.positions = np.empty((0, 3))
+        self.boxes = np.empty((0, 4), np.int64)
+        """Lowest and highest y, lowest and highest x, in cells from the map's origin."""
+        self.sizes = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def update(self, grid: GridMap, doors: NDArray[np.bool_]) -> list[int]:
+        """Finds the rooms of a changed map; returns the ids of rooms that are no more.
+
+        Args:
+            grid: the grid map.
+            doors: (H, W) bool, cells under doors.
+        """
+        config, resolution = self.config, grid.resolution
+        room = clearance(grid.cells > 0, resolution)
+        free = (grid.cells == 0) & ~doors
+        labels, count = segment(free, room >= config.passage_width / 2, config.room_area / resolution**2)
+        corner = (_cells(grid.origin[1], resolution), _cells(grid.origin[0], resolution))
+        found = self._identify(labels, count, corner)
+        gone = np.setdiff1d(self.ids, found).tolist()
+        order = np.argsort(found)
+        rank = np.empty(count + 1, np.int32)
+        rank[order], rank[count] = np.arange(count), -1
+        measures = measure(labels, count, room)[order]
+        self.ids = found[order]
+        self.raster, self.corner, self.resolution = rank[labels], corner, resolution
+        self.sizes = measures[:, 0]
+        self.positions = centers_of(grid, measures[:, 1])
+        self.boxes = measures[:, 2:] + np.array([corner[0], corner[0], corner[1], corner[1]])
+        return gone
+
+    def _identify(self, labels: Array, count: int, corner: tuple[int, int]) -> NDArray[np.int64]:
+        """Returns (count,) int64 ids: that of the earlier room with the largest overlap, or new ones."""
+        dy, dx = corner[0] - self.corner[0], corner[1] - self.corner[1]
+        shared = overlaps(labels, count, self.raster, dy, dx, len(self.ids))
+        new, old = np.nonzero(shared)
+        result = np.full(count, -1, np.int64)
+        taken: set[int] = set()
+        for i in np.lexsort((new, old, -shared[new, old])).tolist():
+            if result[new[i]] < 0 and int(old[i]) not in taken:
+                taken.add(int(old[i]))
+                result[new[i]] = self.ids[old[i]]
+        for i in np.flatnonzero(result < 0).tolist():
+            result[i] = self.next_id
+            self.next_id += 1
+        return result
+
+    def at(self, position: ArrayLike) -> int:
+        """Returns the id of the room at a position, or of the nearest one within `room_reach`, or -1."""
+        p = np.asarray(position, np.float64)
+        if len(self.ids) == 0 or not np.isfinite(p).all():
+            return -1
+        y = int(np.floor(p[1] / self.resolution)) - self.corner[0]
+        x = int(np.floor(p[0] / self.resolution)) - self.corner[1]
+        row = nearest_label(self.raster, y, x, self.config.room_reach / self.resolution)
+        return int(self.ids[row]) if row >= 0 else -1
+
+    def index(self, room_id: int) -> int:
+        """Returns the row of an id, or -1."""
+        row = int(np.searchsorted(self.ids, room_id))
+        return row if row < len(self.ids) and self.ids[row] == room_id else -1
+
+    def extent(self, row: int) -> NDArray[np.float64]:
+        """Returns (3,) float64 [m]: edges of the box around a room; no height."""
+        y0, y1, x0, x1 = self.boxes[row].tolist()
+        return np.array([(x1 - x0 + 1) * self.resolution, (y1 - y0 + 1) * self.resolution, 0.0])
+
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns every room by id as plain values; its cells as runs (y, first x, last x)."""
+        padded = np.pad(self.raster, ((0, 0), (1, 1)), constant_values=-1)
+        change = padded[:, 1:] != padded[:, :-1]
+        starts = np.argwhere(change & (padded[:, 1:] >= 0))
+        ends = np.argwhere(change & (padded[:, :-1] >= 0))
+        rows = self.raster[starts[:, 0], starts[:, 1]] if len(starts) else np.empty(0, np.int32)
+        runs = np.stack([starts[:, 0], starts[:, 1], ends[:, 1] - 1], axis=1)
+        runs += np.array([self.corner[0], self.corner[1], self.corner[1]])
+        return {
+            room_id: {
+                "id": room_id,
+                "resolution": self.resolution,
+                "position": self.positions[row].tolist(),
+                "runs": runs[rows == row].ravel().tolist(),
+            }
+            for row, room_id in enumerate(self.ids.tolist())
+        }
+
+    def restore(self, payloads: list[dict[str, Any]]) -> None:
+        """Replaces all rooms by those of `payloads`, in any order."""
+        self.__init__(self.config)  # type: ignore[misc]
+        if not payloads:
+            return
+        ordered = sorted(payloads, key=lambda p: int(p["id"]))
+        runs = [np.array(p["runs"], np.int64).reshape(-1, 3) for p in ordered]
+        self.boxes = np.array([[r[:, 0].min(), r[:, 0].max(), r[:, 1].min(), r[:, 2].max()] for r in runs])
+        self.sizes = np.array([int((r[:, 2] - r[:, 1] + 1).sum()) for r in runs], np.int64)
+        self.ids = np.array([p["id"] for p in ordered], np.int64)
+        self.positions = np.array([p["position"] for p in ordered])
+        self.resolution = float(ordered[0]["resolution"])
+        low, high = self.boxes.min(axis=0), self.boxes.max(axis=0)
+        self.corner = (int(low[0]), int(low[2]))
+        self.raster = np.full((high[1] - low[0] + 1, high[3] - low[2] + 1), -1, np.int32)
+        for row, r in enumerate(runs):
+            for y, x0, x1 in (r - np.array([low[0], low[2], low[2]])).tolist():
+                self.raster[y, x0 : x1 + 1] = row
+
+
+def room_name(room_id: int, inside: Sequence[str], elsewhere: Sequence[str]) -> str:
+    """Names a room after the things in it.
+
+    Args:
+        room_id: its id, for "room 3" where nothing tells it apart.
+        inside: label names of the objects in it, without doors.
+        elsewhere: label names of the objects in other rooms.
+
+    Returns:
+        what it is for ("kitchen") where its things tell, or the first, by name, of the things
+        that only it has ("green key room").
+    """
+    votes: Counter[str] = Counter()
+    for name in inside:
+        words = set(re.findall(r"\w+", name.lower()))
+        votes.update(use for use, telling in ROOM_WORDS.items() if words & telling)
+    if votes:
+        return min(votes, key=lambda use: (-votes[use], use))
+    own = sorted(set(inside) - set(elsewhere))
+    return f"{own[0]} room" if own else f"room {room_id}"
+
+
+def _cells(metres: float, resolution: float) -> int:
+    return int(np.floor(float(metres) / resolution + 0.5))

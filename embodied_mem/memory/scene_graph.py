@@ -1,0 +1,418 @@
+"""The scene graph: objects, places and rooms that stay themselves, and the agent's trajectory.
+
+`SceneGraph.update` is the only way in beside `forget_object`; whatever the digest covers
+depends on the writes alone. What a grid map implies (which place owns which cell) is a
+cache, so that reading never changes anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embodied_mem.errors import InputError
+from embodied_mem.memory.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
+from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.places import Place, Places
+from embodied_mem.memory.rooms import Room, Rooms, boundary_mask, room_name
+from embodied_mem.memory.scene_config import SceneConfig
+from embodied_mem.memory.scene_rows import Row, SceneRows
+from embodied_mem.memory.trajectory import Trajectory
+from embodied_mem.memory.visibility import seen_empty
+from embodied_mem.types import LabelMap, Percept
+
+__all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]
+
+
+class HasResolution(Protocol):
+    """What the scene graph needs of an octree."""
+
+    @property
+    def resolution(self) -> float:
+        """Edge of a voxel [m]."""
+
+
+@dataclass(frozen=True)
+class SceneChanges:
+    """What one write did to the scene graph.
+
+    Attributes:
+        new_objects: ids of objects seen for the first time.
+        seen_objects: ids of all objects seen, in the order of the detections.
+        place_id: the place the agent is at, or -1 before there is a map.
+        new_place: whether the agent came to this place for the first time.
+        room_id: the room the agent is in, or -1.
+        events: what changed, in words.
+        dropped: detections that were unusable (NaN, infinite or negative numbers).
+    """
+
+    new_objects: tuple[int, ...]
+    seen_objects: tuple[int, ...]
+    place_id: int
+    new_place: bool
+    room_id: int
+    events: tuple[SceneEvent, ...]
+    dropped: int = 0
+
+
+class SceneGraph:
+    """Layers room > place and room > object over one storey, plus the trajectory.
+
+    Args:
+        config: how objects, places and rooms are told apart.
+    """
+
+    def __init__(self, config: SceneConfig | None = None) -> None:
+        self.config = config or SceneConfig()
+        self.labels = LabelMap()
+        """Names of the label ids, as of the last write."""
+        self.version = 0
+        """Grows with every change."""
+        self.agent_place = -1
+        self.grid_map: GridMap | None = None
+        """The grid map of the last write, or what `use_grid_map` was given."""
+        self._objects = Objects(self.config)
+        self._places = Places(self.config)
+        self._rooms = Rooms(self.config)
+        self._trajectory = Trajectory(self.config.trajectory_spacing)
+        self._writes = 0
+        self._doors: NDArray[np.bool_] | None = None
+        self._rooms_stale = True
+        self._boundary: tuple[tuple[str, ...], list[int]] = ((), [])
+        self._rows = SceneRows(self._objects, self._places, self._rooms, self._trajectory)
+
+    # ---- writing
+
+    def update(self, percept: Percept, octree: HasResolution, grid_map: GridMap | None) -> SceneChanges:
+        """Takes in one percept; called by `Memory.write` after the octree has taken in its scans.
+
+        Args:
+            percept: with detections whose labels are ids of `percept.labels`, which must be the
+                memory's own LabelMap (it may grow from write to write, ids keep their names).
+            octree: the octree the scans went into; only its resolution is used.
+            grid_map: traversable space at the agent's floor after this percept; None or empty
+                where there is none yet. It must depend on the writes only.
+
+        Raises:
+            InputError: the pose is not finite; nothing is changed.
+        """
+        pose = percept.map_T_base
+        if not pose.is_finite:
+            raise InputError("the pose of the percept is not finite")
+        self.version += 1
+        self.labels = percept.labels
+        seen = Sightings.of(percept.detections, pose, self.config.position_floor**2)
+        known = self._objects.next_id
+        rows, events = self._objects.observe(seen, percept.stamp)
+        events += self._objects.miss(self._missed(percept, rows, octree.resolution), percept.stamp)
+        ids = self._objects.ids[rows].tolist()
+        place_id, new_place = self._update_places(grid_map, percept)
+        self._update_rooms()
+        chunk = self._trajectory.append(percept.stamp, pose.position)
+        self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
+        self._rows.touch("object", ids, self.version)
+        self._writes += 1
+        return SceneChanges(
+            new_objects=tuple(i for i in dict.fromkeys(ids) if i >= known),
+            seen_objects=tuple(ids),
+            place_id=place_id,
+            new_place=new_place,
+            room_id=self.room_at(pose.position),
+            events=tuple(self._worded(e) for e in events),
+            dropped=seen.dropped,
+        )
+
+    def forget_object(self, object_id: int) -> bool:
+        """Removes an object and its history; its id is never given again. False where there is none."""
+        if not self._objects.forget(object_id):
+            return False
+        self.version += 1
+        self._rows.remove("object", [object_id], self.version)
+        return True
+
+    def use_grid_map(self, grid_map: GridMap | None) -> None:
+        """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
+        self.grid_map = grid_map if grid_map is not None and grid_map.cells.size else None
+        if self.grid_map is not None:
+            self._places.use_grid(self.grid_map)
+
+    def _missed(self, percept: Percept, rows: NDArray[np.int64], resolution: float) -> NDArray[np.int64]:
+        o = self._objects
+        absent = np.ones(len(o), bool)
+        absent[rows] = False
+        candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
+        empty = seen_empty(
+            percept.scans,
+            percept.map_T_base,
+            o.positions[candidates],
+            o.extents[candidates],
+            resolution,
+            self.config.blind_radius,
+        )
+        missed = candidates[empty]
+        self._rows.touch("object", o.ids[missed].tolist(), self.version)
+        return missed
+
+    def _update_places(self, grid_map: GridMap | None, percept: Percept) -> tuple[int, bool]:
+        places, position = self._places, percept.map_T_base.position
+        if grid_map is not None and grid_map.cells.size:
+            changed = self.grid_map is None or not _same(self.grid_map, grid_map)
+            self._rooms_stale |= changed
+            if changed or not places.covers(position):
+                self._rows.remove("place", places.update(grid_map, position), self.version)
+                self.grid_map = grid_map
+        elif not places.covers(position):
+            places.add_at(position)
+        place = places.at(position)
+        # A new episode or a jump of the localisation is no walk from one place to the next.
+        leapt = percept.is_first or self._trajectory.moved(position) > self.config.place_spacing
+        previous = -1 if leapt else self.agent_place
+        first = bool(places.visits[places.index(place)] == 0)
+        places.visit(place, previous, percept.stamp)
+        self.agent_place = place
+        return place, first
+
+    def _update_rooms(self) -> None:
+        """Segments the map again where it or its doors have changed; a fixed pace, so that replay agrees."""
+        if self.grid_map is None or self._writes % self.config.room_every:
+            return
+        o = self._objects
+        doors = np.isin(o.labels, self._boundary_labels()) & (o.log_odds >= 0.0)
+        mask = boundary_mask(self.grid_map, o.positions[doors], o.extents[doors])
+        same = self._doors is not None and np.array_equal(mask, self._doors)
+        if same and not self._rooms_stale:
+            return
+        self._rows.remove("room", self._rooms.update(self.grid_map, mask), self.version)
+        self._doors, self._rooms_stale = mask, False
+
+    def _boundary_labels(self) -> list[int]:
+        names, ids = self._boundary
+        if names is not self.labels.names:
+            ids = sorted({i for words in self.config.boundary for i in self.labels.matching(words)})
+            self._boundary = (self.labels.names, ids)
+        return ids
+
+    def _worded(self, event: SceneEvent) -> SceneEvent:
+        row = self._objects.index(event.object_id)
+        name = self.labels.name(int(self._objects.labels[row]))
+        state = f", {event.text}" if event.text else ""
+        words = {
+            "appeared": f"first saw {name}{state}",
+            "returned": f"{name} is back{state}",
+            "state": f"{name} is now {event.text}",
+            "gone": f"{name} is gone",
+        }
+        return SceneEvent(event.kind, event.object_id, words[event.kind])
+
+    # ---- reading
+
+    def objects(
+        self, label: str | int | None = None, as_of: int | None = None, labels: LabelMap | None = None
+    ) -> list[SceneObject]:
+        """Returns objects, in the order of their ids; those believed gone have an existence below 0.5.
+
+        Args:
+            label: words that the label's name must hold, or a label id.
+            as_of: answer as of this time [ns]: where each object was then, in which state. Objects
+                not seen by then are left out; existence is 0 where it was known to be gone;
+                counts and extents are today's.
+            labels: names of the labels; those of the last write where None.
+        """
+        names, o = labels or self.labels, self._objects
+        rows: Iterable[int] = range(len(o))
+        if label is not None:
+            wanted = (label,) if isinstance(label, int) else names.matching(label)
+            rows = np.flatnonzero(np.isin(o.labels, wanted)).tolist()
+        found = (self._object(row, as_of, names) for row in rows)
+        return [thing for thing in found if thing is not None]
+
+    def object(self, object_id: int) -> SceneObject | None:
+        """Returns one object, or None where there is no such id."""
+        row = self._objects.index(object_id)
+        return self._object(row, None, self.labels) if row >= 0 else None
+
+    def _object(self, row: int, as_of: int | None, names: LabelMap) -> SceneObject | None:
+        o = self._objects
+        history = o.history(row)
+        position, state = o.positions[row].copy(), o.states[row]
+        existence, last_seen = float(o.existence[row]), int(o.last_seen[row])
+        if as_of is not None:
+            history = tuple(s for s in history if s.valid_from <= as_of)
+            if not history:
+                return None
+            stay = history[-1]
+            position, state, last_seen = stay.position, stay.state, min(stay.last_seen, as_of)
+            if stay.valid_to is not None:
+                existence = stay.existence if as_of < stay.valid_to else 0.0
+        return SceneObject(
+            id=int(o.ids[row]),
+            label=int(o.labels[row]),
+            name=names.name(int(o.labels[row])),
+            position=position,
+            extent=o.extents[row].copy(),
+            covariance=o.covariances[row].copy(),
+            state=state,
+            existence=existence,
+            first_seen=int(o.first_seen[row]),
+            last_seen=last_seen,
+            count=int(o.counts[row]),
+            place_id=self._places.at(position),
+            room_id=self._rooms.at(position),
+            history=history,
+            embedding=o.embeddings[row],
+        )
+
+    def places(self) -> list[Place]:
+        """Returns all places, in the order of their ids."""
+        p = self._places
+        return [
+            Place(
+                id=int(p.ids[i]),
+                position=p.positions[i].copy(),
+                clearance=float(p.clearances[i]),
+                visits=int(p.visits[i]),
+                last_visit=int(p.last_visits[i]),
+                room_id=self._rooms.at(p.positions[i]),
+            )
+            for i in range(len(p))
+        ]
+
+    def edges(self) -> list[tuple[int, int, float]]:
+        """Returns the edges between places: (a, b, length [m]) with a < b, sorted."""
+        return self._places.edges()
+
+    def path(self, place_a: int, place_b: int) -> list[int]:
+        """Returns the ids of the places on a shortest path, both included; empty where there is none."""
+        return self._places.path(place_a, place_b)
+
+    def place_at(self, position: ArrayLike) -> int:
+        """Returns the id of the place that is nearest along a path to a map position, or -1."""
+        return self._places.at(position)
+
+    def rooms(self) -> list[Room]:
+        """Returns all rooms, in the order of their ids."""
+        r, p = self._rooms, self._places
+        place_rooms = [r.at(position) for position in p.positions]
+        inside = self._names_by_room()
+        result = []
+        for row, room_id in enumerate(r.ids.tolist()):
+            elsewhere = [n for other, names in inside.items() if other != room_id for n in names]
+            result.append(
+                Room(
+                    id=room_id,
+                    position=r.positions[row].copy(),
+                    extent=r.extent(row),
+                    area=int(r.sizes[row]) * r.resolution**2,
+                    place_ids=tuple(int(i) for i, at in zip(p.ids, place_rooms) if at == room_id),
+                    name=room_name(room_id, inside.get(room_id, []), elsewhere),
+                )
+            )
+        return result
+
+    def _names_by_room(self) -> dict[int, list[str]]:
+        o, doors = self._objects, set(self._boundary_labels())
+        inside: dict[int, list[str]] = {}
+        for row in np.flatnonzero(o.log_odds >= 0.0).tolist():
+            if int(o.labels[row]) not in doors:
+                inside.setdefault(self._rooms.at(o.positions[row]), []).append(
+                    self.labels.name(int(o.labels[row]))
+                )
+        return inside
+
+    def room_of(self, object_id: int) -> int:
+        """Returns the id of the room an object is in, or -1."""
+        row = self._objects.index(object_id)
+        return self._rooms.at(self._objects.positions[row]) if row >= 0 else -1
+
+    def room_at(self, position: ArrayLike) -> int:
+        """Returns the id of the room at a map position, or of the nearest within `room_reach`, or -1."""
+        return self._rooms.at(position)
+
+    def trajectory(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Returns (N,) int64 stamps [ns] and (N, 3) float64 positions [m] of the agent, map frame.
+
+        A position holds until the next stamp; moves below `trajectory_spacing` are left out.
+        """
+        return self._trajectory.stamps, self._trajectory.positions
+
+    def to_json(self) -> str:
+        """Returns rooms with their objects, and what is in no room, as readable JSON text."""
+        by_room: dict[int, list[dict[str, Any]]] = {}
+        for thing in self.objects():
+            by_room.setdefault(thing.room_id, []).append(
+                {
+                    "id": thing.id,
+                    "label": thing.name,
+                    "state": thing.state,
+                    "position": [round(v, 3) for v in thing.position.tolist()],
+                    "existence": round(thing.existence, 3),
+                    "last_seen": thing.last_seen,
+                }
+            )
+        rooms = [
+            {
+                "id": room.id,
+                "name": room.name,
+                "area": round(room.area, 2),
+                "position": [round(v, 3) for v in room.position.tolist()],
+                "places": list(room.place_ids),
+                "objects": by_room.pop(room.id, []),
+            }
+            for room in self.rooms()
+        ]
+        rest = [thing for things in by_room.values() for thing in things]
+        return json.dumps({"rooms": rooms, "objects": sorted(rest, key=lambda t: t["id"])}, indent=2)
+
+    # ---- persistence
+
+    def digest(self) -> bytes:
+        """Returns a sha256 over everything that is remembered."""
+        return self._rows.digest(self._meta())
+
+    def export_rows(self, since_version: int = 0) -> list[Row]:
+        """Returns what changed after a version, for the store.
+
+        Args:
+            since_version: `version` as of an earlier export; 0 for everything.
+
+        Returns:
+            (kind, id, payload) sorted by kind and id; an empty payload where a row is no more.
+        """
+        return self._rows.export(self._meta(), self.version, since_version)
+
+    def import_rows(self, rows: Iterable[Row]) -> None:
+        """Replaces everything by exported rows; what is written next goes on as if never interrupted.
+
+        Raises:
+            StoreError: a row that no export has written.
+        """
+        self.__init__(self.config)  # type: ignore[misc]
+        meta = self._rows.load(rows)
+        if meta is None:
+            return
+        self.version, self._writes = int(meta["version"]), int(meta["writes"])
+        self.agent_place = int(meta["agent_place"])
+        self.labels = LabelMap(tuple(meta["labels"]))
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "writes": self._writes,
+            "agent_place": self.agent_place,
+            "labels": list(self.labels.names),
+        }
+
+
+def _same(a: GridMap, b: GridMap) -> bool:
+    return a is b or (
+        a.cells.shape == b.cells.shape
+        and a.resolution == b.resolution
+        and a.floor_z == b.floor_z
+        and np.array_equal(a.origin, b.origin)
+        and np.array_equal(a.cells, b.cells)
+    )

@@ -1,0 +1,137 @@
+"""The scene graph as rows for the store: what changed since a version, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from embodied_mem.errors import StoreError
+from embodied_mem.memory.objects import Objects
+from embodied_mem.memory.places import Places
+from embodied_mem.memory.rooms import Rooms
+from embodied_mem.memory.trajectory import Trajectory
+
+Row = tuple[str, int, bytes]
+Key = tuple[str, int]
+
+
+class SceneRows:
+    """Keeps the version at which each row of a scene graph last changed.
+
+    Objects and the trajectory tell what they touch; places and rooms are compared with what
+    they were at the last export.
+
+    Args:
+        objects: the scene graph's.
+        places: the scene graph's.
+        rooms: the scene graph's.
+        trajectory: the scene graph's.
+    """
+
+    def __init__(self, objects: Objects, places: Places, rooms: Rooms, trajectory: Trajectory) -> None:
+        self.objects, self.places, self.rooms, self.trajectory = objects, places, rooms, trajectory
+        self._touched: dict[Key, int] = {}
+        self._removed: dict[Key, int] = {}
+        self._compared: dict[Key, dict[str, Any]] = {}
+
+    def touch(self, kind: str, ids: Iterable[int], version: int) -> None:
+        """Notes that rows changed at a version."""
+        for number in ids:
+            self._touched[kind, number] = version
+
+    def remove(self, kind: str, ids: Iterable[int], version: int) -> None:
+        """Notes that rows are no more."""
+        for number in ids:
+            self._touched.pop((kind, number), None)
+            self._compared.pop((kind, number), None)
+            self._removed[kind, number] = version
+
+    def digest(self, meta: dict[str, Any]) -> bytes:
+        """Returns a sha256 over all rows, sorted."""
+        digest = hashlib.sha256()
+        for (kind, number), payload in sorted(self._all(meta).items()):
+            digest.update(f"{kind} {number} {len(payload)} ".encode())
+            digest.update(payload)
+        return digest.digest()
+
+    def export(self, meta: dict[str, Any], version: int, since_version: int) -> list[Row]:
+        """Returns (kind, id, payload) of what changed after a version, sorted; empty payloads for removals.
+
+        Args:
+            meta: what the scene graph keeps besides objects, places, rooms and trajectory.
+            version: the version now.
+            since_version: the version of an earlier export, or 0.
+        """
+        for key, payload in self._comparable().items():
+            if self._compared.get(key) != payload:
+                self._compared[key] = payload
+                self._touched[key] = version
+        result = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
+        result += [(*key, b"") for key, at in self._removed.items() if at > since_version]
+        if version > since_version:
+            result.append(("meta", 0, self._meta(meta)))
+        return sorted(result)
+
+    def load(self, rows: Iterable[Row]) -> dict[str, Any] | None:
+        """Restores objects, places, rooms and trajectory; returns `meta`, or None where there are no rows.
+
+        Raises:
+            StoreError: a row that no export has written.
+        """
+        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
+        chunks: dict[int, bytes] = {}
+        try:
+            for kind, number, payload in rows:
+                if kind == "trajectory" and payload:
+                    chunks[number] = payload
+                elif payload:
+                    found[kind].append(json.loads(payload))
+            self.objects.restore(found["object"])
+            self.places.restore(found["place"])
+            self.rooms.restore(found["room"])
+            self.trajectory.restore(chunks)
+            if not found["meta"]:
+                return None
+            meta = found["meta"][0]
+            self.objects.next_id = int(meta["next_object"])
+            self.places.next_id = int(meta["next_place"])
+            self.rooms.next_id = int(meta["next_room"])
+            version = int(meta["version"])
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise StoreError(f"the scene graph of this memory is damaged: {error!r}") from None
+        self._compared = self._comparable()
+        self._touched = {key: version for key in self._all(meta) if key[0] != "meta"}
+        return meta
+
+    def _meta(self, meta: dict[str, Any]) -> bytes:
+        counters = {
+            "next_object": self.objects.next_id,
+            "next_place": self.places.next_id,
+            "next_room": self.rooms.next_id,
+        }
+        return _encode({**meta, **counters})
+
+    def _comparable(self) -> dict[Key, dict[str, Any]]:
+        rows = {("place", number): payload for number, payload in self.places.payloads().items()}
+        return rows | {("room", number): payload for number, payload in self.rooms.payloads().items()}
+
+    def _all(self, meta: dict[str, Any]) -> dict[Key, bytes]:
+        rows = {("meta", 0): self._meta(meta)}
+        rows |= {key: _encode(payload) for key, payload in self._comparable().items()}
+        for row, number in enumerate(self.objects.ids.tolist()):
+            rows["object", number] = _encode(self.objects.row_payload(row))
+        rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
+        return rows
+
+    def _payload(self, kind: str, number: int) -> bytes:
+        if kind == "trajectory":
+            return self.trajectory.payload(number)
+        if kind == "object":
+            return _encode(self.objects.row_payload(self.objects.index(number)))
+        return _encode(self._compared[kind, number])
+
+
+def _encode(payload: dict[str, Any]) -> bytes:
+    return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,70 @@
+"""Where the agent has been."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 64
+"""Positions in one row of the store."""
+
+
+class Trajectory:
+    """Stamped positions of the agent; a position holds until the next one.
+
+    Args:
+        spacing: moves shorter than this are left out [m].
+    """
+
+    def __init__(self, spacing: float) -> None:
+        self.spacing = spacing
+        self._stamps: list[int] = []
+        self._positions: list[tuple[float, float, float]] = []
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(N,) int64 [ns]."""
+        return np.array(self._stamps, np.int64)
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """(N, 3) float64 [m] in the map frame."""
+        return np.array(self._positions, np.float64).reshape(-1, 3)
+
+    def moved(self, position: NDArray[np.float64]) -> float:
+        """Returns how far a position is from the last one kept [m]; 0 where there is none."""
+        if not self._positions:
+            return 0.0
+        (ax, ay, az), (bx, by, bz) = position.tolist(), self._positions[-1]
+        return float(np.sqrt((ax - bx) ** 2 + (ay - by) ** 2 + (az - bz) ** 2))
+
+    def append(self, stamp: int, position: NDArray[np.float64]) -> int:
+        """Keeps a position if the agent has moved; returns the chunk it went to, or -1."""
+        if self._positions and self.moved(position) < self.spacing:
+            return -1
+        x, y, z = position.tolist()
+        self._stamps.append(stamp)
+        self._positions.append((x, y, z))
+        return (len(self._stamps) - 1) // CHUNK
+
+    def payloads(self) -> dict[int, bytes]:
+        """Returns the chunks by number: (n, 4) little-endian 8-byte words, stamp and x, y, z."""
+        return {i: self.payload(i) for i in range(-(-len(self) // CHUNK))}
+
+    def payload(self, chunk: int) -> bytes:
+        """Returns one chunk of `payloads`."""
+        part = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        stamps = np.array(self._stamps[part], "<i8")
+        words = np.empty((len(stamps), 4), "<f8")
+        words[:, 0] = stamps.view("<f8")
+        words[:, 1:] = np.array(self._positions[part])
+        return words.tobytes()
+
+    def restore(self, payloads: dict[int, bytes]) -> None:
+        """Replaces all positions by those of `payloads`."""
+        words = np.frombuffer(b"".join(payloads[i] for i in sorted(payloads)), "<f8").reshape(-1, 4)
+        self._stamps = words[:, 0].copy().view("<i8").tolist()
+        self._positions = [(x, y, z) for x, y, z in words[:, 1:].tolist()]
