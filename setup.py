@@ -5,6 +5,7 @@ key is in package.xml too.
 """
 
 import re
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -42,6 +43,17 @@ EXTRAS = {
     "test": TEST,  # the name that `colcon test` looks for
     "dev": [*TEST, "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
 }
+
+ROS_OPTIONS = {
+    # What other ament_python packages keep in setup.cfg: `ros2 run` looks in lib/<package>, and takes
+    # the python3 of the environment that it is called from.
+    "develop": {"script_dir": f"$base/lib/{NAME}"},
+    "install": {"install_scripts": f"$base/lib/{NAME}"},
+    "build_scripts": {"executable": "/usr/bin/env python3"},
+}
+# ROS's tools run `python setup.py ...`. pip never does: an older one goes by `python -c`, and has to put
+# the command into bin.
+RUN_AS_A_SCRIPT = "-c" not in sys.orig_argv
 
 
 def version() -> str:
@@ -104,11 +116,5 @@ setup(
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["embodied-mem = embodied_mem.cli:main"]},
     zip_safe=False,
-    # What other ament_python packages keep in setup.cfg: `ros2 run` looks in lib/<package>, and
-    # takes the python3 of the environment that it is called from.
-    options={
-        "develop": {"script_dir": f"$base/lib/{NAME}"},
-        "install": {"install_scripts": f"$base/lib/{NAME}"},
-        "build_scripts": {"executable": "/usr/bin/env python3"},
-    },
+    options=ROS_OPTIONS if RUN_AS_A_SCRIPT else {},
 )
