@@ -1,0 +1,179 @@
+"""One episodic entry: as a value, as columns in the table, and as bytes in the file."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import StoreError
+from embodied_mem.geometry import Pose
+
+HEAD = np.dtype(
+    [
+        ("id", "<i8"),
+        ("stamp", "<i8"),
+        ("step", "<i8"),
+        ("place", "<i8"),
+        ("room", "<i8"),
+        ("reward", "<f8"),
+        ("trust", "<f8"),
+        ("pose", "<f8", (7,)),
+    ]
+)
+"""The fixed part of an entry, as it lies in memory and in the file."""
+
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """What happened at one moment.
+
+    Attributes:
+        id: stable, never reused.
+        stamp: [ns].
+        step: step of the world's run, or -1.
+        pose: `map_T_base`.
+        place_id, room_id: where the agent was, or -1.
+        object_ids: the objects seen at that moment, ascending.
+        embedding: (D,) float16 of unit length, or None.
+        action: the action that led here, or None.
+        reward: the reward that came with it.
+        event: what happened, in a word, or "".
+        text: a note, and what changed, in words.
+        source: who wrote it.
+        trust: in [0, 1].
+    """
+
+    id: int
+    stamp: int
+    step: int
+    pose: Pose
+    place_id: int = -1
+    room_id: int = -1
+    object_ids: tuple[int, ...] = ()
+    embedding: NDArray[np.float16] | None = None
+    action: NDArray[np.float64] | int | None = None
+    reward: float = 0.0
+    event: str = ""
+    text: str = ""
+    source: str = ""
+    trust: float = 1.0
+
+    def head(self) -> tuple[Any, ...]:
+        """Returns the values of `HEAD`."""
+        where = self.pose.to_list()
+        return (
+            self.id, self.stamp, self.step, self.place_id, self.room_id, self.reward, self.trust, where
+        )  # fmt: skip
+
+
+@dataclass(eq=False)
+class EpisodeRow:
+    """The part of an entry that varies in length; the action is kept as bytes."""
+
+    object_ids: tuple[int, ...]
+    action: bytes
+    event: str
+    text: str
+    source: str
+
+    @classmethod
+    def of(cls, entry: Episode) -> EpisodeRow:
+        """Takes the varying part of an entry."""
+        return cls(entry.object_ids, _action_bytes(entry.action), entry.event, entry.text, entry.source)
+
+    def episode(self, head: Any, embedding: NDArray[np.float16] | None) -> Episode:
+        """Returns the entry of a `HEAD` record and this."""
+        return Episode(
+            id=int(head["id"]),
+            stamp=int(head["stamp"]),
+            step=int(head["step"]),
+            pose=Pose.from_list(head["pose"]),
+            place_id=int(head["place"]),
+            room_id=int(head["room"]),
+            object_ids=self.object_ids,
+            embedding=embedding,
+            action=_action_value(self.action),
+            reward=float(head["reward"]),
+            event=self.event,
+            text=self.text,
+            source=self.source,
+            trust=float(head["trust"]),
+        )
+
+
+def unit_float16(vector: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
+    """Returns a vector scaled to unit length and rounded to float16, or None."""
+    if vector is None:
+        return None
+    wide = vector.astype(np.float64)
+    return (wide / np.sqrt((wide * wide).sum())).astype(np.float16)
+
+
+def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.float16] | None) -> bytes:
+    """Returns an entry as bytes: `HEAD`, then six parts, each after its length (u32, little-endian).
+
+    The parts are the objects' ids (i64), action, event, text, source and embedding (f16).
+    """
+    vector = embedding.astype("<f2").tobytes() if embedding is not None and embedding.any() else b""
+    parts = (
+        np.array(row.object_ids, "<i8").tobytes(),
+        row.action,
+        row.event.encode(),
+        row.text.encode(),
+        row.source.encode(),
+        vector,
+    )
+    return head.tobytes() + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def unpack_row(entry_id: int, payload: bytes) -> Episode:
+    """Reads what `pack_row` made.
+
+    Raises:
+        StoreError: the payload is damaged.
+    """
+    try:
+        head = np.frombuffer(payload, HEAD, 1)[0]
+        at, parts = HEAD.itemsize, []
+        for _ in range(6):
+            (length,) = _LENGTH.unpack_from(payload, at)
+            at += _LENGTH.size + length
+            parts.append(payload[at - length : at])
+        objects, action, event, text, source, vector = parts
+        row = EpisodeRow(
+            tuple(np.frombuffer(objects, "<i8").tolist()),
+            action,
+            event.decode(),
+            text.decode(),
+            source.decode(),
+        )
+        embedding = np.frombuffer(vector, "<f2").astype(np.float16) if vector else None
+        entry = row.episode(head, embedding)
+    except (ValueError, struct.error) as error:
+        raise StoreError(f"episodic entry {entry_id} is damaged") from error
+    if entry.id != entry_id or at != len(payload):
+        raise StoreError(f"episodic entry {entry_id} is damaged")
+    return entry
+
+
+def _action_bytes(action: Any) -> bytes:
+    if action is None:
+        return b""
+    values = np.asarray(action)
+    if values.ndim == 0 and values.dtype.kind in "iub":
+        return b"i" + struct.pack("<q", int(values))
+    return b"f" + values.astype("<f8").tobytes()
+
+
+def _action_value(action: bytes) -> NDArray[np.float64] | int | None:
+    if not action:
+        return None
+    if action[:1] == b"i":
+        return int(struct.unpack("<q", action[1:])[0])
+    return np.frombuffer(action[1:], "<f8").astype(np.float64)

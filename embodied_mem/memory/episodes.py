@@ -1,0 +1,370 @@
+"""Episodes: append-only entries of what happened when and where, made at keyframes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.config import EpisodeConfig
+from embodied_mem.memory.encounters import Encounters
+from embodied_mem.memory.episode_row import HEAD, Episode, EpisodeRow, pack_row, unit_float16, unpack_row
+from embodied_mem.memory.scene_graph import SceneChanges
+from embodied_mem.types import NS_PER_S, Percept
+
+__all__ = ["Episode", "Episodes"]
+
+
+class Episodes:
+    """All episodic entries, in the order of their ids: one packed array, and lists beside it.
+
+    Args:
+        config: when an entry is made.
+    """
+
+    def __init__(self, config: EpisodeConfig | None = None) -> None:
+        self.config = config or EpisodeConfig()
+        self.version = 0
+        """Grows with every change."""
+        self.next_id = 0
+        self.encounters = Encounters(round(self.config.gap * NS_PER_S))
+        self.keyframe: Pose | None = None
+        """Pose of the newest keyframe."""
+        self.newest: tuple[int, int] | None = None
+        """Stamp [ns] and step of the newest write, entry or not."""
+        self._heads = np.empty(64, HEAD)
+        self._count = 0
+        self._rest: list[EpisodeRow] = []
+        self._embeddings = np.empty((0, 0), np.float16)
+        self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
+        self._tokens: dict[str, list[int]] = {}  # word of an event or text -> entry ids
+        self._touched: dict[int, int] = {}
+        self._turn = math.cos(self.config.angle / 2)
+
+    def __len__(self) -> int:
+        return self._count
+
+    # ---- columns, all in the order of the entries
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(N,) int64 ids, ascending, never reused."""
+        return self._heads["id"][: self._count]
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """(N,) int64 [ns], not descending."""
+        return self._heads["stamp"][: self._count]
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """(N,) int64 steps of the world's run."""
+        return self._heads["step"][: self._count]
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """(N, 3) float64 [m], the base in the map frame."""
+        return self._heads["pose"][: self._count, :3]
+
+    @property
+    def poses(self) -> NDArray[np.float64]:
+        """(N, 7) float64: x, y, z [m], qx, qy, qz, qw; `map_T_base`."""
+        return self._heads["pose"][: self._count]
+
+    @property
+    def place_ids(self) -> NDArray[np.int64]:
+        """(N,) int64 ids of the places the agent was at, or -1."""
+        return self._heads["place"][: self._count]
+
+    @property
+    def room_ids(self) -> NDArray[np.int64]:
+        """(N,) int64 ids of the rooms the agent was in, as they were known then, or -1."""
+        return self._heads["room"][: self._count]
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """(N,) float64 rewards."""
+        return self._heads["reward"][: self._count]
+
+    @property
+    def trusts(self) -> NDArray[np.float64]:
+        """(N,) float64 in [0, 1]."""
+        return self._heads["trust"][: self._count]
+
+    @property
+    def embeddings(self) -> NDArray[np.float16]:
+        """(N, D) float16 of unit length, zero where an entry has none; D = 0 before the first."""
+        return self._embeddings[: self._count]
+
+    # ---- writing
+
+    def observe(self, percept: Percept, changes: SceneChanges) -> int:
+        """Takes in a percept that was accepted; returns the id of the entry made of it, or -1.
+
+        An entry is made where the agent has moved or turned far enough, sees something that it
+        did not see just before, comes to a new place, or where something happened.
+
+        Args:
+            percept: whose labels are the memory's.
+            changes: what the percept did to the scene graph.
+        """
+        pose = percept.map_T_base
+        self.version += 1
+        self.newest = (percept.stamp, percept.step)
+        met = self.encounters.observe(changes.seen_objects, percept.stamp)
+        happened = bool(percept.event or percept.text or changes.events or percept.reward != 0)
+        novel = bool(met or changes.new_objects or changes.new_place or percept.is_first)
+        if not (happened or novel or self._moved(pose)):
+            return -1
+        self.keyframe = pose
+        words = [percept.text] if percept.text else []
+        words += [event.text for event in changes.events]
+        return self._append(
+            Episode(
+                id=self.next_id,
+                stamp=percept.stamp,
+                step=percept.step,
+                pose=pose,
+                place_id=changes.place_id,
+                room_id=changes.room_id,
+                object_ids=tuple(sorted(set(changes.seen_objects))),
+                embedding=unit_float16(percept.embedding),
+                action=percept.action,
+                reward=float(percept.reward),
+                event=percept.event,
+                text="; ".join(words),
+                source=percept.source,
+                trust=1.0,
+            )
+        )
+
+    def note(self, text: str, pose: Pose, place_id: int, room_id: int, source: str) -> int:
+        """Adds an entry in words at the newest stamp; returns its id."""
+        self.version += 1
+        stamp, step = self.newest or (0, -1)
+        return self._append(
+            Episode(
+                id=self.next_id,
+                stamp=stamp,
+                step=step,
+                pose=pose,
+                place_id=place_id,
+                room_id=room_id,
+                event="note",
+                text=text,
+                source=source,
+            )
+        )
+
+    def forget(self, entry_id: int) -> bool:
+        """Removes an entry; its id is never given again. False where there is none."""
+        row = self.index(entry_id)
+        if row < 0:
+            return False
+        self.version += 1
+        self._unlink(row)
+        n = self._count
+        self._heads[row : n - 1] = self._heads[row + 1 : n]
+        if len(self._embeddings):
+            self._embeddings[row : n - 1] = self._embeddings[row + 1 : n]
+        del self._rest[row]
+        self._count -= 1
+        self._touched[entry_id] = self.version
+        return True
+
+    def forget_object(self, object_id: int) -> None:
+        """Removes an object from all entries and encounters."""
+        self.version += 1
+        self.encounters.forget_object(object_id)
+        for entry_id in self._seen_in.pop(object_id, []):
+            rest = self._rest[self.index(entry_id)]
+            rest.object_ids = tuple(i for i in rest.object_ids if i != object_id)
+            self._touched[entry_id] = self.version
+
+    def _moved(self, pose: Pose) -> bool:
+        last = self.keyframe
+        if last is None:
+            return True
+        delta = pose.position - last.position
+        if float((delta * delta).sum()) >= self.config.distance**2 - 1e-9:
+            return True
+        # |<q1, q2>| is the cosine of half the angle between two orientations.
+        return abs(float((pose.orientation * last.orientation).sum())) <= self._turn + 1e-9
+
+    def _append(self, entry: Episode) -> int:
+        self._put(entry)
+        self.next_id = entry.id + 1
+        self._touched[entry.id] = self.version
+        return entry.id
+
+    def _put(self, entry: Episode) -> None:
+        row = self._count
+        if row == len(self._heads):
+            self._heads = np.concatenate([self._heads, np.empty(row, HEAD)])
+        self._heads[row] = entry.head()
+        size = 0 if entry.embedding is None else len(entry.embedding)
+        if size and self._embeddings.shape[1] == 0:
+            self._embeddings = np.zeros((len(self._heads), size), np.float16)
+        if len(self._embeddings) and len(self._embeddings) < len(self._heads):
+            more = np.zeros((len(self._heads) - len(self._embeddings), self.embedding_size), np.float16)
+            self._embeddings = np.concatenate([self._embeddings, more])
+        if len(self._embeddings):
+            self._embeddings[row] = entry.embedding if size else 0
+        self._rest.append(EpisodeRow.of(entry))
+        self._count += 1
+        for object_id in entry.object_ids:
+            self._seen_in.setdefault(object_id, []).append(entry.id)
+        for token in _words(entry.event + " " + entry.text):
+            self._tokens.setdefault(token, []).append(entry.id)
+
+    def _unlink(self, row: int) -> None:
+        rest, entry_id = self._rest[row], int(self.ids[row])
+        for object_id in rest.object_ids:
+            self._seen_in[object_id].remove(entry_id)
+        for token in _words(rest.event + " " + rest.text):
+            self._tokens[token].remove(entry_id)
+
+    # ---- reading
+
+    @property
+    def embedding_size(self) -> int:
+        """Size D of the embeddings, 0 before the first."""
+        return int(self._embeddings.shape[1])
+
+    @property
+    def first_stamp(self) -> int:
+        """Stamp of the oldest entry [ns]; 0 where there is none."""
+        return int(self.stamps[0]) if self._count else 0
+
+    def index(self, entry_id: int) -> int:
+        """Returns the row of an id, or -1."""
+        row = int(np.searchsorted(self.ids, entry_id))
+        return row if row < self._count and self.ids[row] == entry_id else -1
+
+    def entry(self, entry_id: int) -> Episode | None:
+        """Returns one entry, or None where there is no such id."""
+        row = self.index(entry_id)
+        return self.at(row) if row >= 0 else None
+
+    def at(self, row: int) -> Episode:
+        """Returns the entry of a row."""
+        vector = self._embeddings[row] if self.embedding_size else None
+        has_vector = vector is not None and bool(vector.any())
+        return self._rest[row].episode(
+            self._heads[row], vector.copy() if has_vector and vector is not None else None
+        )
+
+    def __iter__(self) -> Any:
+        return (self.at(row) for row in range(self._count))
+
+    def seen_in(self, object_id: int, since: int | None = None, until: int | None = None) -> tuple[int, ...]:
+        """Returns the ids of the entries in which an object was seen, newest first.
+
+        Args:
+            object_id: whose.
+            since, until: [ns], inclusive; None is open.
+        """
+        found = np.array(self._seen_in.get(object_id, ()), np.int64)
+        stamps = self.stamps[np.searchsorted(self.ids, found)]
+        keep = np.ones(len(found), bool)
+        if since is not None:
+            keep &= stamps >= since
+        if until is not None:
+            keep &= stamps <= until
+        return tuple(found[keep][::-1].tolist())
+
+    def with_words(self, words: Sequence[str]) -> dict[int, int]:
+        """Returns how many of the words (lower case, distinct) each entry's event and text hold, by id."""
+        counts: dict[int, int] = {}
+        for word in words:
+            for entry_id in self._tokens.get(word, ()):
+                counts[entry_id] = counts.get(entry_id, 0) + 1
+        return counts
+
+    def object_ids(self, row: int) -> tuple[int, ...]:
+        """Returns the ids of the objects seen in the entry of a row, ascending."""
+        return self._rest[row].object_ids
+
+    def step_of(self, stamp: int) -> int:
+        """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
+        stamps, steps = self._knots()
+        row = int(np.searchsorted(stamps, stamp, side="right")) - 1
+        if row < 0:
+            return int(steps[0]) if len(steps) else -1
+        if row + 1 == len(stamps) or steps[row + 1] <= steps[row]:
+            return int(steps[row])
+        span, ahead = int(stamps[row + 1] - stamps[row]), int(stamp - stamps[row])
+        return int(steps[row]) + (2 * ahead * int(steps[row + 1] - steps[row]) + span) // (2 * span)
+
+    def stamp_of_step(self, step: int) -> int:
+        """Returns the stamp [ns] of a step of the newest run, interpolated between entries.
+
+        Steps beyond the newest, or before the oldest, are counted on at the pace of the nearest
+        entries. 0 where there is no entry.
+        """
+        stamps, steps = self._knots()
+        if not len(stamps):
+            return 0
+        starts = np.flatnonzero(np.diff(steps) < 0) + 1  # the step counts anew: another run
+        first = int(starts[-1]) if len(starts) else 0
+        steps, keep = np.unique(steps[first:], return_index=True)
+        stamps = stamps[first:][keep]
+        if len(stamps) == 1:
+            return int(stamps[0]) + (step > steps[0]) - (step < steps[0])
+        left = int(np.clip(np.searchsorted(steps, step, side="right") - 1, 0, len(steps) - 2))
+        span = int(steps[left + 1] - steps[left])
+        return int(stamps[left]) + (step - int(steps[left])) * int(stamps[left + 1] - stamps[left]) // span
+
+    def _knots(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        stamps, steps = self.stamps, self.steps
+        if self.newest is not None and (not self._count or self.newest[0] > stamps[-1]):
+            stamps = np.append(stamps, self.newest[0])
+            steps = np.append(steps, self.newest[1])
+        return stamps, steps
+
+    # ---- persistence
+
+    def digest(self) -> bytes:
+        """Returns the SHA-256 over all entries and encounters; snapshots are not part of it."""
+        sha = hashlib.sha256()
+        for _, payload in self.export_rows():
+            sha.update(len(payload).to_bytes(8, "little"))
+            sha.update(payload)
+        sha.update(self.encounters.digest_bytes())
+        return sha.digest()
+
+    def export_rows(self, since_version: int = 0) -> list[tuple[int, bytes]]:
+        """Returns (id, payload) of the entries changed after a version; b"" where one is no more."""
+        if since_version <= 0:
+            return [(int(i), self._payload(row)) for row, i in enumerate(self.ids)]
+        changed = sorted(i for i, version in self._touched.items() if version > since_version)
+        rows = ((i, self.index(i)) for i in changed)
+        return [(i, self._payload(row) if row >= 0 else b"") for i, row in rows]
+
+    def settle(self, version: int) -> None:
+        """Lets go of the list of changes up to a version, once somebody has exported them."""
+        self._touched = {i: v for i, v in self._touched.items() if v > version}
+
+    def import_rows(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Restores what `export_rows` gave, into an empty table; `next_id` is set by the caller.
+
+        Raises:
+            StoreError: a payload is damaged.
+        """
+        for entry_id, payload in sorted(rows):
+            self._put(unpack_row(entry_id, payload))
+
+    def _payload(self, row: int) -> bytes:
+        return pack_row(
+            self._heads[row], self._rest[row], self._embeddings[row] if self.embedding_size else None
+        )
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
