@@ -381,3 +381,72 @@ def measure(labels: Array, count: int, room: Array) -> Array:
             m[2], m[3] = min(m[2], y), max(m[3], y)
             m[4], m[5] = min(m[4], x), max(m[5], x)
     return result
+
+
+@njit(cache=True, nogil=True)
+def frontier_clusters(cells: Array, distance: Array) -> Array:
+    """Groups frontier cells into 8-connected clusters.
+
+    Args:
+        cells: (H, W) int8 of a grid map.
+        distance: (H, W) int32 path distances from the agent.
+
+    Returns:
+        (C, 7) int64 per cluster: the flat cell that is nearest to the agent (the first of equals),
+        its distance, number of cells, lowest and highest y, lowest and highest x.
+    """
+    height, width = cells.shape
+    left = frontier(cells)
+    stack = np.empty(height * width, np.int64)
+    result = np.empty((height * width, 7), np.int64)
+    number = 0
+    for y in range(height):
+        for x in range(width):
+            if not left[y, x]:
+                continue
+            left[y, x] = False
+            stack[0] = y * width + x
+            size = 1
+            c = result[number]
+            number += 1
+            c[0], c[1], c[2], c[3], c[4], c[5], c[6] = stack[0], distance[y, x], 0, y, y, x, x
+            while size > 0:
+                size -= 1
+                n = stack[size]
+                cy, cx = n // width, n % width
+                c[2] += 1
+                c[3], c[4], c[5], c[6] = min(c[3], cy), max(c[4], cy), min(c[5], cx), max(c[6], cx)
+                if distance[cy, cx] < c[1] or (distance[cy, cx] == c[1] and n < c[0]):
+                    c[0], c[1] = n, distance[cy, cx]
+                for ny in range(max(cy - 1, 0), min(cy + 2, height)):
+                    for nx in range(max(cx - 1, 0), min(cx + 2, width)):
+                        if left[ny, nx]:
+                            left[ny, nx] = False
+                            stack[size] = ny * width + nx
+                            size += 1
+    return result[:number].copy()
+
+
+@njit(cache=True, nogil=True)
+def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
+    """Returns (N,) float64: least path distance to points on or beside free cells; `FAR` where none.
+
+    Args:
+        distance: (H, W) int32 path distances from the agent.
+        ys: (N,) int64 rows of the points' cells, perhaps outside the map.
+        xs: (N,) int64 columns.
+        reach: half edge of the window in which a free cell may lie [cells].
+    """
+    height, width = distance.shape
+    result = np.full(ys.shape[0], float(FAR))
+    for i in range(ys.shape[0]):
+        y, x = ys[i], xs[i]
+        if 0 <= y < height and 0 <= x < width and distance[y, x] < FAR:
+            result[i] = distance[y, x]
+            continue
+        for ny in range(max(y - reach, 0), min(y + reach + 1, height)):
+            for nx in range(max(x - reach, 0), min(x + reach + 1, width)):
+                if distance[ny, nx] < FAR:
+                    away = distance[ny, nx] + STRAIGHT * np.sqrt(float((ny - y) ** 2 + (nx - x) ** 2))
+                    result[i] = min(result[i], away)
+    return result

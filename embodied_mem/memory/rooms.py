@@ -156,6 +156,16 @@ class Rooms:
         row = nearest_label(self.raster, y, x, self.config.room_reach / self.resolution)
         return int(self.ids[row]) if row >= 0 else -1
 
+    def rows(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Returns (N,) int64 rows of the rooms whose floor (N, 3) positions are on, -1 for none."""
+        height, width = self.raster.shape
+        y = np.floor(positions[:, 1] / self.resolution).astype(np.int64) - self.corner[0]
+        x = np.floor(positions[:, 0] / self.resolution).astype(np.int64) - self.corner[1]
+        inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
+        result = np.full(len(positions), -1, np.int64)
+        result[inside] = self.raster[y[inside], x[inside]]
+        return result
+
     def index(self, room_id: int) -> int:
         """Returns the row of an id, or -1."""
         row = int(np.searchsorted(self.ids, room_id))

@@ -76,15 +76,15 @@ class SceneGraph:
         self.agent_place = -1
         self.grid_map: GridMap | None = None
         """The grid map of the last write, or what `use_grid_map` was given."""
-        self._objects = Objects(self.config)
-        self._places = Places(self.config)
-        self._rooms = Rooms(self.config)
-        self._trajectory = Trajectory(self.config.trajectory_spacing)
+        self.object_table = Objects(self.config)
+        self.place_table = Places(self.config)
+        self.room_table = Rooms(self.config)
+        self.trajectory_table = Trajectory(self.config.trajectory_spacing)
         self._writes = 0
         self._doors: NDArray[np.bool_] | None = None
         self._rooms_stale = True
         self._boundary: tuple[tuple[str, ...], list[int]] = ((), [])
-        self._rows = SceneRows(self._objects, self._places, self._rooms, self._trajectory)
+        self._rows = SceneRows(self.object_table, self.place_table, self.room_table, self.trajectory_table)
 
     # ---- writing
 
@@ -107,13 +107,13 @@ class SceneGraph:
         self.version += 1
         self.labels = percept.labels
         seen = Sightings.of(percept.detections, pose, self.config.position_floor**2)
-        known = self._objects.next_id
-        rows, events = self._objects.observe(seen, percept.stamp)
-        events += self._objects.miss(self._missed(percept, rows, octree.resolution), percept.stamp)
-        ids = self._objects.ids[rows].tolist()
+        known = self.object_table.next_id
+        rows, events = self.object_table.observe(seen, percept.stamp)
+        events += self.object_table.miss(self._missed(percept, rows, octree.resolution), percept.stamp)
+        ids = self.object_table.ids[rows].tolist()
         place_id, new_place = self._update_places(grid_map, percept)
         self._update_rooms()
-        chunk = self._trajectory.append(percept.stamp, pose.position)
+        chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
         self._rows.touch("object", ids, self.version)
         self._writes += 1
@@ -129,7 +129,7 @@ class SceneGraph:
 
     def forget_object(self, object_id: int) -> bool:
         """Removes an object and its history; its id is never given again. False where there is none."""
-        if not self._objects.forget(object_id):
+        if not self.object_table.forget(object_id):
             return False
         self.version += 1
         self._rows.remove("object", [object_id], self.version)
@@ -139,10 +139,10 @@ class SceneGraph:
         """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
         self.grid_map = grid_map if grid_map is not None and grid_map.cells.size else None
         if self.grid_map is not None:
-            self._places.use_grid(self.grid_map)
+            self.place_table.use_grid(self.grid_map)
 
     def _missed(self, percept: Percept, rows: NDArray[np.int64], resolution: float) -> NDArray[np.int64]:
-        o = self._objects
+        o = self.object_table
         absent = np.ones(len(o), bool)
         absent[rows] = False
         candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
@@ -159,7 +159,7 @@ class SceneGraph:
         return missed
 
     def _update_places(self, grid_map: GridMap | None, percept: Percept) -> tuple[int, bool]:
-        places, position = self._places, percept.map_T_base.position
+        places, position = self.place_table, percept.map_T_base.position
         if grid_map is not None and grid_map.cells.size:
             changed = self.grid_map is None or not _same(self.grid_map, grid_map)
             self._rooms_stale |= changed
@@ -170,7 +170,7 @@ class SceneGraph:
             places.add_at(position)
         place = places.at(position)
         # A new episode or a jump of the localisation is no walk from one place to the next.
-        leapt = percept.is_first or self._trajectory.moved(position) > self.config.place_spacing
+        leapt = percept.is_first or self.trajectory_table.moved(position) > self.config.place_spacing
         previous = -1 if leapt else self.agent_place
         first = bool(places.visits[places.index(place)] == 0)
         places.visit(place, previous, percept.stamp)
@@ -181,13 +181,13 @@ class SceneGraph:
         """Segments the map again where it or its doors have changed; a fixed pace, so that replay agrees."""
         if self.grid_map is None or self._writes % self.config.room_every:
             return
-        o = self._objects
+        o = self.object_table
         doors = np.isin(o.labels, self._boundary_labels()) & (o.log_odds >= 0.0)
         mask = boundary_mask(self.grid_map, o.positions[doors], o.extents[doors])
         same = self._doors is not None and np.array_equal(mask, self._doors)
         if same and not self._rooms_stale:
             return
-        self._rows.remove("room", self._rooms.update(self.grid_map, mask), self.version)
+        self._rows.remove("room", self.room_table.update(self.grid_map, mask), self.version)
         self._doors, self._rooms_stale = mask, False
 
     def _boundary_labels(self) -> list[int]:
@@ -198,8 +198,8 @@ class SceneGraph:
         return ids
 
     def _worded(self, event: SceneEvent) -> SceneEvent:
-        row = self._objects.index(event.object_id)
-        name = self.labels.name(int(self._objects.labels[row]))
+        row = self.object_table.index(event.object_id)
+        name = self.labels.name(int(self.object_table.labels[row]))
         state = f", {event.text}" if event.text else ""
         words = {
             "appeared": f"first saw {name}{state}",
@@ -223,7 +223,7 @@ class SceneGraph:
                 counts and extents are today's.
             labels: names of the labels; those of the last write where None.
         """
-        names, o = labels or self.labels, self._objects
+        names, o = labels or self.labels, self.object_table
         rows: Iterable[int] = range(len(o))
         if label is not None:
             wanted = (label,) if isinstance(label, int) else names.matching(label)
@@ -233,11 +233,11 @@ class SceneGraph:
 
     def object(self, object_id: int) -> SceneObject | None:
         """Returns one object, or None where there is no such id."""
-        row = self._objects.index(object_id)
+        row = self.object_table.index(object_id)
         return self._object(row, None, self.labels) if row >= 0 else None
 
     def _object(self, row: int, as_of: int | None, names: LabelMap) -> SceneObject | None:
-        o = self._objects
+        o = self.object_table
         history = o.history(row)
         position, state = o.positions[row].copy(), o.states[row]
         existence, last_seen = float(o.existence[row]), int(o.last_seen[row])
@@ -261,15 +261,15 @@ class SceneGraph:
             first_seen=int(o.first_seen[row]),
             last_seen=last_seen,
             count=int(o.counts[row]),
-            place_id=self._places.at(position),
-            room_id=self._rooms.at(position),
+            place_id=self.place_table.at(position),
+            room_id=self.room_table.at(position),
             history=history,
             embedding=o.embeddings[row],
         )
 
     def places(self) -> list[Place]:
         """Returns all places, in the order of their ids."""
-        p = self._places
+        p = self.place_table
         return [
             Place(
                 id=int(p.ids[i]),
@@ -277,26 +277,26 @@ class SceneGraph:
                 clearance=float(p.clearances[i]),
                 visits=int(p.visits[i]),
                 last_visit=int(p.last_visits[i]),
-                room_id=self._rooms.at(p.positions[i]),
+                room_id=self.room_table.at(p.positions[i]),
             )
             for i in range(len(p))
         ]
 
     def edges(self) -> list[tuple[int, int, float]]:
         """Returns the edges between places: (a, b, length [m]) with a < b, sorted."""
-        return self._places.edges()
+        return self.place_table.edges()
 
     def path(self, place_a: int, place_b: int) -> list[int]:
         """Returns the ids of the places on a shortest path, both included; empty where there is none."""
-        return self._places.path(place_a, place_b)
+        return self.place_table.path(place_a, place_b)
 
     def place_at(self, position: ArrayLike) -> int:
         """Returns the id of the place that is nearest along a path to a map position, or -1."""
-        return self._places.at(position)
+        return self.place_table.at(position)
 
     def rooms(self) -> list[Room]:
         """Returns all rooms, in the order of their ids."""
-        r, p = self._rooms, self._places
+        r, p = self.room_table, self.place_table
         place_rooms = [r.at(position) for position in p.positions]
         inside = self._names_by_room()
         result = []
@@ -315,30 +315,30 @@ class SceneGraph:
         return result
 
     def _names_by_room(self) -> dict[int, list[str]]:
-        o, doors = self._objects, set(self._boundary_labels())
+        o, doors = self.object_table, set(self._boundary_labels())
         inside: dict[int, list[str]] = {}
         for row in np.flatnonzero(o.log_odds >= 0.0).tolist():
             if int(o.labels[row]) not in doors:
-                inside.setdefault(self._rooms.at(o.positions[row]), []).append(
+                inside.setdefault(self.room_table.at(o.positions[row]), []).append(
                     self.labels.name(int(o.labels[row]))
                 )
         return inside
 
     def room_of(self, object_id: int) -> int:
         """Returns the id of the room an object is in, or -1."""
-        row = self._objects.index(object_id)
-        return self._rooms.at(self._objects.positions[row]) if row >= 0 else -1
+        row = self.object_table.index(object_id)
+        return self.room_table.at(self.object_table.positions[row]) if row >= 0 else -1
 
     def room_at(self, position: ArrayLike) -> int:
         """Returns the id of the room at a map position, or of the nearest within `room_reach`, or -1."""
-        return self._rooms.at(position)
+        return self.room_table.at(position)
 
     def trajectory(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Returns (N,) int64 stamps [ns] and (N, 3) float64 positions [m] of the agent, map frame.
 
         A position holds until the next stamp; moves below `trajectory_spacing` are left out.
         """
-        return self._trajectory.stamps, self._trajectory.positions
+        return self.trajectory_table.stamps, self.trajectory_table.positions
 
     def to_json(self) -> str:
         """Returns rooms with their objects, and what is in no room, as readable JSON text."""

@@ -34,6 +34,11 @@ class Trajectory:
         """(N, 3) float64 [m] in the map frame."""
         return np.array(self._positions, np.float64).reshape(-1, 3)
 
+    @property
+    def start(self) -> int:
+        """Stamp of the first position [ns]; 0 where there is none."""
+        return self._stamps[0] if self._stamps else 0
+
     def moved(self, position: NDArray[np.float64]) -> float:
         """Returns how far a position is from the last one kept [m]; 0 where there is none."""
         if not self._positions:

@@ -1,0 +1,347 @@
+"""Reading: a fixed number of memory entries for a policy, chosen by relevance to pose and goal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to
+from embodied_mem.memory.navigation import centers_of, nearest_traversable, steps_from
+from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.scene_graph import SceneGraph
+from embodied_mem.types import NS_PER_S, TOKEN_KINDS, Goal, MemoryTokens
+
+STATES = ("open", "closed", "locked")
+"""States of objects that a feature of their own tells."""
+PLAIN_FEATURES = 1 + len(STATES)
+"""Features before the embedding: is the goal, and one for each of `STATES`."""
+
+CELL_BIAS = 1 << 20
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """How many memory entries of which kind a policy sees in each step."""
+
+    tokens: int = 32
+    """Width of `MemoryTokens`, at most 64."""
+    frontiers: int = 8
+    """Clusters of frontier cells, nearest first."""
+    objects: int = 12
+    """Objects: those the goal names first, then the nearest."""
+    places: int = 6
+    """Places, nearest first."""
+    rooms: int = 2
+    """Rooms: the agent's own first, then the nearest."""
+    episodes: int = 4
+    """Episodic entries, newest first."""
+    feature_size: int = 4
+    """Length of the feature vector: is the goal, open, closed, locked, then the object's embedding."""
+    min_existence: float = 0.1
+    """Objects less likely to exist are left out."""
+    reach: float = 1.0
+    """Path distances of things beside free space count from free cells at most this far away [m]."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tokens <= 64:
+            raise ConfigError(f"read.tokens must be in 1..64, got {self.tokens}")
+        quotas = {
+            name: getattr(self, name) for name in ("frontiers", "objects", "places", "rooms", "episodes")
+        }
+        for name, value in quotas.items():
+            if value < 0:
+                raise ConfigError(f"read.{name} must not be negative, got {value}")
+        if sum(quotas.values()) > self.tokens:
+            listed = " + ".join(f"{name} {value}" for name, value in quotas.items())
+            raise ConfigError(f"read: {listed} do not fit into tokens {self.tokens}")
+        if self.feature_size < PLAIN_FEATURES:
+            raise ConfigError(f"read.feature_size must be at least {PLAIN_FEATURES}, got {self.feature_size}")
+        if not 0.0 <= self.min_existence <= 1.0:
+            raise ConfigError(f"read.min_existence must be in [0, 1], got {self.min_existence}")
+        if not self.reach >= 0.0:
+            raise ConfigError(f"read.reach must not be negative, got {self.reach}")
+
+
+class Queryable(Protocol):
+    """What reading needs of an octree."""
+
+    def query(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns (N,) log-odds at (N, 3) points, NaN where unknown."""
+
+
+class Entry(Protocol):
+    """What reading needs of an episodic entry."""
+
+    @property
+    def id(self) -> int:
+        """Stable id."""
+
+    @property
+    def stamp(self) -> int:
+        """When it was [ns]."""
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        """(3,) [m] in the map frame, where the agent was."""
+
+    @property
+    def trust(self) -> float:
+        """How far its source is trusted, in [0, 1]."""
+
+
+class Recent(Protocol):
+    """What reading needs of the episodes."""
+
+    def recent(self, count: int) -> Sequence[Entry]:
+        """Returns the newest entries, newest first."""
+
+
+class _Reader:
+    """One reading: fills the tokens slot by slot."""
+
+    def __init__(self, scene: SceneGraph, grid: GridMap | None, pose: Pose, config: ReadConfig, stamp: int):
+        self.scene, self.grid, self.pose, self.config, self.stamp = scene, grid, pose, config, stamp
+        self.tokens = MemoryTokens.empty(config.tokens, config.feature_size)
+        self.positions = np.zeros((config.tokens, 3))  # map frame
+        self.steps: Array | None = None
+        if grid is not None:
+            start = nearest_traversable(grid, pose.position)
+            self.steps = steps_from(grid, start, scene.config.diagonal)
+
+    def put(self, first: int, kind: str, ids: Any, positions: Array, path: Array, **fields: Any) -> None:
+        """Writes tokens of one kind from slot `first` on; absent fields stay 0."""
+        slots = slice(first, first + len(positions))
+        t = self.tokens
+        t.mask[slots] = True
+        t.kind[slots] = TOKEN_KINDS.index(kind)
+        t.id[slots] = ids
+        t.path_distance[slots] = path
+        self.positions[slots] = positions
+        for name, value in fields.items():
+            getattr(t, name)[slots] = value
+
+    def ages(self, stamps: Array) -> Array:
+        """Returns log(1 + seconds) since the stamps [ns]."""
+        return np.log1p(np.maximum(self.stamp - stamps, 0) / NS_PER_S)
+
+    def path_to(self, positions: Array) -> Array:
+        """Returns (N,) float64 path distances [m] from the agent to map positions; inf where none."""
+        if self.grid is None or self.steps is None or len(positions) == 0:
+            return np.full(len(positions), np.inf)
+        scale = 1.0 / self.grid.resolution
+        xs = np.floor((positions[:, 0] - float(self.grid.origin[0])) * scale).astype(np.int64)
+        ys = np.floor((positions[:, 1] - float(self.grid.origin[1])) * scale).astype(np.int64)
+        reach = max(int(self.config.reach * scale), 1)
+        return self.metres(steps_to(self.steps, ys, xs, reach))
+
+    def metres(self, steps: Array) -> Array:
+        """Converts path distances from kernel units to metres; inf where unreachable."""
+        assert self.grid is not None
+        return np.where(steps >= FAR, np.inf, steps / STRAIGHT * self.grid.resolution)
+
+    def away(self, positions: Array) -> Array:
+        """Returns (N,) float64 straight distances [m] from the agent."""
+        d = positions - self.pose.position
+        return np.sqrt(d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2)
+
+    def frontiers(self, first: int) -> None:
+        """Nearest frontier clusters; each token stands at the cluster's nearest cell."""
+        grid = self.grid
+        if grid is None or self.steps is None:
+            return
+        found = frontier_clusters(np.ascontiguousarray(grid.cells), self.steps)
+        order = np.lexsort((found[:, 0], -found[:, 2], found[:, 1]))[: self.config.frontiers]
+        found = found[order]
+        width, resolution = grid.cells.shape[1], grid.resolution
+        iy = found[:, 0] // width + int(np.floor(float(grid.origin[1]) / resolution + 0.5))
+        ix = found[:, 0] % width + int(np.floor(float(grid.origin[0]) / resolution + 0.5))
+        extent = np.zeros((len(found), 3))
+        extent[:, 0] = (found[:, 6] - found[:, 5] + 1) * resolution
+        extent[:, 1] = (found[:, 4] - found[:, 3] + 1) * resolution
+        self.put(
+            first,
+            "cell",
+            ((iy + CELL_BIAS) << 21) | (ix + CELL_BIAS),
+            centers_of(grid, found[:, 0]),
+            self.metres(found[:, 1]),
+            extent=extent,
+            confidence=1.0,
+            frontier=True,
+        )
+
+    def objects(self, first: int, octree: Queryable, goal: Goal | None) -> None:
+        """Objects that the goal names, then the nearest."""
+        o = self.scene.object_table
+        likely = np.flatnonzero(o.existence >= self.config.min_existence)
+        if len(likely) == 0:
+            return
+        is_goal = self._is_goal(o.labels[likely], o.positions[likely], goal)
+        order = np.lexsort((o.ids[likely], self.away(o.positions[likely]), ~is_goal))
+        order = order[: self.config.objects]
+        rows, is_goal = likely[order], is_goal[order]
+        positions = o.positions[rows]
+        log_odds = octree.query(positions.astype(np.float32)).astype(np.float64)
+        occupancy = np.where(np.isnan(log_odds), 0.5, 1.0 / (1.0 + np.exp(-log_odds)))
+        self.put(
+            first,
+            "object",
+            o.ids[rows],
+            positions,
+            self.path_to(positions),
+            extent=o.extents[rows],
+            label=o.labels[rows],
+            occupancy=occupancy,
+            age=self.ages(o.last_seen[rows]),
+            confidence=o.existence[rows],
+            visits=np.log1p(o.counts[rows]),
+        )
+        for slot, (row, wanted) in enumerate(zip(rows.tolist(), is_goal.tolist()), start=first):
+            self._feature(slot, wanted, o.states[row], o.embeddings[row])
+
+    def _is_goal(self, labels: Array, positions: Array, goal: Goal | None) -> NDArray[np.bool_]:
+        if goal is None:
+            return np.zeros(len(labels), bool)
+        wanted = set(_named(self.scene.labels.names, goal.text)) | ({goal.label} - {0})
+        result = np.isin(labels, sorted(wanted))
+        if goal.position is not None:
+            d = positions - np.asarray(goal.position, np.float64)
+            result |= d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2 <= self.config.reach**2
+        return result
+
+    def _feature(self, slot: int, wanted: bool, state: str, embedding: NDArray[np.float32] | None) -> None:
+        feature = self.tokens.feature[slot]
+        feature[0] = wanted
+        if state in STATES:
+            feature[1 + STATES.index(state)] = 1.0
+        if embedding is not None:
+            part = embedding[: len(feature) - PLAIN_FEATURES]
+            feature[PLAIN_FEATURES : PLAIN_FEATURES + len(part)] = part
+
+    def places(self, first: int) -> None:
+        """The nearest places along a path."""
+        p = self.scene.place_table
+        if len(p) == 0:
+            return
+        path = self.path_to(p.positions)
+        order = np.lexsort((p.ids, self.away(p.positions), path))[: self.config.places]
+        self.put(
+            first,
+            "place",
+            p.ids[order],
+            p.positions[order],
+            path[order],
+            extent=np.repeat(2.0 * p.clearances[order, None], 3, axis=1) * (1.0, 1.0, 0.0),
+            age=self.ages(self._visited(p.last_visits[order])),
+            confidence=1.0,
+            visits=np.log1p(p.visits[order]),
+        )
+
+    def rooms(self, first: int) -> None:
+        """The agent's own room, then the nearest."""
+        r, p = self.scene.room_table, self.scene.place_table
+        if len(r) == 0:
+            return
+        here = r.at(self.pose.position)
+        path = self.path_to(r.positions)
+        order = np.lexsort((r.ids, self.away(r.positions), path, r.ids != here))[: self.config.rooms]
+        in_room = r.rows(p.positions)[None, :] == order[:, None]  # (R, P)
+        visited = np.where(in_room, p.last_visits[None, :], -1).max(axis=1, initial=-1)
+        self.put(
+            first,
+            "room",
+            r.ids[order],
+            r.positions[order],
+            path[order],
+            extent=np.array([r.extent(row) for row in order.tolist()]),
+            age=self.ages(self._visited(visited)),
+            confidence=1.0,
+            visits=np.log1p((in_room * p.visits[None, :]).sum(axis=1)),
+        )
+
+    def _visited(self, stamps: Array) -> Array:
+        """Replaces "never" by the beginning: what was never visited is as old as the memory."""
+        return np.where(stamps < 0, self.scene.trajectory_table.start, stamps)
+
+    def episodes(self, first: int, episodes: Recent | None) -> None:
+        """The newest episodic entries."""
+        entries = (
+            episodes.recent(self.config.episodes) if episodes is not None and self.config.episodes else ()
+        )
+        if not entries:
+            return
+        positions = np.array([entry.position for entry in entries], np.float64)
+        self.put(
+            first,
+            "episode",
+            [entry.id for entry in entries],
+            positions,
+            self.path_to(positions),
+            age=self.ages(np.array([entry.stamp for entry in entries], np.int64)),
+            confidence=[entry.trust for entry in entries],
+        )
+
+    def finish(self) -> MemoryTokens:
+        """Turns positions into the base frame, adds the place, and returns the tokens."""
+        t = self.tokens
+        present = np.flatnonzero(t.mask)
+        t.position[present] = self.pose.inverse().transform(self.positions[present])
+        return replace(t, place_id=self.scene.place_at(self.pose.position))
+
+
+def read_tokens(
+    octree: Queryable,
+    scene: SceneGraph,
+    episodes: Recent | None,
+    pose: Pose,
+    goal: Goal | None,
+    config: ReadConfig,
+    stamp: int,
+    grid_map: GridMap | None = None,
+) -> MemoryTokens:
+    """Chooses what a policy sees of the memory; the same memory, pose and goal give the same tokens.
+
+    Every kind has slots of its own (frontiers, objects, places, rooms, episodes, in this order).
+    Frontier tokens are of the kind "cell" and stand on the traversable cell to go to; the nearest
+    reachable frontier is always among them. Nothing is changed.
+
+    Args:
+        octree: the memory's.
+        scene: the memory's scene graph.
+        episodes: the memory's, or None.
+        pose: `map_T_base` now.
+        goal: what the agent is after (its label an id of `scene.labels`), or None.
+        config: quotas.
+        stamp: now [ns].
+        grid_map: traversable space; that of the last write where None.
+    """
+    grid = grid_map if grid_map is not None else scene.grid_map
+    if grid is not None and grid.cells.size == 0:
+        grid = None
+    reader = _Reader(scene, grid, pose, config, stamp)
+    first = 0
+    reader.frontiers(first)
+    first += config.frontiers
+    reader.objects(first, octree, goal)
+    first += config.objects
+    reader.places(first)
+    first += config.places
+    reader.rooms(first)
+    first += config.rooms
+    reader.episodes(first, episodes)
+    return reader.finish()
+
+
+@lru_cache(maxsize=256)
+def _named(names: tuple[str, ...], text: str) -> tuple[int, ...]:
+    """Returns the ids of the labels all of whose words are in a text."""
+    words = set(re.findall(r"\w+", text.lower()))
+    return tuple(i for i, name in enumerate(names) if i and set(re.findall(r"\w+", name)) <= words)
