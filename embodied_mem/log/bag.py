@@ -253,10 +253,15 @@ class BagSource:
         return Image(data, read_intrinsics(info, size, raw.topic, info_topic), base_T_camera)
 
     def _covariance(self, stamp: int, consumed: list[tuple[str, int]]) -> NDArray[np.float64] | None:
-        """Returns the localiser's covariance, else that of odometry where it is all there is."""
+        """Returns the localiser's covariance; odometry's only where it is all there is.
+
+        Odometry's covariance tells how far it has drifted, not how well the map's pose is known.
+        """
         if self._map_covariance is not None:
             return self._map_covariance
-        found = self._tracks[self.inputs.odom].nearest(stamp) if self.inputs.odom else None
+        if self._has_map or not self.inputs.odom:
+            return None
+        found = self._tracks[self.inputs.odom].nearest(stamp)
         if found is None or abs(found[0] - stamp) > TOLERANCE_NS:
             return None
         message = deserialize(found[1].data, topics.ODOMETRY, self.inputs.odom)
