@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -78,31 +77,24 @@ class Queryable(Protocol):
         """Returns (N,) log-odds at (N, 3) points, NaN where unknown."""
 
 
-class Entry(Protocol):
-    """What reading needs of an episodic entry."""
+class Entries(Protocol):
+    """What reading needs of the episodes: parallel arrays, oldest first."""
 
     @property
-    def id(self) -> int:
-        """Stable id."""
+    def ids(self) -> NDArray[np.int64]:
+        """(N,) int64."""
 
     @property
-    def stamp(self) -> int:
-        """When it was [ns]."""
+    def stamps(self) -> NDArray[np.int64]:
+        """(N,) int64 [ns]."""
 
     @property
-    def position(self) -> NDArray[np.float64]:
-        """(3,) [m] in the map frame, where the agent was."""
+    def positions(self) -> NDArray[np.float64]:
+        """(N, 3) float64 [m] in the map frame, where the agent was."""
 
     @property
-    def trust(self) -> float:
-        """How far its source is trusted, in [0, 1]."""
-
-
-class Recent(Protocol):
-    """What reading needs of the episodes."""
-
-    def recent(self, count: int) -> Sequence[Entry]:
-        """Returns the newest entries, newest first."""
+    def trusts(self) -> NDArray[np.float64]:
+        """(N,) float64, how far the source is trusted, in [0, 1]."""
 
 
 class _Reader:
@@ -271,22 +263,20 @@ class _Reader:
         """Replaces "never" by the beginning: what was never visited is as old as the memory."""
         return np.where(stamps < 0, self.scene.trajectory_table.start, stamps)
 
-    def episodes(self, first: int, episodes: Recent | None) -> None:
-        """The newest episodic entries."""
-        entries = (
-            episodes.recent(self.config.episodes) if episodes is not None and self.config.episodes else ()
-        )
-        if not entries:
+    def episodes(self, first: int, episodes: Entries | None) -> None:
+        """The newest episodic entries, newest first."""
+        if episodes is None or self.config.episodes == 0:
             return
-        positions = np.array([entry.position for entry in entries], np.float64)
+        newest = slice(-1, -1 - self.config.episodes, -1)
+        positions = episodes.positions[newest]
         self.put(
             first,
             "episode",
-            [entry.id for entry in entries],
+            episodes.ids[newest],
             positions,
             self.path_to(positions),
-            age=self.ages(np.array([entry.stamp for entry in entries], np.int64)),
-            confidence=[entry.trust for entry in entries],
+            age=self.ages(episodes.stamps[newest]),
+            confidence=episodes.trusts[newest],
         )
 
     def finish(self) -> MemoryTokens:
@@ -300,7 +290,7 @@ class _Reader:
 def read_tokens(
     octree: Queryable,
     scene: SceneGraph,
-    episodes: Recent | None,
+    episodes: Entries | None,
     pose: Pose,
     goal: Goal | None,
     config: ReadConfig,
