@@ -1,1 +1,46 @@
-"""Perception: what turns an `Observation` into a `Percept` in the base frame."""
+"""Perception: what turns an `Observation` into a `Percept` in the base frame.
+
+Names are imported when they are first used, so that a user of one sensor loads no other.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embodied_mem.perception.camera import intrinsics_from_camera_info, register_depth
+    from embodied_mem.perception.config import DepthConfig, PerceptionConfig, SnapshotConfig
+    from embodied_mem.perception.grid import GRID_LABELS, GridPerception
+    from embodied_mem.perception.perception import Perception
+    from embodied_mem.perception.rgbd import RgbdPerception
+
+_MODULES = {
+    "DepthConfig": "config",
+    "PerceptionConfig": "config",
+    "SnapshotConfig": "config",
+    "GRID_LABELS": "grid",
+    "GridPerception": "grid",
+    "Perception": "perception",
+    "RgbdPerception": "rgbd",
+    "intrinsics_from_camera_info": "camera",
+    "register_depth": "camera",
+}
+
+__all__ = [
+    "GRID_LABELS",
+    "DepthConfig",
+    "GridPerception",
+    "Perception",
+    "PerceptionConfig",
+    "RgbdPerception",
+    "SnapshotConfig",
+    "intrinsics_from_camera_info",
+    "register_depth",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,88 @@
+"""Perception of RGB-D cameras."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import InputError
+from embodied_mem.perception.camera import check_image
+from embodied_mem.perception.config import DepthConfig, SnapshotConfig
+from embodied_mem.perception.depth import depth_scan
+from embodied_mem.types import CameraFrame, Observation, Percept, Scan
+
+
+class RgbdPerception:
+    """Turns depth, colour and label images into range evidence and snapshots.
+
+    Every camera with a depth image gives one scan in the base frame, through that image's own
+    calibration and pose; a label image, of the same or of another camera, names its points. Objects
+    detected outside are passed on.
+
+    Args:
+        config: which readings are believed.
+        snapshot: which colour images are offered to the memory.
+    """
+
+    def __init__(self, config: DepthConfig | None = None, snapshot: SnapshotConfig | None = None) -> None:
+        self.config = config or DepthConfig()
+        self.snapshot = snapshot or SnapshotConfig()
+
+    def __call__(self, obs: Observation) -> Percept:
+        """Perceives one observation.
+
+        Raises:
+            InputError: an image's size contradicts its calibration, or a camera's pose is not finite.
+        """
+        event = "episode_start" if obs.is_first else ""
+        return Percept(
+            stamp=obs.stamp,
+            step=obs.step,
+            odom_T_base=obs.odom_T_base,
+            map_T_odom=obs.map_T_odom,
+            covariance=obs.covariance,
+            labels=obs.labels,
+            scans=tuple(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
+            detections=obs.detections,
+            snapshot=self._snapshot(obs),
+            action=obs.action,
+            reward=obs.reward,
+            is_first=obs.is_first,
+            event="episode_end" if obs.terminated or obs.truncated else event,
+            source="rgbd" if obs.cameras else "detections" if obs.detections else "",
+        )
+
+    def _scan(self, camera: CameraFrame, label_count: int) -> Scan:
+        assert camera.depth is not None
+        return depth_scan(
+            camera.depth, self.config, semantic=camera.semantic, label_count=label_count, name=camera.name
+        )
+
+    def _snapshot(self, obs: Observation) -> NDArray[np.uint8] | None:
+        if self.snapshot.every == 0 or obs.step % self.snapshot.every:
+            return None
+        for camera in obs.cameras:
+            if camera.color is not None:
+                check_image(camera.color, f"{camera.name}: colour")
+                return reduce_image(camera.color.data, self.snapshot.max_width)
+        return None
+
+
+def reduce_image(image: NDArray[np.uint8], max_width: int) -> NDArray[np.uint8]:
+    """Reduces an (H, W, 3) uint8 image by a whole factor, averaging, to at most `max_width` columns.
+
+    Raises:
+        InputError: not an (H, W, 3) uint8 image.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(f"a colour image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    factor = -(-image.shape[1] // max_width)
+    if factor <= 1:
+        return image
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    cut = image[: height * factor, : width * factor]
+    total = np.zeros((height, width, 3), np.uint32)
+    for i in range(factor):
+        for j in range(factor):
+            total += cut[i::factor, j::factor]
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
