@@ -26,13 +26,14 @@ from embodied_mem.log.messages import (
     DamagedMessageError,
     deserialize,
     header_stamp,
+    read_label_info,
     read_pose,
     read_transform,
     stamp_ns,
 )
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.tf import Frames, TfBuffer, find_frames
-from embodied_mem.types import NS_PER_S, CameraFrame, Image, Observation
+from embodied_mem.types import NS_PER_S, CameraFrame, Image, LabelMap, Observation
 
 PATIENCE_NS = NS_PER_S
 """How long [ns] of log time a frame waits for TF and partners."""
@@ -96,6 +97,7 @@ class BagSource:
         self._has_map = self.frames.map != self.frames.odom
         self._tf = TfBuffer()
         self._map_covariance: NDArray[np.float64] | None = None
+        self._labels = LabelMap()
         self._dropped: Counter[str] = Counter()
         self._damaged: Counter[str] = Counter()
         self._count = 0
@@ -155,7 +157,7 @@ class BagSource:
         if type_name == topics.POSE_WITH_COVARIANCE:
             # rviz publishes /initialpose: what a person clicked, not what a localiser found.
             return "initialpose" not in name
-        return type_name == topics.TF_MESSAGE or name in vars(self.inputs).values()
+        return type_name in (topics.TF_MESSAGE, topics.LABEL_INFO) or name in vars(self.inputs).values()
 
     def _take(self, raw: RawMessage) -> None:
         type_name = self._reader.topics[raw.topic].type
@@ -168,6 +170,8 @@ class BagSource:
             message = deserialize(raw.data, type_name, raw.topic)
             if message.header.frame_id.lstrip("/") == self.frames.map:
                 self._map_covariance = np.array(message.pose.covariance, np.float64).reshape(6, 6)
+        elif type_name == topics.LABEL_INFO:
+            self._labels = read_label_info(deserialize(raw.data, type_name, raw.topic))
         else:
             self._tracks[raw.topic].add(raw)
             if raw.topic == self.inputs.odom and self._odometry_link is not None:
@@ -216,6 +220,7 @@ class BagSource:
             odom_T_base=odom_T_base,
             map_T_odom=map_T_odom,
             covariance=self._covariance(stamp, consumed),
+            labels=self._labels,
             cameras=(frame,),
             is_first=self._count == 1,
             inputs=tuple(consumed),
@@ -247,6 +252,9 @@ class BagSource:
         base_T_camera = self._tf.lookup(self.frames.base, optical, stamp, slack=None)
         if base_T_camera is None:
             self._drop(f"no {self.frames.base} -> {optical} in TF", role)
+            return None
+        if not base_T_camera.is_finite:
+            self._drop(f"{self.frames.base} -> {optical} in TF is not finite", role)
             return None
         consumed.append((info_topic, found[0]))
         size = (data.shape[1], data.shape[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from embodied_mem.errors import LogError
+from embodied_mem.errors import InputError, LogError
+from embodied_mem.perception.camera import intrinsics_from_camera_info
 from embodied_mem.types import Intrinsics
 
 
@@ -18,24 +20,36 @@ def read_intrinsics(info: Any, size: tuple[int, int], topic: str, info_topic: st
         info_topic: of the CameraInfo, for the error.
 
     Raises:
-        LogError: the image is not of the size that its CameraInfo says.
+        LogError: the image is not of the size that its CameraInfo says, or that is unusable.
     """
-    from embodied_mem.perception.camera import intrinsics_from_camera_info
-
-    intrinsics = intrinsics_from_camera_info(
-        width=int(info.width),
-        height=int(info.height),
-        k=info.k,
-        d=info.d,
-        model=str(info.distortion_model),
-        r=info.r,
-        p=info.p,
-        roi=(int(info.roi.x_offset), int(info.roi.y_offset), int(info.roi.width), int(info.roi.height)),
-        binning=(int(info.binning_x), int(info.binning_y)),
-    )
+    roi = info.roi
+    try:
+        intrinsics = intrinsics_from_camera_info(
+            width=int(info.width),
+            height=int(info.height),
+            k=info.k,
+            d=info.d,
+            model=str(info.distortion_model),
+            r=info.r,
+            p=info.p,
+            roi=(int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
+            binning=(int(info.binning_x), int(info.binning_y)),
+            rectified=is_rectified(topic),
+        )
+    except InputError as error:
+        raise LogError(f"{info_topic}: {error}") from None
     if (intrinsics.width, intrinsics.height) != size:
         raise LogError(
             f"{topic} holds images of {size[0]}x{size[1]}, but {info_topic} describes a camera of "
             f"{intrinsics.width}x{intrinsics.height}; choose the right one with --remap"
         )
     return intrinsics
+
+
+def is_rectified(topic: str) -> bool:
+    """True for images that the camera's driver has rectified already: `image_rect`, `image_rect_color`.
+
+    CameraInfo itself does not tell: image_raw and image_rect share one (image_proc).
+    """
+    name = topic.removesuffix("/compressedDepth").removesuffix("/compressed").rsplit("/", 1)[-1]
+    return "rect" in re.split(r"[_\W]+", name.lower())
