@@ -450,3 +450,38 @@ def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
                     away = distance[ny, nx] + STRAIGHT * np.sqrt(float((ny - y) ** 2 + (nx - x) ** 2))
                     result[i] = min(result[i], away)
     return result
+
+
+@njit(cache=True, nogil=True)
+def mark_boxes(mask: Array, centers: Array, extents: Array, corner: Array, scale: float) -> None:
+    """Marks the cells whose centres are in axis-aligned boxes, and those of the boxes' centres.
+
+    Args:
+        mask: (H, W) bool, changed in place.
+        centers: (N, 3) float64 [m].
+        extents: (N, 3) float64 [m].
+        corner: (2,) float64 [m], x and y of the map's corner.
+        scale: cells per metre.
+    """
+    height, width = mask.shape
+    for i in range(centers.shape[0]):
+        lo, hi = np.empty(2, np.int64), np.empty(2, np.int64)
+        for k in range(2):
+            middle, half = (centers[i, k] - corner[k]) * scale, 0.5 * extents[i, k] * scale
+            own = np.int64(np.floor(middle))
+            lo[k] = min(own, np.int64(np.ceil(middle - half - 0.5 - 1e-6)))
+            hi[k] = max(own, np.int64(np.floor(middle + half - 0.5 + 1e-6)))
+        for y in range(max(lo[1], 0), min(hi[1] + 1, height)):
+            for x in range(max(lo[0], 0), min(hi[0] + 1, width)):
+                mask[y, x] = True
+
+
+@njit(cache=True, nogil=True)
+def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> None:
+    """Maps (N, 3) points into the frame with this rotation and origin: R^T (p - origin)."""
+    for n in range(points.shape[0]):
+        for i in range(3):
+            total = 0.0
+            for j in range(3):
+                total += rotation[j, i] * (points[n, j] - origin[j])
+            result[n, i] = total

@@ -5,27 +5,28 @@ Diagonal steps never cut the corner of a cell that is not traversable.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, descend, frontier, spread, squared_distance
 from embodied_mem.memory.octree_types import GridMap
 
 Array = NDArray[Any]
+Point = Sequence[float] | NDArray[np.floating]
+"""A position (2,) or (3,) [m] in the map frame."""
 
 
-def cell_of(grid: GridMap, position: ArrayLike) -> tuple[int, int]:
+def cell_of(grid: GridMap, position: Point) -> tuple[int, int]:
     """Returns (iy, ix) of the cell that holds a map position; it may lie outside the grid."""
-    p = np.asarray(position, dtype=np.float64)
-    x, y = float(p[0]), float(p[1])
-    if not (np.isfinite(x) and np.isfinite(y)):
+    x, y = float(position[0]), float(position[1])
+    if not (math.isfinite(x) and math.isfinite(y)):
         return -1, -1
     scale = 1.0 / grid.resolution
-    return int(np.floor((y - float(grid.origin[1])) * scale)), int(
-        np.floor((x - float(grid.origin[0])) * scale)
-    )
+    return math.floor((y - float(grid.origin[1])) * scale), math.floor((x - float(grid.origin[0])) * scale)
 
 
 def centers_of(grid: GridMap, flat: Array) -> NDArray[np.float64]:
@@ -39,7 +40,7 @@ def centers_of(grid: GridMap, flat: Array) -> NDArray[np.float64]:
     return result
 
 
-def nearest_traversable(grid: GridMap, position: ArrayLike, snap: float = 0.5) -> int:
+def nearest_traversable(grid: GridMap, position: Point, snap: float = 0.5) -> int:
     """Returns the flat index of the traversable cell at a position, or of the nearest one, or -1.
 
     Args:
@@ -78,7 +79,7 @@ def steps_from(grid: GridMap, cell: int, diagonal: bool = False) -> NDArray[np.i
 
 
 def distance_field(
-    grid: GridMap, position: ArrayLike, diagonal: bool = False, snap: float = 0.5
+    grid: GridMap, position: Point, diagonal: bool = False, snap: float = 0.5
 ) -> NDArray[np.float32]:
     """Returns (H, W) float32 path distances [m] from a position over traversable cells.
 
@@ -98,7 +99,7 @@ def distance_field(
 
 
 def shortest_path(
-    grid: GridMap, start: ArrayLike, goal: ArrayLike, diagonal: bool = False, snap: float = 0.5
+    grid: GridMap, start: Point, goal: Point, diagonal: bool = False, snap: float = 0.5
 ) -> NDArray[np.float64]:
     """Returns (M, 3) float64 centres [m] of the cells of a shortest path, start and goal included.
 

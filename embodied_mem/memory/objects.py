@@ -132,6 +132,26 @@ def _fuse(position: Array, covariance: Array, z: Array, noise: Array, floor: flo
         covariance[i, i] = max(covariance[i, i], floor)
 
 
+@njit(cache=True, nogil=True)
+def _candidates(
+    seen: Array, labels: Array, known: Array, known_labels: Array, gate: float
+) -> tuple[Array, bool]:
+    """Returns (D,) int64 rows of known objects in the gate, -1 for none, and whether that is one to one."""
+    rows = np.full(seen.shape[0], -1, np.int64)
+    taken = np.zeros(known.shape[0], np.bool_)
+    for d in range(seen.shape[0]):
+        for o in range(known.shape[0]):
+            if labels[d] != known_labels[o]:
+                continue
+            x, y, z = seen[d, 0] - known[o, 0], seen[d, 1] - known[o, 1], seen[d, 2] - known[o, 2]
+            if x * x + y * y + z * z <= gate:
+                if rows[d] >= 0 or taken[o]:
+                    return rows, False
+                rows[d] = o
+                taken[o] = True
+    return rows, True
+
+
 @dataclass(frozen=True, eq=False)
 class Sightings:
     """Detections of one percept in the map frame, the unusable ones dropped.
@@ -154,28 +174,36 @@ class Sightings:
     @classmethod
     def of(cls, detections: Sequence[Detection], map_T_base: Pose, floor: float) -> Sightings:
         """Maps detections from the base to the map frame; variances are at least `floor` [m^2]."""
-        kept = tuple(d for d in detections if _is_usable(d))
-        count = len(kept)
-        labels = np.fromiter((d.label for d in kept), np.int64, count)
-        positions = np.array([d.position for d in kept], np.float64).reshape(count, 3)
-        extents = np.array([d.extent for d in kept], np.float64).reshape(count, 3)
-        noise = np.array([d.covariance for d in kept], np.float64).reshape(count, 3, 3)
-        r = map_T_base.rotation()
-        turned = np.zeros((count, 3, 3))
-        boxes = np.zeros((count, 3))
-        for i in range(3):
-            for j in range(3):
-                boxes[:, i] += abs(r[i, j]) * extents[:, j]
-        if count:
-            _turn(r, noise, turned, floor)
-        return cls(labels, map_T_base.transform(positions), boxes, turned, kept, len(detections) - count)
+        kept = tuple(detections)
+        arrays = cls._arrays(kept)
+        usable = _are_usable(*arrays) & (np.array([d.score for d in kept]) > 0.0)
+        if not usable.all():
+            kept = tuple(d for d, good in zip(kept, usable.tolist()) if good)
+            arrays = cls._arrays(kept)
+        positions, extents, noise = arrays
+        boxes, turned = np.empty_like(extents), np.empty_like(noise)
+        _turn(map_T_base.rotation(), extents, noise, floor, boxes, turned)
+        labels = np.array([d.label for d in kept], np.int64)
+        return cls(labels, map_T_base.transform(positions), boxes, turned, kept, len(detections) - len(kept))
+
+    @staticmethod
+    def _arrays(detections: tuple[Detection, ...]) -> tuple[Array, Array, Array]:
+        count = len(detections)
+        positions = np.array([d.position for d in detections], np.float64).reshape(count, 3)
+        extents = np.array([d.extent for d in detections], np.float64).reshape(count, 3)
+        noise = np.array([d.covariance for d in detections], np.float64).reshape(count, 3, 3)
+        return positions, extents, noise
 
 
 @njit(cache=True, nogil=True)
-def _turn(r: Array, noise: Array, turned: Array, floor: float) -> None:
+def _turn(r: Array, extents: Array, noise: Array, floor: float, boxes: Array, turned: Array) -> None:
+    """Boxes around turned boxes, and turned covariances with variances of at least `floor`."""
     for d in range(noise.shape[0]):
         for i in range(3):
+            boxes[d, i] = 0.0
             for j in range(3):
+                boxes[d, i] += abs(r[i, j]) * extents[d, j]
+                turned[d, i, j] = 0.0
                 for k in range(3):
                     for m in range(3):
                         turned[d, i, j] += r[i, k] * noise[d, k, m] * r[j, m]
@@ -183,9 +211,15 @@ def _turn(r: Array, noise: Array, turned: Array, floor: float) -> None:
             turned[d, i, i] = max(turned[d, i, i], floor)
 
 
-def _is_usable(d: Detection) -> bool:
-    numbers = (*d.position.tolist(), *d.extent.tolist(), *d.covariance.ravel().tolist(), d.score)
-    return all(map(math.isfinite, numbers)) and min(d.extent.tolist()) >= 0.0 and d.score > 0.0
+@njit(cache=True, nogil=True)
+def _are_usable(positions: Array, extents: Array, noise: Array) -> Array:
+    result = np.ones(positions.shape[0], np.bool_)
+    for d in range(positions.shape[0]):
+        for i in range(3):
+            result[d] &= np.isfinite(positions[d, i]) and np.isfinite(extents[d, i]) and extents[d, i] >= 0.0
+            for j in range(3):
+                result[d] &= np.isfinite(noise[d, i, j])
+    return result
 
 
 class Objects:
@@ -240,24 +274,20 @@ class Objects:
 
         Pairs of equal label within the gate; the assignment of least total squared distance.
         """
-        rows = np.full(len(seen.labels), -1, np.int64)
-        if len(rows) == 0 or len(self.ids) == 0:
-            return rows
-        delta = seen.positions[:, None, :] - self.positions[None, :, :]  # (D, O, 3)
-        squared = delta[..., 0] ** 2 + delta[..., 1] ** 2 + delta[..., 2] ** 2
         gate = self.config.gate**2
-        fits = (squared <= gate) & (seen.labels[:, None] == self.labels[None, :])
-        choices, wanted = fits.sum(axis=1), fits.sum(axis=0)
-        if choices.max() <= 1 and wanted.max() <= 1:
-            found = np.flatnonzero(choices)
-            rows[found] = np.argmax(fits[found], axis=1)
+        rows, is_clear = _candidates(seen.positions, seen.labels, self.positions, self.labels, gate)
+        if is_clear:
             return rows
         from scipy.optimize import linear_sum_assignment
 
-        first, second = np.flatnonzero(choices), np.flatnonzero(wanted)
+        delta = seen.positions[:, None, :] - self.positions[None, :, :]  # (D, O, 3)
+        squared = delta[..., 0] ** 2 + delta[..., 1] ** 2 + delta[..., 2] ** 2
+        fits = (squared <= gate) & (seen.labels[:, None] == self.labels[None, :])
+        first, second = np.flatnonzero(fits.any(axis=1)), np.flatnonzero(fits.any(axis=0))
         part = fits[np.ix_(first, second)]
         # A pair outside the gate costs more than any set of pairs inside, so it is only a leftover.
         cost = np.where(part, squared[np.ix_(first, second)], gate * (len(first) + 1))
+        rows[:] = -1
         for i, j in zip(*linear_sum_assignment(cost)):
             if part[i, j]:
                 rows[first[i]] = second[j]

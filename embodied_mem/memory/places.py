@@ -9,14 +9,15 @@ connected (the dual of the geodesic Voronoi diagram).
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, cover, spread, touching
-from embodied_mem.memory.navigation import cell_of, centers_of, clearance
+from embodied_mem.memory.navigation import Point, cell_of, centers_of, clearance
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.scene_config import SceneConfig
 
@@ -134,7 +135,7 @@ class Places:
         self._link(free)
         return gone
 
-    def covers(self, position: ArrayLike) -> bool:
+    def covers(self, position: Point) -> bool:
         """Whether a place is within `place_spacing` of a position."""
         return self.at(position, self.config.place_spacing) >= 0
 
@@ -150,7 +151,7 @@ class Places:
         if self._grid is not None:
             self.use_grid(self._grid)
 
-    def at(self, position: ArrayLike, reach: float = np.inf) -> int:
+    def at(self, position: Point, reach: float = np.inf) -> int:
         """Returns the id of the place nearest to a position along a path, or -1.
 
         Where the position is on no free cell that a place is known to own: the nearest place in a
@@ -160,16 +161,16 @@ class Places:
             position: (3,) [m] in the map frame.
             reach: longest path [m].
         """
-        p = np.asarray(position, np.float64)
-        if len(self) == 0 or not np.isfinite(p).all():
+        px, py = float(position[0]), float(position[1])
+        if len(self) == 0 or not (math.isfinite(px) and math.isfinite(py)):
             return -1
         if self._grid is not None:
-            iy, ix = cell_of(self._grid, p)
+            iy, ix = cell_of(self._grid, position)
             height, width = self._owner.shape
             if 0 <= iy < height and 0 <= ix < width and self._owner[iy, ix] >= 0:
                 length = int(self._distance[iy, ix]) / STRAIGHT * self._grid.resolution
                 return int(self.ids[self._owner[iy, ix]]) if length <= reach else -1
-        squared = (self.positions[:, 0] - p[0]) ** 2 + (self.positions[:, 1] - p[1]) ** 2
+        squared = (self.positions[:, 0] - px) ** 2 + (self.positions[:, 1] - py) ** 2
         row = int(np.argmin(squared))
         return int(self.ids[row]) if squared[row] <= min(reach, self.config.place_spacing) ** 2 else -1
 

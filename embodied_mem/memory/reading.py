@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to
+from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to, to_frame
 from embodied_mem.memory.navigation import centers_of, nearest_traversable, steps_from
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.scene_graph import SceneGraph
@@ -173,7 +173,8 @@ class _Reader:
     def objects(self, first: int, octree: Queryable, goal: Goal | None) -> None:
         """Objects that the goal names, then the nearest."""
         o = self.scene.object_table
-        likely = np.flatnonzero(o.existence >= self.config.min_existence)
+        existence = o.existence
+        likely = np.flatnonzero(existence >= self.config.min_existence)
         if len(likely) == 0:
             return
         is_goal = self._is_goal(o.labels[likely], o.positions[likely], goal)
@@ -193,7 +194,7 @@ class _Reader:
             label=o.labels[rows],
             occupancy=occupancy,
             age=self.ages(o.last_seen[rows]),
-            confidence=o.existence[rows],
+            confidence=existence[rows],
             visits=np.log1p(o.counts[rows]),
         )
         for slot, (row, wanted) in enumerate(zip(rows.tolist(), is_goal.tolist()), start=first):
@@ -253,7 +254,7 @@ class _Reader:
             r.ids[order],
             r.positions[order],
             path[order],
-            extent=np.array([r.extent(row) for row in order.tolist()]),
+            extent=r.extents()[order],
             age=self.ages(self._visited(visited)),
             confidence=1.0,
             visits=np.log1p((in_room * p.visits[None, :]).sum(axis=1)),
@@ -282,8 +283,8 @@ class _Reader:
     def finish(self) -> MemoryTokens:
         """Turns positions into the base frame, adds the place, and returns the tokens."""
         t = self.tokens
-        present = np.flatnonzero(t.mask)
-        t.position[present] = self.pose.inverse().transform(self.positions[present])
+        to_frame(self.pose.rotation(), self.pose.position, self.positions, t.position)
+        t.position[~t.mask] = 0.0
         return replace(t, place_id=self.scene.place_at(self.pose.position))
 
 

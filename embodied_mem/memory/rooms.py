@@ -7,6 +7,7 @@ are cut out. A piece takes the id of the earlier room it overlaps most.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from embodied_mem.memory.grid_kernels import measure, nearest_label, overlaps, segment
-from embodied_mem.memory.navigation import centers_of, clearance
+from embodied_mem.memory.grid_kernels import mark_boxes, measure, nearest_label, overlaps, segment
+from embodied_mem.memory.navigation import Point, centers_of, clearance
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.scene_config import SceneConfig
 
@@ -65,19 +66,9 @@ def boundary_mask(
         positions: (N, 3) float64 [m] of the doors' centres, map frame.
         extents: (N, 3) float64 [m] of the boxes around them.
     """
-    height, width = grid.cells.shape
-    mask = np.zeros((height, width), bool)
-    if len(positions) == 0:
-        return mask
-    size = np.array([width, height])
-    origin = np.asarray(grid.origin, np.float64)
-    scale = 1.0 / grid.resolution
-    own = np.floor((positions[:, :2] - origin) * scale).astype(np.int64)
-    lo = np.ceil((positions[:, :2] - extents[:, :2] / 2 - origin) * scale - 0.5 - 1e-6).astype(np.int64)
-    hi = np.floor((positions[:, :2] + extents[:, :2] / 2 - origin) * scale - 0.5 + 1e-6).astype(np.int64)
-    lo, hi = np.minimum(lo, own), np.maximum(hi, own)
-    for (x0, y0), (x1, y1) in zip(np.clip(lo, 0, size).tolist(), np.clip(hi + 1, 0, size).tolist()):
-        mask[y0:y1, x0:x1] = True
+    mask = np.zeros(grid.cells.shape, bool)
+    corner = np.asarray(grid.origin, np.float64)
+    mark_boxes(mask, positions, extents, corner, 1.0 / grid.resolution)
     return mask
 
 
@@ -118,7 +109,7 @@ class Rooms:
         labels, count = segment(free, room >= config.passage_width / 2, config.room_area / resolution**2)
         corner = (_cells(grid.origin[1], resolution), _cells(grid.origin[0], resolution))
         found = self._identify(labels, count, corner)
-        gone = np.setdiff1d(self.ids, found).tolist()
+        gone = sorted(set(self.ids.tolist()) - set(found.tolist()))
         order = np.argsort(found)
         rank = np.empty(count + 1, np.int32)
         rank[order], rank[count] = np.arange(count), -1
@@ -146,13 +137,13 @@ class Rooms:
             self.next_id += 1
         return result
 
-    def at(self, position: ArrayLike) -> int:
+    def at(self, position: Point) -> int:
         """Returns the id of the room at a position, or of the nearest one within `room_reach`, or -1."""
-        p = np.asarray(position, np.float64)
-        if len(self.ids) == 0 or not np.isfinite(p).all():
+        px, py = float(position[0]), float(position[1])
+        if len(self.ids) == 0 or not (math.isfinite(px) and math.isfinite(py)):
             return -1
-        y = int(np.floor(p[1] / self.resolution)) - self.corner[0]
-        x = int(np.floor(p[0] / self.resolution)) - self.corner[1]
+        y = math.floor(py / self.resolution) - self.corner[0]
+        x = math.floor(px / self.resolution) - self.corner[1]
         row = nearest_label(self.raster, y, x, self.config.room_reach / self.resolution)
         return int(self.ids[row]) if row >= 0 else -1
 
@@ -171,10 +162,12 @@ class Rooms:
         row = int(np.searchsorted(self.ids, room_id))
         return row if row < len(self.ids) and self.ids[row] == room_id else -1
 
-    def extent(self, row: int) -> NDArray[np.float64]:
-        """Returns (3,) float64 [m]: edges of the box around a room; no height."""
-        y0, y1, x0, x1 = self.boxes[row].tolist()
-        return np.array([(x1 - x0 + 1) * self.resolution, (y1 - y0 + 1) * self.resolution, 0.0])
+    def extents(self) -> NDArray[np.float64]:
+        """Returns (R, 3) float64 [m]: edges of the boxes around the rooms; no height."""
+        result = np.zeros((len(self.ids), 3))
+        result[:, 0] = (self.boxes[:, 3] - self.boxes[:, 2] + 1) * self.resolution
+        result[:, 1] = (self.boxes[:, 1] - self.boxes[:, 0] + 1) * self.resolution
+        return result
 
     def payloads(self) -> dict[int, dict[str, Any]]:
         """Returns every room by id as plain values; its cells as runs (y, first x, last x)."""

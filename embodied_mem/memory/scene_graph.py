@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.places import Place, Places
@@ -83,7 +85,7 @@ class SceneGraph:
         self._writes = 0
         self._doors: NDArray[np.bool_] | None = None
         self._rooms_stale = True
-        self._boundary: tuple[tuple[str, ...], list[int]] = ((), [])
+        self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
         self._rows = SceneRows(self.object_table, self.place_table, self.room_table, self.trajectory_table)
 
     # ---- writing
@@ -109,9 +111,9 @@ class SceneGraph:
         seen = Sightings.of(percept.detections, pose, self.config.position_floor**2)
         known = self.object_table.next_id
         rows, events = self.object_table.observe(seen, percept.stamp)
-        events += self.object_table.miss(self._missed(percept, rows, octree.resolution), percept.stamp)
+        events += self.object_table.miss(self._missed(percept, pose, rows, octree.resolution), percept.stamp)
         ids = self.object_table.ids[rows].tolist()
-        place_id, new_place = self._update_places(grid_map, percept)
+        place_id, new_place = self._update_places(grid_map, percept, pose.position)
         self._update_rooms()
         chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
@@ -141,14 +143,16 @@ class SceneGraph:
         if self.grid_map is not None:
             self.place_table.use_grid(self.grid_map)
 
-    def _missed(self, percept: Percept, rows: NDArray[np.int64], resolution: float) -> NDArray[np.int64]:
+    def _missed(
+        self, percept: Percept, pose: Pose, rows: NDArray[np.int64], resolution: float
+    ) -> NDArray[np.int64]:
         o = self.object_table
         absent = np.ones(len(o), bool)
         absent[rows] = False
         candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
         empty = seen_empty(
             percept.scans,
-            percept.map_T_base,
+            pose,
             o.positions[candidates],
             o.extents[candidates],
             resolution,
@@ -158,8 +162,10 @@ class SceneGraph:
         self._rows.touch("object", o.ids[missed].tolist(), self.version)
         return missed
 
-    def _update_places(self, grid_map: GridMap | None, percept: Percept) -> tuple[int, bool]:
-        places, position = self.place_table, percept.map_T_base.position
+    def _update_places(
+        self, grid_map: GridMap | None, percept: Percept, position: NDArray[np.float64]
+    ) -> tuple[int, bool]:
+        places = self.place_table
         if grid_map is not None and grid_map.cells.size:
             changed = self.grid_map is None or not _same(self.grid_map, grid_map)
             self._rooms_stale |= changed
@@ -182,7 +188,7 @@ class SceneGraph:
         if self.grid_map is None or self._writes % self.config.room_every:
             return
         o = self.object_table
-        doors = np.isin(o.labels, self._boundary_labels()) & (o.log_odds >= 0.0)
+        doors = self._is_boundary(o.labels) & (o.log_odds >= 0.0)
         mask = boundary_mask(self.grid_map, o.positions[doors], o.extents[doors])
         same = self._doors is not None and np.array_equal(mask, self._doors)
         if same and not self._rooms_stale:
@@ -190,12 +196,16 @@ class SceneGraph:
         self._rows.remove("room", self.room_table.update(self.grid_map, mask), self.version)
         self._doors, self._rooms_stale = mask, False
 
-    def _boundary_labels(self) -> list[int]:
-        names, ids = self._boundary
+    def _is_boundary(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns which labels separate rooms; ids without a name do not."""
+        names, table = self._boundary
         if names is not self.labels.names:
-            ids = sorted({i for words in self.config.boundary for i in self.labels.matching(words)})
-            self._boundary = (self.labels.names, ids)
-        return ids
+            table = np.zeros(len(self.labels) + 1, bool)
+            for words in self.config.boundary:
+                table[list(self.labels.matching(words))] = True
+            self._boundary = (self.labels.names, table)
+        known = (labels >= 0) & (labels < len(self.labels))
+        return table[np.where(known, labels, len(self.labels))]
 
     def _worded(self, event: SceneEvent) -> SceneEvent:
         row = self.object_table.index(event.object_id)
@@ -290,7 +300,7 @@ class SceneGraph:
         """Returns the ids of the places on a shortest path, both included; empty where there is none."""
         return self.place_table.path(place_a, place_b)
 
-    def place_at(self, position: ArrayLike) -> int:
+    def place_at(self, position: Point) -> int:
         """Returns the id of the place that is nearest along a path to a map position, or -1."""
         return self.place_table.at(position)
 
@@ -298,7 +308,7 @@ class SceneGraph:
         """Returns all rooms, in the order of their ids."""
         r, p = self.room_table, self.place_table
         place_rooms = [r.at(position) for position in p.positions]
-        inside = self._names_by_room()
+        inside, extents = self._names_by_room(), r.extents()
         result = []
         for row, room_id in enumerate(r.ids.tolist()):
             elsewhere = [n for other, names in inside.items() if other != room_id for n in names]
@@ -306,7 +316,7 @@ class SceneGraph:
                 Room(
                     id=room_id,
                     position=r.positions[row].copy(),
-                    extent=r.extent(row),
+                    extent=extents[row],
                     area=int(r.sizes[row]) * r.resolution**2,
                     place_ids=tuple(int(i) for i, at in zip(p.ids, place_rooms) if at == room_id),
                     name=room_name(room_id, inside.get(room_id, []), elsewhere),
@@ -315,13 +325,11 @@ class SceneGraph:
         return result
 
     def _names_by_room(self) -> dict[int, list[str]]:
-        o, doors = self.object_table, set(self._boundary_labels())
+        o = self.object_table
         inside: dict[int, list[str]] = {}
-        for row in np.flatnonzero(o.log_odds >= 0.0).tolist():
-            if int(o.labels[row]) not in doors:
-                inside.setdefault(self.room_table.at(o.positions[row]), []).append(
-                    self.labels.name(int(o.labels[row]))
-                )
+        for row in np.flatnonzero(~self._is_boundary(o.labels) & (o.log_odds >= 0.0)).tolist():
+            room = self.room_table.at(o.positions[row])
+            inside.setdefault(room, []).append(self.labels.name(int(o.labels[row])))
         return inside
 
     def room_of(self, object_id: int) -> int:
@@ -329,7 +337,7 @@ class SceneGraph:
         row = self.object_table.index(object_id)
         return self.room_table.at(self.object_table.positions[row]) if row >= 0 else -1
 
-    def room_at(self, position: ArrayLike) -> int:
+    def room_at(self, position: Point) -> int:
         """Returns the id of the room at a map position, or of the nearest within `room_reach`, or -1."""
         return self.room_table.at(position)
 

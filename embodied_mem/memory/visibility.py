@@ -21,17 +21,21 @@ Array = NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def _mark_cells(points: Array, positions: Array, resolution: float, result: Array) -> None:
-    for o in range(positions.shape[0]):
-        key = np.floor(positions[o] / resolution)
-        for i in range(points.shape[0]):
+def _mark_cells(
+    points: Array, r: Array, t: Array, positions: Array, resolution: float, result: Array
+) -> None:
+    for i in range(points.shape[0]):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        key_x = np.floor((r[0, 0] * x + r[0, 1] * y + r[0, 2] * z + t[0]) / resolution)
+        key_y = np.floor((r[1, 0] * x + r[1, 1] * y + r[1, 2] * z + t[1]) / resolution)
+        key_z = np.floor((r[2, 0] * x + r[2, 1] * y + r[2, 2] * z + t[2]) / resolution)
+        for o in range(positions.shape[0]):
             if (
-                np.floor(points[i, 0] / resolution) == key[0]
-                and np.floor(points[i, 1] / resolution) == key[1]
-                and np.floor(points[i, 2] / resolution) == key[2]
+                np.floor(positions[o, 0] / resolution) == key_x
+                and np.floor(positions[o, 1] / resolution) == key_y
+                and np.floor(positions[o, 2] / resolution) == key_z
             ):
                 result[o] = True
-                break
 
 
 @njit(cache=True, nogil=True)
@@ -96,7 +100,8 @@ def seen_empty(
         return result
     for scan in scans:
         if scan.origin is None:
-            _mark_cells(map_T_base.transform(scan.points), positions, resolution, result)
+            r, t = map_T_base.rotation(), map_T_base.position
+            _mark_cells(scan.points, r, t, positions, resolution, result)
         elif len(scan.points):
             in_base = map_T_base.inverse().transform(positions)
             stride = -(-len(scan.points) // MAX_RAYS)
