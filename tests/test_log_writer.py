@@ -251,7 +251,9 @@ def test_the_file_is_standard_ros2_mcap(tmp_path: Path) -> None:
             assert channel.metadata["topic_type_hash"] == type_hash(schema.name)
             if channel.topic in table:
                 assert schema.name == table[channel.topic].type
-                assert table[channel.topic].latched == ('"durability": 1' in channel.metadata["offered_qos_profiles"])
+                assert table[channel.topic].latched == (
+                    '"durability": 1' in channel.metadata["offered_qos_profiles"]
+                )
             deserialize(message.data, schema.name)
             seen.add(channel.topic)
     assert {"/tf", "/tf_static", "/odom", "/pose", "/camera/depth/image_rect_raw", "/labels"} <= seen
@@ -301,7 +303,7 @@ def test_a_ledger_that_names_what_the_log_lacks_is_one_line(tmp_path: Path) -> N
             if raw.topic != "/grid/view":
                 copy.add_message(channels[raw.topic], raw.log_time, raw.data, raw.log_time)
         copy.finish()
-    with LoggedWorld(tmp_path / "less.mcap") as world, pytest.raises(LogError, match="step 0 .*/grid/view"):
+    with LoggedWorld(tmp_path / "less.mcap") as world, pytest.raises(LogError, match=r"step 0 .*/grid/view"):
         world.observe()
 
 

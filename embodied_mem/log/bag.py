@@ -123,6 +123,8 @@ class BagSource:
         if not parent or parent == child or (found.tree.has_parent(child) and not forced):
             return None
         found.tree.add(parent, child, 0, Pose())
+        if not forced:
+            self._reader.warnings.append(f'no TF places "{child}": its pose is taken from {self.inputs.odom}')
         return parent, child
 
     def observations(self) -> Iterator[Observation]:

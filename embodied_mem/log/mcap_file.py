@@ -168,6 +168,7 @@ class McapFile:
             elif opcode == _MESSAGE and run < 0:
                 run = offset
             elif opcode in (_SCHEMA, _CHANNEL):
+                self._file.seek(offset + _RECORD.size)
                 self._learn(opcode, self._file.read(length))
             offset = end
 
@@ -225,13 +226,13 @@ class McapFile:
             return b""
         _, _, size, crc, name_length = _CHUNK_HEAD.unpack_from(record)
         position = _CHUNK_HEAD.size + name_length
+        if len(record) < position + 8:
+            return b""
         compression = record[_CHUNK_HEAD.size : position].decode(errors="replace")
         data = record[position + 8 :]
         content = decompress(data, compression)
-        if len(content) == size and (crc == 0 or zlib.crc32(content) == crc):
-            return content
-        is_cut = len(record) < position + 8 or len(data) < struct.unpack_from("<Q", record, position)[0]
-        if is_cut:
+        is_cut = len(data) < struct.unpack_from("<Q", record, position)[0]
+        if is_cut or (len(content) == size and (crc == 0 or zlib.crc32(content) == crc)):
             return content
         self._warn_once(f"{self._path} has a damaged chunk at byte {offset}: left out")
         return b""

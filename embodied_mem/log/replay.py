@@ -150,7 +150,7 @@ class _Verdicts:
         lines = []
         if self.rejected:
             lines.append(
-                f"{self.rejected} of {self.frames} observations rejected, the first at {self._first_rejection}"
+                f"{self.rejected} of {self.frames} observations rejected, first at {self._first_rejection}"
             )
         return [*lines, self._first_difference] if self._first_difference else lines
 
