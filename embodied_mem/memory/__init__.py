@@ -1,1 +1,63 @@
-"""The memory: a sparse octree, a scene graph and episodes behind one facade."""
+"""Memory: octree, scene graph, episodes, recall, and the file that holds them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embodied_mem.memory.config import (
+        EpisodeConfig,
+        GateConfig,
+        MemoryConfig,
+        NavigationConfig,
+        OctreeConfig,
+        StoreConfig,
+    )
+    from embodied_mem.memory.episodes import Episode, Episodes
+    from embodied_mem.memory.memory import Memory
+    from embodied_mem.memory.octree import GridMap, Octree
+    from embodied_mem.memory.reading import ReadConfig
+    from embodied_mem.memory.scene_config import SceneConfig
+    from embodied_mem.memory.scene_graph import SceneGraph
+
+__all__ = [
+    "Episode",
+    "EpisodeConfig",
+    "Episodes",
+    "GateConfig",
+    "GridMap",
+    "Memory",
+    "MemoryConfig",
+    "NavigationConfig",
+    "Octree",
+    "OctreeConfig",
+    "ReadConfig",
+    "SceneConfig",
+    "SceneGraph",
+    "StoreConfig",
+]
+
+_MODULES = {
+    "EpisodeConfig": "config",
+    "GateConfig": "config",
+    "MemoryConfig": "config",
+    "NavigationConfig": "config",
+    "OctreeConfig": "config",
+    "StoreConfig": "config",
+    "Episode": "episodes",
+    "Episodes": "episodes",
+    "Memory": "memory",
+    "GridMap": "octree",
+    "Octree": "octree",
+    "ReadConfig": "reading",
+    "SceneConfig": "scene_config",
+    "SceneGraph": "scene_graph",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first asked for: numba takes longer to import than all the rest.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

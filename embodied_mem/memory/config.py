@@ -58,7 +58,8 @@ class NavigationConfig:
         wrong = not self.robot_height > self.step_height
         if wrong:
             raise ConfigError(
-                f"navigation.robot_height must exceed step_height, got {self.robot_height} and {self.step_height}"
+                "navigation.robot_height must exceed step_height, "
+                f"got {self.robot_height} and {self.step_height}"
             )
 
 

@@ -60,7 +60,8 @@ class Encounters:
 
         Args:
             object_id: whose.
-            since, until: [ns], inclusive; None is open.
+            since: [ns], inclusive; None is open.
+            until: likewise.
 
         Returns:
             (last, first) stamps [ns]; None where it was not in view then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
+from embodied_mem.memory.words import words_of
 
 HEAD = np.dtype(
     [
@@ -27,6 +29,7 @@ HEAD = np.dtype(
 """The fixed part of an entry, as it lies in memory and in the file."""
 
 _LENGTH = struct.Struct("<I")
+_PARTS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,8 @@ class Episode:
         action: the action that led here, or None.
         reward: the reward that came with it.
         event: what happened, in a word, or "".
-        text: a note, and what changed, in words.
+        text: a note in words.
+        changes: what changed about objects: (object id, words).
         source: who wrote it.
         trust: in [0, 1].
     """
@@ -61,6 +65,7 @@ class Episode:
     reward: float = 0.0
     event: str = ""
     text: str = ""
+    changes: tuple[tuple[int, str], ...] = ()
     source: str = ""
     trust: float = 1.0
 
@@ -80,12 +85,18 @@ class EpisodeRow:
     action: bytes
     event: str
     text: str
+    changes: tuple[tuple[int, str], ...]
     source: str
 
     @classmethod
     def of(cls, entry: Episode) -> EpisodeRow:
         """Takes the varying part of an entry."""
-        return cls(entry.object_ids, _action_bytes(entry.action), entry.event, entry.text, entry.source)
+        action = _action_bytes(entry.action)
+        return cls(entry.object_ids, action, entry.event, entry.text, entry.changes, entry.source)
+
+    def words(self) -> tuple[str, ...]:
+        """Returns the distinct words of event, text and changes."""
+        return words_of(" ".join((self.event, self.text, *(words for _, words in self.changes))))
 
     def episode(self, head: Any, embedding: NDArray[np.float16] | None) -> Episode:
         """Returns the entry of a `HEAD` record and this."""
@@ -102,6 +113,7 @@ class EpisodeRow:
             reward=float(head["reward"]),
             event=self.event,
             text=self.text,
+            changes=self.changes,
             source=self.source,
             trust=float(head["trust"]),
         )
@@ -116,9 +128,9 @@ def unit_float16(vector: NDArray[np.float32] | None) -> NDArray[np.float16] | No
 
 
 def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.float16] | None) -> bytes:
-    """Returns an entry as bytes: `HEAD`, then six parts, each after its length (u32, little-endian).
+    """Returns an entry as bytes: `HEAD`, then the parts, each after its length (u32, little-endian).
 
-    The parts are the objects' ids (i64), action, event, text, source and embedding (f16).
+    The parts are the objects' ids (i64), action, event, text, changes (JSON), source, embedding (f16).
     """
     vector = embedding.astype("<f2").tobytes() if embedding is not None and embedding.any() else b""
     parts = (
@@ -126,6 +138,7 @@ def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.float16] | None) 
         row.action,
         row.event.encode(),
         row.text.encode(),
+        json.dumps(row.changes, separators=(",", ":")).encode() if row.changes else b"",
         row.source.encode(),
         vector,
     )
@@ -141,21 +154,22 @@ def unpack_row(entry_id: int, payload: bytes) -> Episode:
     try:
         head = np.frombuffer(payload, HEAD, 1)[0]
         at, parts = HEAD.itemsize, []
-        for _ in range(6):
+        for _ in range(_PARTS):
             (length,) = _LENGTH.unpack_from(payload, at)
             at += _LENGTH.size + length
             parts.append(payload[at - length : at])
-        objects, action, event, text, source, vector = parts
+        objects, action, event, text, changes, source, vector = parts
         row = EpisodeRow(
             tuple(np.frombuffer(objects, "<i8").tolist()),
             action,
             event.decode(),
             text.decode(),
+            tuple((int(i), str(words)) for i, words in json.loads(changes)) if changes else (),
             source.decode(),
         )
         embedding = np.frombuffer(vector, "<f2").astype(np.float16) if vector else None
         entry = row.episode(head, embedding)
-    except (ValueError, struct.error) as error:
+    except (ValueError, TypeError, struct.error) as error:
         raise StoreError(f"episodic entry {entry_id} is damaged") from error
     if entry.id != entry_id or at != len(payload):
         raise StoreError(f"episodic entry {entry_id} is damaged")

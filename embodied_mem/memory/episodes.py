@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -43,7 +42,7 @@ class Episodes:
         self._rest: list[EpisodeRow] = []
         self._embeddings = np.empty((0, 0), np.float16)
         self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
-        self._tokens: dict[str, list[int]] = {}  # word of an event or text -> entry ids
+        self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
         self._touched: dict[int, int] = {}
         self._turn = math.cos(self.config.angle / 2)
 
@@ -123,8 +122,6 @@ class Episodes:
         if not (happened or novel or self._moved(pose)):
             return -1
         self.keyframe = pose
-        words = [percept.text] if percept.text else []
-        words += [event.text for event in changes.events]
         return self._append(
             Episode(
                 id=self.next_id,
@@ -138,7 +135,8 @@ class Episodes:
                 action=percept.action,
                 reward=float(percept.reward),
                 event=percept.event,
-                text="; ".join(words),
+                text=percept.text,
+                changes=tuple((event.object_id, event.text) for event in changes.events),
                 source=percept.source,
                 trust=1.0,
             )
@@ -186,6 +184,17 @@ class Episodes:
             rest = self._rest[self.index(entry_id)]
             rest.object_ids = tuple(i for i in rest.object_ids if i != object_id)
             self._touched[entry_id] = self.version
+        for row, rest in enumerate(self._rest):
+            if any(i == object_id for i, _ in rest.changes):
+                self._forget_changes(row, object_id)
+
+    def _forget_changes(self, row: int, object_id: int) -> None:
+        rest, entry_id = self._rest[row], int(self.ids[row])
+        before = rest.words()
+        rest.changes = tuple(change for change in rest.changes if change[0] != object_id)
+        for token in set(before) - set(rest.words()):
+            self._by_word[token].remove(entry_id)
+        self._touched[entry_id] = self.version
 
     def _moved(self, pose: Pose) -> bool:
         last = self.keyframe
@@ -220,15 +229,15 @@ class Episodes:
         self._count += 1
         for object_id in entry.object_ids:
             self._seen_in.setdefault(object_id, []).append(entry.id)
-        for token in _words(entry.event + " " + entry.text):
-            self._tokens.setdefault(token, []).append(entry.id)
+        for token in self._rest[row].words():
+            self._by_word.setdefault(token, []).append(entry.id)
 
     def _unlink(self, row: int) -> None:
         rest, entry_id = self._rest[row], int(self.ids[row])
         for object_id in rest.object_ids:
             self._seen_in[object_id].remove(entry_id)
-        for token in _words(rest.event + " " + rest.text):
-            self._tokens[token].remove(entry_id)
+        for token in rest.words():
+            self._by_word[token].remove(entry_id)
 
     # ---- reading
 
@@ -268,7 +277,8 @@ class Episodes:
 
         Args:
             object_id: whose.
-            since, until: [ns], inclusive; None is open.
+            since: [ns], inclusive; None is open.
+            until: likewise.
         """
         found = np.array(self._seen_in.get(object_id, ()), np.int64)
         stamps = self.stamps[np.searchsorted(self.ids, found)]
@@ -279,13 +289,9 @@ class Episodes:
             keep &= stamps <= until
         return tuple(found[keep][::-1].tolist())
 
-    def with_words(self, words: Sequence[str]) -> dict[int, int]:
-        """Returns how many of the words (lower case, distinct) each entry's event and text hold, by id."""
-        counts: dict[int, int] = {}
-        for word in words:
-            for entry_id in self._tokens.get(word, ()):
-                counts[entry_id] = counts.get(entry_id, 0) + 1
-        return counts
+    def with_word(self, word: str) -> Sequence[int]:
+        """Returns the ids of the entries whose event, text or changes hold a word, oldest first."""
+        return self._by_word.get(word, ())
 
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
@@ -364,7 +370,3 @@ class Episodes:
         return pack_row(
             self._heads[row], self._rest[row], self._embeddings[row] if self.embedding_size else None
         )
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))

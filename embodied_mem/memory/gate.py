@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import GateConfig
 from embodied_mem.types import NS_PER_S, Detection, Percept, Scan
@@ -86,9 +89,34 @@ class Gate:
         if distance <= self.config.jump_allowance + self.config.max_speed * seconds:
             return ""
         return (
-            f"the pose jumped {distance:.2f} m in {seconds:.2f} s, faster than {self.config.max_speed:g} m/s; "
-            "check the localisation"
+            f"the pose jumped {distance:.2f} m in {seconds:.2f} s, faster than "
+            f"{self.config.max_speed:g} m/s; check the localisation"
         )
+
+
+def check_shapes(percept: Percept) -> None:
+    """Raises `InputError` where an array has the wrong shape or type, before anything has changed."""
+    for scan in percept.scans:
+        count = len(scan.points)
+        if scan.points.shape != (count, 3) or scan.points.dtype.kind != "f":
+            raise InputError(f"a scan's points must be (N, 3) float, got {_named(scan.points)}")
+        if scan.hit.shape != (count,) or scan.hit.dtype != np.bool_:
+            raise InputError(f"a scan's hit must be ({count},) bool, got {_named(scan.hit)}")
+        if scan.labels.shape != (count,) or scan.labels.dtype.kind not in "iu":
+            raise InputError(f"a scan's labels must be ({count},) integers, got {_named(scan.labels)}")
+        if scan.origin is not None and scan.origin.shape != (3,):
+            raise InputError(f"a scan's origin must be three numbers, got {_named(scan.origin)}")
+    for d in percept.detections:
+        if (d.position.shape, d.extent.shape, d.covariance.shape) != ((3,), (3,), (3, 3)):
+            shapes = ", ".join(_named(a) for a in (d.position, d.extent, d.covariance))
+            raise InputError(f"a detection needs position (3,), extent (3,), covariance (3, 3); got {shapes}")
+    image = percept.snapshot
+    if image is not None and (image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8):
+        raise InputError(f"a snapshot must be (H, W, 3) uint8, got {_named(image)}")
+
+
+def _named(array: NDArray[Any]) -> str:
+    return f"{array.shape} {array.dtype}"
 
 
 def clean(percept: Percept, embedding_size: int) -> Cleaned:
@@ -102,7 +130,8 @@ def clean(percept: Percept, embedding_size: int) -> Cleaned:
     scans = []
     for scan in percept.scans:
         if not np.isfinite(scan.points.sum()):  # one pass; a sum that overflows is looked at closely
-            finite = np.isfinite(scan.points).all(axis=1)
+            finite = np.isfinite(scan.points[:, 0]) & np.isfinite(scan.points[:, 1])
+            finite &= np.isfinite(scan.points[:, 2])
             points += len(finite) - int(finite.sum())
             scan = Scan(scan.points[finite], scan.hit[finite], scan.labels[finite], scan.origin)
         if scan.origin is None or np.isfinite(scan.origin).all():

@@ -1,0 +1,185 @@
+"""Between a memory and its file: what to hand over when, what became durable, and reopening."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.configs import from_mapping, to_mapping
+from embodied_mem.errors import ConfigError, EmbodiedMemError, StoreError
+from embodied_mem.memory.config import EpisodeConfig, MemoryConfig
+from embodied_mem.memory.contents import LOADED, Contents, Marks
+from embodied_mem.memory.snapshots import encode_jpeg
+from embodied_mem.memory.store import Store, Tables
+from embodied_mem.memory.store_writer import Batch, StoreWriter
+
+
+class Archive:
+    """The file side of a memory.
+
+    Changes gather in the contents, which know what changed since when; they are handed to the
+    writer as one batch, now and then, at the end of a write. While the writer is busy they go
+    on gathering, so that the loop waits only when far too much has gathered.
+
+    Args:
+        store: an open memory file.
+        contents: what it holds, or is going to.
+        marks: versions of the contents that the file holds already.
+    """
+
+    def __init__(self, store: Store, contents: Contents, marks: Marks) -> None:
+        self.store = store
+        self.contents = contents
+        self._marks = marks
+        self._images: dict[int, NDArray[np.uint8] | bytes | None] = {}
+        self._image_bytes = 0
+        self._pending = 0
+        self._handed_at = -np.inf
+        self._writer = None if store.read_only else StoreWriter(store, contents.sequence)
+        self._reader: Store | None = store if store.read_only else None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self._writer is None
+
+    @property
+    def durable(self) -> int:
+        """Number of the newest write that is on the disk."""
+        return self.contents.sequence if self._writer is None else self._writer.durable
+
+    def check(self) -> None:
+        """Raises `StoreError` where nothing can be written, or something could not be."""
+        if self._writer is None:
+            raise StoreError(f"{self.store.path} was opened read-only; open it without read_only to write")
+        self._writer.check()
+
+    def keep_snapshot(self, entry_id: int, image: NDArray[np.uint8] | bytes | None) -> None:
+        """Keeps the image of an entry for the next batch; None removes the entry's image."""
+        self._images[entry_id] = image.copy() if isinstance(image, np.ndarray) else image
+        self._image_bytes += image.nbytes if isinstance(image, np.ndarray) else 0
+
+    def wrote(self) -> None:
+        """Notes one more change, and hands over a batch where it is time for one."""
+        config, writer = self.contents.config.store, self._writer
+        assert writer is not None
+        self._pending += 1
+        full = self._pending >= config.max_pending or self._image_bytes >= config.max_pending_mb * 1e6
+        due = time.monotonic() - self._handed_at >= config.commit_interval
+        if full or (due and writer.idle):
+            self._hand_over(writer)
+
+    def _hand_over(self, writer: StoreWriter) -> None:
+        marks = self.contents.marks()
+        tables = self.contents.export(self._marks)
+        images, episodes = self._images, self.contents.config.episodes
+        writer.submit(Batch(self.contents.sequence, lambda: {**tables, **_snapshot_rows(images, episodes)}))
+        self.contents.settle(marks)
+        self._marks, self._images = marks, {}
+        self._image_bytes = self._pending = 0
+        self._handed_at = time.monotonic()
+
+    def flush(self) -> None:
+        """Waits until every change is on the disk; raises `StoreError` if it cannot be."""
+        if self._writer is not None:
+            if self._pending:
+                self._hand_over(self._writer)
+            self._writer.flush()
+
+    def snapshot(self, entry_id: int) -> bytes | None:
+        """Returns the JPEG of an entry, or None."""
+        self.flush()
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return self._reader.get("snapshots", entry_id)
+
+    def close(self) -> None:
+        """Writes what is left and closes the file; raises `StoreError` if that fails."""
+        try:
+            self.flush()
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+            if self._writer is not None:
+                self._writer.close()
+
+
+def _snapshot_rows(images: Mapping[int, Any], config: EpisodeConfig) -> Tables:
+    rows = []
+    for entry_id, image in images.items():
+        if isinstance(image, np.ndarray):
+            image = encode_jpeg(image, config.snapshot_quality, config.snapshot_size)
+        rows.append((entry_id, image or b""))
+    return {"snapshots": rows}
+
+
+def create_archive(path: Path, contents: Contents, snapshots: Mapping[int, bytes] | None = None) -> Archive:
+    """Makes a new memory file of some contents.
+
+    Raises:
+        StoreError: the file exists already, or cannot be written.
+    """
+    config = contents.config
+    marks = contents.marks()
+    tables = contents.export(Marks())
+    identity = [("map_id", contents.map_id.encode()), _config_row(config)]
+    store = Store.create(
+        path,
+        {**tables, "meta": [*identity, *tables["meta"]], "snapshots": list((snapshots or {}).items())},
+        compression=config.store.compression,
+    )
+    return Archive(store, contents, marks)
+
+
+def _config_row(config: MemoryConfig) -> tuple[str, bytes]:
+    return "config", json.dumps(to_mapping(config)).encode()
+
+
+def open_archive(path: Path, config: MemoryConfig | None, read_only: bool) -> Archive:
+    """Opens a memory file and reads its contents.
+
+    Args:
+        path: the file.
+        config: settings to use from now on; those of the file where None. The octree's must agree.
+        read_only: whether nothing will be written.
+
+    Raises:
+        StoreError: missing, foreign, damaged, of a newer schema, or being written elsewhere.
+        ConfigError: the octree in the file was made with other settings.
+    """
+    compression = (config or MemoryConfig()).store.compression
+    store = Store(path, read_only=read_only, compression=compression)
+    try:
+        tables = store.load(LOADED)
+        contents = _read(path, tables, config)
+        if config is not None and not read_only:
+            store.put({"meta": [_config_row(config)]})
+    except BaseException:
+        store.close()
+        raise
+    return Archive(store, contents, contents.marks())
+
+
+def _read(path: Path, tables: Mapping[str, Any], config: MemoryConfig | None) -> Contents:
+    meta = dict(tables["meta"])
+    try:
+        stored = from_mapping(MemoryConfig, json.loads(meta["config"]))
+        map_id = meta["map_id"].decode()
+    except (KeyError, ValueError, EmbodiedMemError) as error:
+        raise StoreError(f"{path} is damaged: its settings cannot be read ({error})") from error
+    if config is not None and config.octree != stored.octree:
+        raise ConfigError(
+            f"{path} was made with {stored.octree}, which cannot change; open it without a config"
+        )
+    contents = Contents(config or stored, map_id)
+    try:
+        contents.restore(tables)
+    except StoreError as error:
+        raise StoreError(f"{path} is damaged: {error}; restore it from a copy") from error
+    return contents

@@ -1,0 +1,147 @@
+"""What a memory holds, as one thing: octree, scene graph, episodes, labels and where it stands.
+
+All of it goes to the file together (`export`) and comes back together (`restore`), so that
+its parts are never out of step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from embodied_mem.errors import StoreError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.config import MemoryConfig
+from embodied_mem.memory.episodes import Episodes
+from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.scene_graph import SceneGraph
+from embodied_mem.types import LabelMap
+
+COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
+LOADED = ("meta", "graph", "episodes", "encounters", "octree")
+"""Tables that are read when a memory is opened; snapshots are fetched when they are asked for."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Versions of the parts that have been exported; 0 where nothing has."""
+
+    octree: int = 0
+    scene: int = 0
+    episodes: int = 0
+    encounters: int = 0
+
+
+@dataclass(eq=False)
+class Contents:
+    """The contents of a memory.
+
+    Attributes:
+        config: its settings.
+        map_id: identity of the map; not digested, since two replays are the same memory.
+        labels: names of the label ids.
+        pose: `map_T_base` of the newest accepted write.
+        stamp: its stamp [ns], None before the first.
+        sequence: number of the newest write or command.
+        counts: how many writes, rejections, ..., by the names in `COUNTS`.
+        last_rejection: why the newest rejected write was rejected, or "".
+    """
+
+    config: MemoryConfig
+    map_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    labels: LabelMap = field(default_factory=LabelMap)
+    pose: Pose = field(default_factory=Pose)
+    stamp: int | None = None
+    sequence: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    last_rejection: str = ""
+
+    def __post_init__(self) -> None:
+        o = self.config.octree
+        self.octree = Octree(o.resolution, hit=o.hit, miss=o.miss, clamp=o.clamp)
+        self.scene = SceneGraph(self.config.scene)
+        self.episodes = Episodes(self.config.episodes)
+
+    def digest(self) -> str:
+        """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
+        sha = hashlib.sha256()
+        for part in (self.octree.digest(), self.scene.digest(), self.episodes.digest()):
+            sha.update(part)
+        sha.update(self.labels.to_json().encode())
+        return sha.hexdigest()
+
+    def marks(self) -> Marks:
+        """Returns the versions of the parts as they are now."""
+        return Marks(
+            self.octree.version, self.scene.version, self.episodes.version, self.episodes.encounters.version
+        )
+
+    def export(self, since: Marks) -> dict[str, Sequence[tuple[Any, ...]]]:
+        """Returns the rows of all tables that changed after some marks; an empty payload removes a row."""
+        return {
+            "meta": [("state", json.dumps(self._state()).encode())],
+            "octree": self.octree.export_blocks(since.octree),
+            "graph": self.scene.export_rows(since.scene),
+            "episodes": self.episodes.export_rows(since.episodes),
+            "encounters": self.episodes.encounters.export_rows(since.encounters),
+        }
+
+    def settle(self, marks: Marks) -> None:
+        """Lets go of lists of changes that have been exported."""
+        self.episodes.settle(marks.episodes)
+        self.episodes.encounters.settle(marks.encounters)
+
+    def restore(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Takes over what `export(Marks())` of another memory gave.
+
+        Raises:
+            StoreError: the rows contradict themselves.
+        """
+        state = dict(tables["meta"]).get("state")
+        if state is None:
+            raise StoreError("the memory's state is missing")
+        try:
+            self.octree.import_blocks(tables["octree"])
+            self.scene.import_rows(tables["graph"])
+            self.episodes.import_rows(tables["episodes"])
+            self.episodes.encounters.import_rows(tables["encounters"])
+            self._take_state(json.loads(state))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"the memory's parts do not fit together ({error!r})") from error
+
+    def _state(self) -> dict[str, Any]:
+        keyframe = self.episodes.keyframe
+        return {
+            "sequence": self.sequence,
+            "stamp": self.stamp,
+            "pose": self.pose.to_list(),
+            "labels": self.labels.names,
+            "counts": self.counts,
+            "last_rejection": self.last_rejection,
+            "newest": self.episodes.newest,
+            "keyframe": None if keyframe is None else keyframe.to_list(),
+            "next_episode": self.episodes.next_id,
+            "next_encounter": self.episodes.encounters.next_id,
+            "episodes": len(self.episodes),
+            "encounters": len(self.episodes.encounters),
+        }
+
+    def _take_state(self, state: Mapping[str, Any]) -> None:
+        self.sequence = int(state["sequence"])
+        self.stamp = state["stamp"]
+        self.pose = Pose.from_list(state["pose"])
+        self.labels = LabelMap(tuple(state["labels"]))
+        self.counts.update(state["counts"])
+        self.last_rejection = state["last_rejection"]
+        episodes = self.episodes
+        keyframe, newest = state["keyframe"], state["newest"]
+        episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)
+        episodes.newest = None if newest is None else (int(newest[0]), int(newest[1]))
+        episodes.next_id = int(state["next_episode"])
+        episodes.encounters.next_id = int(state["next_encounter"])
+        if (len(episodes), len(episodes.encounters)) != (state["episodes"], state["encounters"]):
+            raise StoreError("entries are missing")

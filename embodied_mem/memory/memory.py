@@ -1,0 +1,410 @@
+"""The memory: octree, scene graph and episodes behind one door.
+
+memory = Memory.open("home.emem")
+memory.write(percept)                      # gate -> octree -> scene graph -> episodes -> file
+tokens = memory.read(map_T_base, goal)
+answers = memory.recall(Query(label="key", kind="object"))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.configs import to_mapping
+from embodied_mem.errors import InputError, StoreError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.archive import Archive, create_archive, open_archive
+from embodied_mem.memory.config import MemoryConfig
+from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.episodes import Episodes
+from embodied_mem.memory.gate import Gate, check_shapes, clean
+from embodied_mem.memory.labels import Relabel
+from embodied_mem.memory.octree import GridMap, Octree
+from embodied_mem.memory.reading import read_tokens
+from embodied_mem.memory.recall import recall
+from embodied_mem.memory.scene_graph import SceneGraph
+from embodied_mem.memory.snapshots import decode_jpeg, encode_jpeg
+from embodied_mem.memory.store import SCHEMA
+from embodied_mem.types import Command, Goal, LabelMap, MemoryTokens, Percept, Query, Recall, Receipt
+
+FORGETTABLE = ("object", "episode")
+
+
+class Memory:
+    """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
+
+    Args:
+        config: settings of the parts.
+
+    Attributes:
+        on_command: called with every `Command` that has changed the memory, exactly once, whether
+            it came through `apply` or through a method of its own.
+    """
+
+    def __init__(self, config: MemoryConfig | None = None) -> None:
+        self._start(Contents(config or MemoryConfig()), None)
+
+    def _start(self, contents: Contents, archive: Archive | None) -> None:
+        self.on_command: list[Callable[[Command], None]] = []
+        self._contents = contents
+        self._archive = archive
+        self._gate = Gate(contents.config.gate)
+        self._relabel = Relabel(contents.labels)
+        self._snapshots: dict[int, bytes] = {}  # without a file
+        self._grid: tuple[object, GridMap] | None = None
+        self._closed = False
+        if contents.stamp is not None:
+            self.scene.use_grid_map(self.grid_map())
+
+    @classmethod
+    def open(cls, path: str | Path, config: MemoryConfig | None = None, *, read_only: bool = False) -> Memory:
+        """Opens a memory file, or creates it where there is none.
+
+        Args:
+            path: an `.emem` file.
+            config: settings; those of the file, or the defaults, where None. The octree's settings
+                in a file that exists cannot change.
+            read_only: nothing can be written; another program may be writing the file meanwhile.
+
+        Raises:
+            StoreError: foreign, damaged, of a newer schema, being written by another program, or
+                missing where `read_only`.
+            ConfigError: the file's octree has other settings.
+        """
+        path = Path(path)
+        is_new = not path.exists() or (path.is_file() and path.stat().st_size == 0)
+        if is_new and not read_only:
+            archive = create_archive(path, Contents(config or MemoryConfig()))
+        else:
+            archive = open_archive(path, config, read_only)
+        memory = cls.__new__(cls)
+        try:
+            memory._start(archive.contents, archive)
+        except BaseException:
+            archive.close()
+            raise
+        return memory
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except StoreError:
+            if error is None:  # what went wrong first is what the user must read
+                raise
+
+    # ---- parts
+
+    @property
+    def config(self) -> MemoryConfig:
+        """The settings."""
+        return self._contents.config
+
+    @property
+    def octree(self) -> Octree:
+        """Occupancy, labels and stamps by voxel."""
+        return self._contents.octree
+
+    @property
+    def scene(self) -> SceneGraph:
+        """Objects, places, rooms and the trajectory."""
+        return self._contents.scene
+
+    @property
+    def episodes(self) -> Episodes:
+        """Episodic entries."""
+        return self._contents.episodes
+
+    @property
+    def labels(self) -> LabelMap:
+        """Names of the label ids in this memory; it grows, ids keep their names."""
+        return self._contents.labels
+
+    @property
+    def stamp(self) -> int:
+        """Stamp of the newest accepted write [ns]; 0 before the first."""
+        return self._contents.stamp or 0
+
+    @property
+    def map_T_base(self) -> Pose:
+        """Pose of the newest accepted write."""
+        return self._contents.pose
+
+    @property
+    def map_id(self) -> str:
+        """Identity of the map, a UUID; it travels in the file and is not digested."""
+        return self._contents.map_id
+
+    # ---- writing
+
+    def write(self, percept: Percept) -> Receipt:
+        """Remembers a percept, or says why not.
+
+        A rejected percept changes nothing but the counts in `info`. NaN points, detections and
+        embeddings in an otherwise good percept are dropped and counted.
+
+        Args:
+            percept: with stamps later than any before.
+
+        Raises:
+            StoreError: the memory is read-only, closed, or its file cannot be written.
+            InputError: an array has the wrong shape or type.
+        """
+        self._check_writable()
+        held = self._contents
+        check_shapes(percept)
+        reason = self._gate.objection(percept, held.stamp, held.pose)
+        if reason:
+            held.counts["rejected"] += 1
+            held.last_rejection = reason
+            return self._done("rejected", reason)
+        cleaned = clean(percept, held.episodes.embedding_size)
+        percept = self._relabel.percept(cleaned.percept)
+        held.labels = percept.labels
+        dropped = self._integrate(percept)
+        held.pose, held.stamp = percept.map_T_base, percept.stamp
+        changes = held.scene.update(percept, held.octree, self.grid_map())
+        entry_id = held.episodes.observe(percept, changes)
+        if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
+            self._keep_snapshot(entry_id, percept.snapshot)
+        held.counts["writes"] += 1
+        held.counts["dropped_points"] += cleaned.points + dropped
+        held.counts["dropped_detections"] += cleaned.detections + changes.dropped
+        held.counts["dropped_embeddings"] += cleaned.embeddings
+        return self._done("accepted", "", entry_id)
+
+    def _integrate(self, percept: Percept) -> int:
+        """Adds the scans to the octree; returns the number of points it dropped."""
+        pose, dropped = percept.map_T_base, 0
+        for scan in percept.scans:
+            points = pose.transform(scan.points).astype(np.float32)
+            if scan.origin is None:
+                stats = self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=percept.stamp)
+            else:
+                stats = self.octree.integrate(
+                    points,
+                    pose.transform(scan.origin),
+                    hit=scan.hit,
+                    labels=scan.labels,
+                    stamp=percept.stamp,
+                    max_range=self.config.octree.max_range,
+                )
+            dropped += stats.dropped
+        return dropped
+
+    def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
+        settings = self.config.episodes
+        if self._archive is None:
+            self._snapshots[entry_id] = encode_jpeg(image, settings.snapshot_quality, settings.snapshot_size)
+        else:
+            self._archive.keep_snapshot(entry_id, image)
+
+    def _done(self, verdict: str, reason: str = "", entry_id: int = -1) -> Receipt:
+        """Numbers a change and hands it to the file."""
+        self._contents.sequence += 1
+        if self._archive is None:
+            self._contents.settle(self._contents.marks())
+        else:
+            self._archive.wrote()
+        return Receipt(self._contents.sequence, verdict, reason, entry_id)
+
+    def _check_writable(self) -> None:
+        if self._closed:
+            raise StoreError("this memory is closed; open it again to write")
+        if self._archive is not None:
+            self._archive.check()
+
+    # ---- commands
+
+    def apply(self, command: Command) -> None:
+        """Carries out a command, such as one from a log's ledger.
+
+        Raises:
+            InputError: no such command, or arguments that do not fit it.
+        """
+        action = COMMANDS.get(command.name)
+        if action is None:
+            raise InputError(f'no command "{command.name}"; there are: {", ".join(COMMANDS)}')
+        self._check_writable()
+        try:
+            bound = inspect.signature(action).bind(self, **command.arguments)
+        except TypeError as error:
+            raise InputError(f'command "{command.name}": {error}') from error
+        action(*bound.args, **bound.kwargs)
+        self._contents.counts["commands"] += 1
+        self._done("accepted")
+        for listener in self.on_command:
+            listener(command)
+
+    def forget(self, kind: str, id: int) -> None:
+        """Removes one thing and everything that was derived from it.
+
+        Args:
+            kind: "object" (with what entries say of it) or "episode" (with its snapshot).
+            id: whose.
+
+        Raises:
+            InputError: there is no such thing.
+        """
+        self.apply(Command("forget", {"kind": kind, "id": int(id)}))
+
+    def note(self, text: str) -> int:
+        """Adds a note in words at the newest pose and stamp; returns the id of its entry."""
+        self.apply(Command("note", {"text": text}))
+        return self.episodes.next_id - 1
+
+    def _forget(self, kind: str, id: int) -> None:
+        if kind not in FORGETTABLE:
+            raise InputError(f'cannot forget "{kind}"; what can be forgotten: {", ".join(FORGETTABLE)}')
+        known = self.scene.forget_object(id) if kind == "object" else self.episodes.forget(id)
+        if not known:
+            raise InputError(f"there is no {kind} {id} in this memory")
+        if kind == "object":
+            self.episodes.forget_object(id)
+        elif self._archive is None:
+            self._snapshots.pop(id, None)
+        else:
+            self._archive.keep_snapshot(id, None)
+
+    def _note(self, text: str) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError("a note needs words")
+        position = self.map_T_base.position
+        place_id, room_id = self.scene.place_at(position), self.scene.room_at(position)
+        self.episodes.note(text, self.map_T_base, place_id, room_id, "note")
+
+    # ---- reading
+
+    def grid_map(self) -> GridMap:
+        """Returns traversable space at the agent's floor; 0 x 0 cells where nothing is known."""
+        resolution = self.config.octree.resolution
+        # Whole voxels, so that a wobbling base does not make another map of the same floor.
+        floor = float(np.floor(self.map_T_base.position[2] / resolution + 0.5)) * resolution
+        key = (self.octree.version, floor, len(self.labels))
+        if self._grid is None or self._grid[0] != key:
+            settings = self.config.navigation
+            passable = {i for words in settings.passable for i in self.labels.matching(words)}
+            self._grid = (
+                key,
+                self.octree.traversable(
+                    floor,
+                    robot_height=settings.robot_height,
+                    step_height=settings.step_height,
+                    robot_radius=settings.robot_radius,
+                    passable_labels=sorted(passable),
+                ),
+            )
+        return self._grid[1]
+
+    def read(self, map_T_base: Pose, goal: Goal | None = None) -> MemoryTokens:
+        """Returns the entries that matter at a pose, for a policy; changes nothing.
+
+        Args:
+            map_T_base: where the agent is; the newest accepted pose where it is not finite.
+            goal: what it is after; `goal.label` is an id of the labels of the newest percept.
+        """
+        pose = map_T_base if map_T_base.is_finite else self.map_T_base
+        if goal is not None and goal.label:
+            goal = replace(goal, label=self._relabel.label(goal.label))
+        return read_tokens(
+            self.octree, self.scene, self.episodes, pose, goal, self.config.read, self.stamp, self.grid_map()
+        )
+
+    def recall(self, query: Query) -> list[Recall]:
+        """Answers a question, best first; every field of the query that is given must hold.
+
+        Raises:
+            InputError: the query makes no sense.
+        """
+        return recall(query, self._contents)
+
+    def snapshot(self, entry_id: int) -> NDArray[np.uint8] | None:
+        """Returns the (H, W, 3) uint8 RGB image kept with an episodic entry, or None."""
+        data = self._snapshots.get(entry_id) if self._archive is None else self._archive.snapshot(entry_id)
+        return None if data is None else decode_jpeg(data)
+
+    def digest(self) -> str:
+        """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
+        return self._contents.digest()
+
+    def info(self) -> dict[str, Any]:
+        """Returns JSON-ready facts: what is in it, from when to when, how large, with which settings."""
+        held, episodes = self._contents, self.episodes
+        return {
+            "map_id": held.map_id,
+            "digest": self.digest(),
+            "schema": SCHEMA,
+            "voxels": len(self.octree),
+            "occupied_voxels": self.octree.num_occupied,
+            "objects": len(self.scene.objects()),
+            "places": len(self.scene.places()),
+            "rooms": len(self.scene.rooms()),
+            "episodes": len(episodes),
+            "first_stamp": episodes.first_stamp,
+            "last_stamp": self.stamp,
+            "seconds": (self.stamp - episodes.first_stamp) / 1e9,
+            **held.counts,
+            "last_rejection": held.last_rejection,
+            "labels": list(held.labels.names[1:]),
+            "octree_bytes": self.octree.nbytes,
+            "bytes_on_disk": 0 if self._archive is None else self._archive.store.size,
+            "sequence": held.sequence,
+            "durable_sequence": self.durable_seq,
+            "config": to_mapping(held.config),
+        }
+
+    # ---- the file
+
+    @property
+    def durable_seq(self) -> int:
+        """Number of the newest write that is on the disk; 0 for a memory without a file."""
+        return 0 if self._archive is None else self._archive.durable
+
+    @property
+    def sequence(self) -> int:
+        """Number of the newest write or command."""
+        return self._contents.sequence
+
+    def flush(self) -> None:
+        """Waits until every write is on the disk; raises `StoreError` if that fails."""
+        if self._archive is not None and not self._closed:
+            self._archive.flush()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the memory as it is now into a new file.
+
+        Raises:
+            StoreError: the file exists already, or cannot be written.
+        """
+        snapshots: Mapping[int, bytes] = self._snapshots
+        if self._archive is not None:
+            found = ((int(i), self._archive.snapshot(int(i))) for i in self.episodes.ids)
+            snapshots = {i: data for i, data in found if data is not None}
+        create_archive(Path(path), self._contents, snapshots).close()
+
+    def close(self) -> None:
+        """Writes what is left and closes the file; reading and recall go on working.
+
+        Raises:
+            StoreError: the file could not be written.
+        """
+        if not self._closed:
+            self._closed = self._archive is not None
+            if self._archive is not None:
+                self._archive.close()
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"forget": Memory._forget, "note": Memory._note}
+"""What `Memory.apply` knows, by name; the names are those in a log's ledger."""

@@ -1,0 +1,178 @@
+"""The terms of a query: checked, named, and how well something meets them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import InputError
+from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.words import content_words, words_of
+from embodied_mem.types import NS_PER_S, Query
+
+KINDS = ("object", "place", "room", "episode")
+HALF_LIFE_S = 60.0
+"""Age [s] at which recency, the score of a query that ranks by nothing else, is one half."""
+
+
+@dataclass(eq=False)
+class Candidate:
+    """Something that passed the filters.
+
+    Attributes:
+        kind, id: what it is.
+        label, text: its name, and what it is in a sentence.
+        stamp: when it was last seen, or happened, within the time asked for [ns].
+        position: (3,) float64 [m] in the map frame.
+        place_id, room_id: where, or -1.
+        matches: how well it meets each ranked term, in [0, 1].
+        why: what made it match, in words.
+        existence: in [0, 1].
+        score: filled in by `Terms.score`.
+    """
+
+    kind: str
+    id: int
+    label: str
+    text: str
+    stamp: int
+    position: NDArray[np.float64]
+    place_id: int
+    room_id: int
+    matches: list[float]
+    why: list[str]
+    existence: float = 1.0
+    score: float = field(default=0.0)
+
+
+class Terms:
+    """A query, checked against what the memory holds.
+
+    Args:
+        query: the question.
+        contents: the memory.
+
+    Raises:
+        InputError: the question makes no sense.
+    """
+
+    def __init__(self, query: Query, contents: Contents) -> None:
+        self.query = query
+        self.kinds = KINDS if query.kind is None else (query.kind,)
+        self._check()
+        self.since = query.since
+        bounds = [t for t in (query.until, query.as_of) if t is not None]
+        self.until = min(bounds) if bounds else None
+        self.now = contents.stamp or 0
+        self.labels = contents.labels
+        self.label_ids = None if query.label is None else frozenset(contents.labels.matching(query.label))
+        self.words = () if query.text is None else content_words(query.text)
+        self.near = None if query.near is None else np.asarray(query.near, np.float64)
+        self.like = None if query.like is None else self._unit(query.like, contents.episodes.embedding_size)
+
+    def _check(self) -> None:
+        q = self.query
+        if q.kind is not None and q.kind not in KINDS:
+            raise InputError(f'"{q.kind}" is no kind of memory; there are: {", ".join(KINDS)}')
+        if q.k < 1:
+            raise InputError(f"k must be at least 1, got {q.k}")
+        if q.radius is not None and q.near is None:
+            raise InputError("a radius needs a point: give near as well")
+        if q.radius is not None and not q.radius >= 0:
+            raise InputError(f"radius must be zero or positive, got {q.radius}")
+        if q.near is not None and (len(q.near) != 3 or not all(map(math.isfinite, q.near))):
+            raise InputError(f"near must be three finite numbers, got {q.near}")
+        if q.since is not None and q.until is not None and q.since > q.until:
+            raise InputError(f"since ({q.since} ns) must not be later than until ({q.until} ns)")
+
+    @staticmethod
+    def _unit(vector: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+        wide = np.asarray(vector, np.float64)
+        if wide.ndim != 1 or not np.isfinite(wide).all() or not wide.any():
+            raise InputError("like must be a vector of finite numbers, not all zero")
+        if size and len(wide) != size:
+            raise InputError(
+                f"like must hold {size} numbers, as the embeddings in this memory do, got {len(wide)}"
+            )
+        return wide / np.sqrt((wide * wide).sum())
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the time is limited."""
+        return self.since is not None or self.until is not None
+
+    def covers(self, stamp: int) -> bool:
+        """Whether a stamp lies in the time asked for."""
+        return (self.since is None or stamp >= self.since) and (self.until is None or stamp <= self.until)
+
+    def place_fits(self, place_id: int, room_id: int) -> bool:
+        """Whether something at a place, in a room, is where the query asks for."""
+        q = self.query
+        return (q.place is None or q.place == place_id) and (q.room is None or q.room == room_id)
+
+    def judge(self, candidate: Candidate, text: str, embedding: NDArray[np.float32] | None = None) -> bool:
+        """Adds to a candidate how well it meets the ranked terms; False where it misses one.
+
+        Args:
+            candidate: changed in place.
+            text: its own words.
+            embedding: its own embedding, or None.
+        """
+        return (
+            self._judge_text(candidate, text)
+            and self._judge_like(candidate, embedding)
+            and self._judge_near(candidate)
+        )
+
+    def _judge_text(self, candidate: Candidate, text: str) -> bool:
+        if not self.words:
+            return self.query.text is None
+        found = [word for word in self.words if word in words_of(text)]
+        return self.add_text(candidate, found)
+
+    def add_text(self, candidate: Candidate, found: list[str]) -> bool:
+        """Adds the words of the query that were found; False where they are too few: half or less."""
+        share = len(found) / len(self.words)
+        candidate.matches.append(share)
+        candidate.why.append(f"words found: {', '.join(found)}")
+        return share > 0.5
+
+    def _judge_like(self, candidate: Candidate, embedding: NDArray[np.float32] | None) -> bool:
+        if self.like is None:
+            return True
+        if embedding is None or embedding.shape != self.like.shape:
+            return False
+        wide = embedding.astype(np.float64)
+        length = np.sqrt((wide * wide).sum())
+        self.add_like(candidate, float((wide * self.like).sum() / length) if length > 0 else 0.0)
+        return True
+
+    def add_like(self, candidate: Candidate, cosine: float) -> None:
+        """Adds a similarity in [-1, 1]."""
+        candidate.matches.append(max(cosine, 0.0))
+        candidate.why.append(f"similarity {cosine:.3f}")
+
+    def _judge_near(self, candidate: Candidate) -> bool:
+        if self.near is None:
+            return True
+        delta = candidate.position - self.near
+        distance = math.sqrt(float((delta * delta).sum()))
+        return self.add_near(candidate, distance)
+
+    def add_near(self, candidate: Candidate, distance: float) -> bool:
+        """Adds a distance [m]; False where it is beyond the radius."""
+        radius = self.query.radius
+        candidate.matches.append(1.0 / (1.0 + distance))
+        candidate.why.append(f"{distance:.1f} m away")
+        return radius is None or distance <= radius
+
+    def score(self, candidate: Candidate) -> float:
+        """Returns the mean of the ranked terms; recency where the query ranks by nothing."""
+        if candidate.matches:
+            return sum(candidate.matches) / len(candidate.matches)
+        now = self.now if self.query.as_of is None else min(self.query.as_of, self.now)
+        age = max(now - candidate.stamp, 0) / NS_PER_S
+        return 1.0 / (1.0 + age / HALF_LIFE_S)
