@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octree_reference import ReferenceOctree, voxel_of, voxels_passed
 
+from embodied_mem.memory import octree_scan
 from embodied_mem.memory.octree import Octree
+
+
+@pytest.fixture(scope="module", params=["dense", "sparse"], autouse=True)
+def kernels(request):
+    """Every promise is kept by both ways to mark a scan."""
+    few, octree_scan.FEW = octree_scan.FEW, 1 if request.param == "dense" else 1 << 30
+    yield
+    octree_scan.FEW = few
+
 
 QUICK = settings(max_examples=60, deadline=None)
 

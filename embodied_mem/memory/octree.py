@@ -14,6 +14,7 @@ from embodied_mem.memory import octree_file as file
 from embodied_mem.memory import octree_kernels as kernels
 from embodied_mem.memory import octree_merge as merge
 from embodied_mem.memory.octree_reader import OctreeReader
+from embodied_mem.memory.octree_scan import Marks, mark
 from embodied_mem.memory.octree_types import (
     GridMap,
     RayHits,
@@ -106,23 +107,25 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
-        scan, count, dropped = kernels.mark_scan(
-            points, hits, names, origin, max_range, self.resolution, cast
-        )
-        if count == 0:
-            return ScanStats(len(points), int(dropped), 0, 0)
+        marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
+        misses, ends = self._merge(marks, stamp)
+        return ScanStats(len(points), marks.dropped, misses, ends)
+
+    def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
+        """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
+        if not len(marks.keys):
+            return 0, 0
         store = self._store
-        rows = store.insert(scan.keys[:count])
-        voted = scan.names[:count]
-        seen, noted = np.empty((count, 8), np.uint64), np.empty((count, 8), np.uint64)
+        rows = store.insert(marks.keys)
+        seen, noted = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
         misses, ends, need = merge.update_blocks(
-            rows, scan.marks, voted, store.blocks, self._step_array, seen, noted
+            rows, marks.marks, marks.names, store.blocks, self._step_array, seen, noted
         )
-        store.lay_records(rows, seen, noted, voted, need, int(stamp))
+        store.lay_records(rows, seen, noted, marks.names, need, int(stamp))
         self.version += 1
         store.blocks.stamps[rows] = int(stamp)
         store.blocks.versions[rows] = self.version
-        return ScanStats(len(points), int(dropped), int(misses), int(ends))
+        return int(misses), int(ends)
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.

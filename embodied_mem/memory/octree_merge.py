@@ -87,6 +87,45 @@ def _misfits(count: int, size: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _pack_bits(word: int) -> int:
+    """Gathers the highest bit of each byte of a uint64 into its lowest eight bits."""
+    ones = (word >> np.uint64(7)) & np.uint64(0x0101010101010101)
+    return (ones * np.uint64(0x0102040810204080)) >> np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def _block_masks(values: Array, row: int, x: int) -> tuple[int, int]:
+    """Derives word x of a block's occupied and free masks from its log-odds.
+
+    Args:
+        values: (B, 64) uint64, the log-odds eight at a time.
+        row: the block.
+        x: 0 to 7.
+    """
+    occupied, free = np.uint64(0), np.uint64(0)
+    for y in range(8):
+        word = values[row, x * 8 + y]
+        low = word & np.uint64(0x7F7F7F7F7F7F7F7F)
+        known = (low + np.uint64(0x7F7F7F7F7F7F7F7F)) & word  # negative, and not -128
+        occupied |= _pack_bits(~word) << np.uint64(8 * y)
+        free |= _pack_bits(known) << np.uint64(8 * y)
+    return occupied, free
+
+
+@njit(cache=True, nogil=True)
+def _add_evidence(values: Array, row: int, marks: Array, i: int, table: Array) -> None:
+    """Adds a scan's marks to the log-odds of a block, without a branch."""
+    hit, miss = np.int16(table[0]), np.int16(table[1])
+    lowest, highest = np.int16(table[2]), np.int16(table[3])
+    for k in range(512):
+        mark, before = marks[i, k], np.int16(values[row, k])
+        after = np.int16(0) if before == np.int16(UNKNOWN) else before
+        after = np.int16(after + (hit if mark & np.uint8(HIT) else miss))
+        after = min(max(after, lowest), highest)
+        values[row, k] = np.int8(after if mark else before)
+
+
+@njit(cache=True, nogil=True)
 def update_blocks(
     rows: Array, marks: Array, names: Array, blocks: Blocks, steps: Array, seen: Array, noted: Array
 ) -> tuple[int, int, int]:
@@ -104,42 +143,34 @@ def update_blocks(
     Returns:
         voxels that got a miss, voxels that got a hit, records that may have to be allotted.
     """
-    misses, hits, need = 0, 0, 0
+    observed, hits, need = 0, 0, 0
+    values = blocks.log_odds.view(np.uint64)
+    words = marks.view(np.uint64)
     for i in range(rows.shape[0]):
         r = rows[i]
+        _add_evidence(blocks.log_odds, r, marks, i, steps)
         total = 0
         for x in range(8):
-            occupied, free, observed = np.uint64(0), np.uint64(0), np.uint64(0)
+            any_mark, ends = np.uint64(0), np.uint64(0)
+            for y in range(8):
+                word = words[i, x * 8 + y]
+                any_mark |= _pack_bits((word << np.uint64(7)) | (word << np.uint64(6))) << np.uint64(8 * y)
+                ends |= _pack_bits(word << np.uint64(6)) << np.uint64(8 * y)
             named = np.uint64(0)
-            for j in range(64):
-                k = x * 64 + j
-                mark = marks[i, k]
-                v = np.int64(blocks.log_odds[r, k])
-                bit = np.uint64(1) << np.uint64(j)
-                if mark:
-                    v = 0 if v == UNKNOWN else v
-                    v += steps[0] if mark & HIT else steps[1]
-                    v = min(max(v, steps[2]), steps[3])
-                    blocks.log_odds[r, k] = v
-                    observed |= bit
-                    if mark & HIT:
-                        hits += 1
-                    else:
-                        misses += 1
-                    if names.shape[0] > 0 and names[i, k] > 0:
-                        named |= bit
-                if v >= 0:
-                    occupied |= bit
-                elif v != UNKNOWN:
-                    free |= bit
+            if names.shape[0] > 0:
+                for j in range(64):
+                    named |= np.uint64(names[i, x * 64 + j] > 0) << np.uint64(j)
+            occupied, free = _block_masks(values, r, x)
             blocks.occupied[r, x] = occupied
             blocks.free[r, x] = free
-            seen[i, x] = observed
-            noted[i, x] = occupied | named | (blocks.noted[r, x] & ~observed)
+            seen[i, x] = any_mark
+            noted[i, x] = occupied | (named & any_mark) | (blocks.noted[r, x] & ~any_mark)
+            observed += popcount(any_mark)
+            hits += popcount(ends)
             total += popcount(noted[i, x])
         if _misfits(total, blocks.sizes[r]):
             need += _units(total) * UNIT
-    return misses, hits, need
+    return observed - hits, hits, need
 
 
 @njit(cache=True, nogil=True)
@@ -178,20 +209,12 @@ def erase_blocks(rows: Array, erased: Array, blocks: Blocks, noted: Array) -> tu
 def restore_masks(rows: Array, blocks: Blocks, noted: Array) -> int:
     """Derives the occupied and free masks from the log-odds; returns the records needed."""
     need = 0
+    values = blocks.log_odds.view(np.uint64)
     for i in range(rows.shape[0]):
         r = rows[i]
         total = 0
         for x in range(8):
-            occupied, free = np.uint64(0), np.uint64(0)
-            for j in range(64):
-                v = blocks.log_odds[r, x * 64 + j]
-                bit = np.uint64(1) << np.uint64(j)
-                if v >= 0:
-                    occupied |= bit
-                elif v != UNKNOWN:
-                    free |= bit
-            blocks.occupied[r, x] = occupied
-            blocks.free[r, x] = free
+            blocks.occupied[r, x], blocks.free[r, x] = _block_masks(values, r, x)
             total += popcount(noted[i, x])
         if _misfits(total, blocks.sizes[r]):
             need += _units(total) * UNIT

@@ -14,6 +14,7 @@ from embodied_mem.memory import octree_merge as merge
 from embodied_mem.memory.octree_blocks import BlockStore, block_keys
 from embodied_mem.memory.octree_grid import project
 from embodied_mem.memory.octree_levels import Levels
+from embodied_mem.memory.octree_scan import ByteMap
 from embodied_mem.memory.octree_types import (
     GridMap,
     LogOddsSteps,
@@ -53,6 +54,7 @@ class OctreeReader:
         )
         self._store = BlockStore()
         self._levels = Levels(self._store)
+        self._byte_map = ByteMap()
 
     def query(self, points: ArrayLike, level: int = 0) -> NDArray[np.float32]:
         """Returns (N,) log-odds at points (N, 3) [m], NaN where unknown.

@@ -1,0 +1,414 @@
+"""Numba kernels that mark the voxels of a dense scan in a byte map of its bounding box.
+
+The map of the world is not touched here, so that a scan's cost does not depend on
+it. A ray is not walked voxel by voxel: its crossings with the x-, y- and z-planes
+are three families, and the voxel entered at each crossing is a floor of a linear
+function, computed for many crossings at once in float32. Where a crossing comes
+closer to a voxel's edge than float32 can tell, the whole ray is walked in
+OctoMap's arithmetic instead, so that the voxels are OctoMap's exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+PAD = 64
+"""Bytes before the first voxel of a byte map; rays that mark nothing write there."""
+MAX_CELLS = 1 << 24
+"""float32 counts exactly up to here."""
+TILE = 256
+CHUNK = 16
+_FREE, _HIT = np.uint8(1), np.uint8(2)
+"""FREE and HIT of `octree_kernels`."""
+
+
+class Frame(NamedTuple):
+    """The geometry of a scan's byte map.
+
+    Attributes:
+        origin: (3,) float32 [m], where the rays start.
+        at: (3,) float64, the origin in voxels from the first voxel of the map.
+        start: (3,) int64, its voxel from the first voxel of the map.
+        lo: (3,) int64 first voxel of the map, a multiple of 8.
+        strides: (3,) int64 cells per voxel along each axis; the last is 1.
+        resolution: edge of a voxel [m].
+        inverse: 1 / resolution.
+        max_range: [m].
+        eps: float32 crossings nearer to a voxel's edge than this are in doubt [voxels].
+        world: largest voxel index that can be stored.
+    """
+
+    origin: Array
+    at: Array
+    start: Array
+    lo: Array
+    strides: Array
+    resolution: float
+    inverse: float
+    max_range: float
+    eps: float
+    world: float
+
+
+@njit(cache=True, nogil=True)
+def scan_bounds(
+    points: Array, origin: Array, max_range: float, resolution: float, world: float
+) -> tuple[Array, Array, int]:
+    """Finds the voxels that the rays of a scan span.
+
+    Args:
+        points: (N, 3) float32 [m].
+        origin: (3,) float32 [m].
+        max_range: [m].
+        resolution: edge of a voxel [m].
+        world: largest voxel index that can be stored.
+
+    Returns:
+        first and last voxel index, (3,) int64 each, and the number of points that are not
+        finite or outside the world.
+    """
+    inverse = 1.0 / resolution
+    lo = np.empty(3, np.int64)
+    hi = np.empty(3, np.int64)
+    low = origin.copy()
+    high = origin.copy()
+    dropped = 0
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        furthest = max(abs(np.float64(x)), abs(np.float64(y)), abs(np.float64(z)))
+        if furthest * inverse < world and x == x and y == y and z == z:
+            low[0], high[0] = min(low[0], x), max(high[0], x)
+            low[1], high[1] = min(low[1], y), max(high[1], y)
+            low[2], high[2] = min(low[2], z), max(high[2], z)
+        else:
+            dropped += 1
+    for a in range(3):
+        reach = max_range * (1.0 + 1e-6)
+        near = max(np.float64(low[a]), np.float64(origin[a]) - reach)
+        far = min(np.float64(high[a]), np.float64(origin[a]) + reach)
+        lo[a] = np.int64(np.floor(near * inverse)) - 1
+        hi[a] = np.int64(np.floor(far * inverse)) + 1
+    return lo, hi, dropped
+
+
+@njit(cache=True, nogil=True)
+def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
+    """Marks ray j of a tile as `octree_kernels` does, voxel by voxel, up to the cell `goal`."""
+    step = np.empty(3, np.int64)
+    t_next = np.full(3, np.inf)
+    t_delta = np.full(3, np.inf)
+    cell = PAD
+    for a in range(3):
+        here = np.float64(frame.start[a])
+        cell += frame.start[a] * frame.strides[a]
+        d = np.float64(lines[a * TILE + j])
+        sign = 1 if d > 0.0 else (-1 if d < 0.0 else 0)
+        step[a] = sign * frame.strides[a]
+        if sign != 0:
+            border = (here + np.float64(frame.lo[a]) + 0.5) * frame.resolution
+            border += np.float64(np.float32(sign * frame.resolution * 0.5))
+            t_next[a] = (border - np.float64(frame.origin[a])) / d
+            t_delta[a] = frame.resolution / abs(d)
+    length = np.float64(lines[3 * TILE + j])
+    tx, ty, tz = t_next[0], t_next[1], t_next[2]
+    while True:
+        cells[cell] = _FREE
+        if tx < ty:
+            if tx < tz:
+                cell += step[0]
+                tx += t_delta[0]
+            else:
+                cell += step[2]
+                tz += t_delta[2]
+        elif ty < tz:
+            cell += step[1]
+            ty += t_delta[1]
+        else:
+            cell += step[2]
+            tz += t_delta[2]
+        if cell == goal or min(tx, ty, tz) > length:
+            return
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _prepare(
+    points: Array, hit: Array, first: int, size: int, frame: Frame, lines: Array, goals: Array, kinds: Array
+) -> None:
+    """Computes the families of crossings of a tile of rays, in OctoMap's float32 geometry.
+
+    Row r of `lines` is lines[r * TILE : (r + 1) * TILE]: one flat array, so that the compiler
+    sees that the rows do not overlap. Rows 0 to 2 and 3 are the ray's unit vector and length;
+    then six rows for each axis u of x, y, z: the number of crossings with its planes, the step
+    of u (+-1), the position along the axes v and w at the first crossing, and their slopes.
+
+    Args:
+        points: (N, 3) float32 [m].
+        hit: (N,) bool.
+        first: first ray of the tile.
+        size: number of rays in the tile.
+        frame: the byte map's geometry.
+        lines: (22 * TILE,) float32, filled.
+        goals: (TILE,) int32, filled with the cell of the end.
+        kinds: (TILE,) int32, filled: 0 dropped, 1 clears, 2 hits, plus 4 where rounding may
+            decide which voxel is the end's.
+    """
+    inverse, low, high = frame.inverse, frame.eps, 1.0 - frame.eps
+    ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
+    ax, ay, az = frame.at[0], frame.at[1], frame.at[2]
+    sx, sy, sz = np.float64(frame.start[0]), np.float64(frame.start[1]), np.float64(frame.start[2])
+    lx, ly, lz = np.float64(frame.lo[0]), np.float64(frame.lo[1]), np.float64(frame.lo[2])
+    reach64, world = frame.max_range, frame.world
+    reach = np.float32(reach64)
+    tx, ty, base = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD)
+    for j in range(size):
+        px, py, pz = points[first + j, 0], points[first + j, 1], points[first + j, 2]
+        inside = (
+            (abs(np.float64(px)) * inverse < world)
+            & (abs(np.float64(py)) * inverse < world)
+            & (abs(np.float64(pz)) * inverse < world)
+        )
+        rx, ry, rz = px - ox, py - oy, pz - oz
+        far = np.sqrt(np.float64(rx * rx + ry * ry + rz * rz))
+        beyond = far > reach64
+        scale = np.float32(far)
+        px = ox + rx / scale * reach if beyond else px
+        py = oy + ry / scale * reach if beyond else py
+        pz = oz + rz / scale * reach if beyond else pz
+        rx, ry, rz = px - ox, py - oy, pz - oz
+        length = np.float32(np.sqrt(np.float64(rx * rx + ry * ry + rz * rz)))
+        rx, ry, rz = rx / length, ry / length, rz / length
+        ex, ey, ez = np.float64(px) * inverse, np.float64(py) * inverse, np.float64(pz) * inverse
+        fx, fy, fz = np.floor(ex), np.floor(ey), np.floor(ez)
+        gx, gy, gz = ex - fx, ey - fy, ez - fz
+        sure = (gx > low) & (gx < high) & (gy > low) & (gy < high) & (gz > low) & (gz < high)
+        fx, fy, fz = fx - lx, fy - ly, fz - lz
+        kind = np.int32(2) if hit[first + j] & (not beyond) else np.int32(1)
+        kind = kind if sure else kind + np.int32(4)
+        kinds[j] = kind if inside else np.int32(0)
+        goals[j] = base + np.int32(fx) * tx + np.int32(fy) * ty + np.int32(fz)
+        lines[j] = rx
+        lines[TILE + j] = ry
+        lines[2 * TILE + j] = rz
+        lines[3 * TILE + j] = length
+        dx, dy, dz = np.float64(rx), np.float64(ry), np.float64(rz)
+        ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
+        ux = 1.0 if fx > sx else -1.0
+        t = (sx + (1.0 if fx > sx else 0.0) - ax) * ix
+        lines[4 * TILE + j] = abs(fx - sx)
+        lines[5 * TILE + j] = ux
+        lines[6 * TILE + j] = ay + t * dy
+        lines[7 * TILE + j] = az + t * dz
+        lines[8 * TILE + j] = dy * ix * ux
+        lines[9 * TILE + j] = dz * ix * ux
+        uy = 1.0 if fy > sy else -1.0
+        t = (sy + (1.0 if fy > sy else 0.0) - ay) * iy
+        lines[10 * TILE + j] = abs(fy - sy)
+        lines[11 * TILE + j] = uy
+        lines[12 * TILE + j] = az + t * dz
+        lines[13 * TILE + j] = ax + t * dx
+        lines[14 * TILE + j] = dz * iy * uy
+        lines[15 * TILE + j] = dx * iy * uy
+        uz = 1.0 if fz > sz else -1.0
+        t = (sz + (1.0 if fz > sz else 0.0) - az) * iz
+        lines[16 * TILE + j] = abs(fz - sz)
+        lines[17 * TILE + j] = uz
+        lines[18 * TILE + j] = ax + t * dx
+        lines[19 * TILE + j] = ay + t * dy
+        lines[20 * TILE + j] = dx * iz * uz
+        lines[21 * TILE + j] = dy * iz * uz
+
+
+@njit(cache=True, nogil=True)
+def _cross(
+    cells: Array,
+    index: Array,
+    where: Array,
+    lines: Array,
+    at: int,
+    start: float,
+    su: float,
+    sv: float,
+    sw: float,
+    eps: float,
+) -> bool:
+    """Marks the voxels that a ray enters through one family of planes.
+
+    Args:
+        cells: the byte map.
+        index: (CHUNK,) int32, scratch.
+        where: the same as uint32: unsigned indices spare a check for negative ones.
+        lines: what `_prepare` filled.
+        at: where in `lines` the number of this ray's crossings is.
+        start: cell of the voxel at the origin, along this axis alone.
+        su: cells per voxel along the family's axis.
+        sv: along the next one.
+        sw: along the third one.
+        eps: a crossing nearer than this to a voxel's edge is not to be trusted.
+
+    Returns:
+        False where a crossing was too near to an edge; it is not marked.
+    """
+    count = np.int32(lines[at])
+    sign = lines[at + TILE]
+    v0, w0 = lines[at + 2 * TILE], lines[at + 3 * TILE]
+    dv, dw = lines[at + 4 * TILE], lines[at + 5 * TILE]
+    forward = sign * su
+    base = start + forward
+    half, limit = np.float32(0.5), np.float32(0.5) - eps
+    for first in range(0, count, CHUNK):
+        unsure = np.int32(0)
+        left = np.int32(count - first)
+        for j in range(CHUNK):
+            k = np.float32(np.int32(first) + np.int32(j))
+            v = v0 + k * dv
+            w = w0 + k * dw
+            fv, fw = np.floor(v), np.floor(w)
+            off = max(abs(v - fv - half), abs(w - fw - half))
+            cell = np.int32(base + k * forward + fv * sv + fw * sw)
+            doubt = off > limit
+            unsure |= np.int32(doubt)
+            index[j] = np.int32(0) if doubt | (np.int32(j) >= left) else cell
+        for j in range(np.uint64(CHUNK)):
+            cells[where[j]] = _FREE
+        if unsure:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array) -> int:
+    """Marks the voxels that rays pass FREE in a byte map, and says in which cells they end.
+
+    Args:
+        points: (N, 3) float32 [m].
+        hit: (N,) bool.
+        frame: the byte map's geometry.
+        cells: the byte map, uint8; its bytes before PAD are scratch.
+        ends: (N,) int32, filled with the cell in which each ray ends on something, else 0.
+
+    Returns:
+        how many rays had to be walked voxel by voxel.
+    """
+    index = np.empty(CHUNK, np.int32)
+    where = index.view(np.uint32)
+    lines = np.empty(22 * TILE, np.float32)
+    goals = np.empty(TILE, np.int32)
+    kinds = np.empty(TILE, np.int32)
+    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
+    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
+    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
+    hz = np.float32(frame.start[2]) + np.float32(PAD)
+    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
+    eps = np.float32(frame.eps)
+    walked = 0
+    for first in range(0, points.shape[0], TILE):
+        size = min(TILE, points.shape[0] - first)
+        _prepare(points, hit, first, size, frame, lines, goals, kinds)
+        for j in range(size):
+            goal, kind = goals[j], kinds[j]
+            ends[first + j] = goal if kind & 2 else np.int32(0)
+            if kind == 0 or goal == home or not lines[3 * TILE + j] > np.float32(0.0):
+                continue
+            before = cells[goal]
+            cells[home] = _FREE
+            sure = kind < 4
+            sure = sure and _cross(cells, index, where, lines, 4 * TILE + j, hx, sx, sy, sz, eps)
+            sure = sure and _cross(cells, index, where, lines, 10 * TILE + j, hy, sy, sz, sx, eps)
+            sure = sure and _cross(cells, index, where, lines, 16 * TILE + j, hz, sz, sx, sy, eps)
+            if not sure:
+                walked += 1
+                _walk(cells, frame, lines, j, goal)
+            cells[goal] = before  # the ray itself does not pass the voxel of its end
+    return walked
+
+
+@njit(cache=True, nogil=True)
+def mark_ends(cells: Array, ends: Array) -> None:
+    """Marks HIT the cells in which rays end; hits win."""
+    for i in range(ends.shape[0]):
+        cells[ends[i]] = _HIT
+
+
+@njit(cache=True, nogil=True)
+def gather_blocks(cells: Array, shape: Array) -> tuple[Array, Array, Array]:
+    """Takes the touched blocks out of a byte map and leaves it zeroed.
+
+    Args:
+        cells: the byte map.
+        shape: (3,) int64 number of blocks along each axis.
+
+    Returns:
+        number of each touched block (M,) int64, x-major; their marks (M, 512) uint8; and the
+        first cell (M,) int64 of each.
+    """
+    words = cells.view(np.uint64)
+    nx, ny, nz = shape[0], shape[1], shape[2]
+    total = nx * ny * nz
+    which = np.empty(total, np.int64)
+    first = np.empty(total, np.int64)
+    count = 0
+    sy, sx = nz, nz * ny * 8
+    touched = np.empty(nz, np.uint64)
+    for bx in range(nx):
+        for by in range(ny):
+            corner = PAD // 8 + bx * 8 * sx + by * 8 * sy
+            touched[:] = 0
+            for x in range(8):
+                for y in range(8):
+                    row = corner + x * sx + y * sy
+                    for bz in range(nz):
+                        touched[bz] |= words[row + bz]
+            for bz in range(nz):
+                if touched[bz]:
+                    which[count] = (bx * ny + by) * nz + bz
+                    first[count] = corner + bz
+                    count += 1
+    marks = np.empty((count, 64), np.uint64)
+    for i in range(count):
+        for x in range(8):
+            for y in range(8):
+                row = first[i] + x * sx + y * sy
+                marks[i, x * 8 + y] = words[row]
+                words[row] = 0
+    for i in range(PAD // 8):
+        words[i] = 0
+    return which[:count], marks.view(np.uint8), first[:count] * 8
+
+
+@njit(cache=True, nogil=True)
+def vote_labels(ends: Array, labels: Array, votes: Array) -> None:
+    """Counts the labels of the rays that end in each cell (Boyer-Moore majority, in order).
+
+    Args:
+        ends: (N,) int32 cells, 0 none.
+        labels: (N,) int32, 0 unknown.
+        votes: int64 by cell, label << 32 | count; changed in place.
+    """
+    for i in range(ends.shape[0]):
+        if ends[i] > 0 and labels[i] > 0:
+            held, count = votes[ends[i]] >> 32, votes[ends[i]] & 0xFFFFFFFF
+            if count == 0:
+                held, count = np.int64(labels[i]), 1
+            else:
+                count += 1 if held == labels[i] else -1
+            votes[ends[i]] = held << 32 | count
+
+
+@njit(cache=True, nogil=True)
+def gather_labels(votes: Array, first: Array, strides: Array) -> Array:
+    """Takes the labels of blocks out of the votes, (M, 512) int32, and leaves them zeroed."""
+    names = np.empty((first.shape[0], 512), np.int32)
+    for i in range(first.shape[0]):
+        for x in range(8):
+            for y in range(8):
+                cell = first[i] + x * strides[0] + y * strides[1]
+                for z in range(8):
+                    names[i, x * 64 + y * 8 + z] = votes[cell + z] >> 32
+                    votes[cell + z] = 0
+    return names

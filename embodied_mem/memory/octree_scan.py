@@ -1,0 +1,113 @@
+"""From a scan to the marks of its blocks: sparse kernels for any scan, dense ones where they are faster."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.memory import octree_dense as dense
+from embodied_mem.memory import octree_kernels as kernels
+from embodied_mem.memory.octree_blocks import block_keys
+
+FEW = 512
+"""Scans of fewer points are marked sparsely; the marks are the same."""
+
+
+class Marks(NamedTuple):
+    """The blocks that a scan touches.
+
+    Attributes:
+        keys: (M,) int64 packed block keys.
+        marks: (M, 512) uint8 of FREE and HIT bits.
+        names: (M, 512) int32 labels voted for, or (0, 512) where no labels were given.
+        dropped: points not used.
+    """
+
+    keys: NDArray[np.int64]
+    marks: NDArray[np.uint8]
+    names: NDArray[np.int32]
+    dropped: int
+
+
+class ByteMap:
+    """A scan's bounding box, one byte per voxel; zero between scans, and kept for the next one."""
+
+    def __init__(self) -> None:
+        self._cells = np.zeros(1 << 16, np.uint8)
+        self._votes = np.zeros(0, np.int64)
+        self.lo = np.zeros(3, np.int64)
+        self.shape = np.zeros(3, np.int64)
+        self.strides = np.ones(3, np.int64)
+
+    @staticmethod
+    def fits(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
+        """Tells whether the voxels from lo to hi are few enough."""
+        edges = ((hi >> 3) - (lo >> 3) + 1) * 8
+        return dense.PAD + float(edges[0]) * float(edges[1]) * float(edges[2]) < dense.MAX_CELLS
+
+    def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells."""
+        self.lo = (lo >> 3) << 3
+        self.shape = (hi >> 3) - (lo >> 3) + 1
+        edges = self.shape * 8
+        self.strides = np.array([edges[1] * edges[2], edges[2], 1], np.int64)
+        size = dense.PAD + int(edges.prod())
+        if len(self._cells) < size:
+            self._cells = np.zeros(size, np.uint8)
+        return self._cells[:size]
+
+    def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> dense.Frame:
+        """Returns the geometry that the kernels need."""
+        inverse = 1.0 / resolution
+        scaled = origin.astype(np.float64) * inverse
+        return dense.Frame(
+            origin=origin,
+            at=scaled - self.lo,
+            start=np.floor(scaled).astype(np.int64) - self.lo,
+            lo=self.lo,
+            strides=self.strides,
+            resolution=resolution,
+            inverse=inverse,
+            max_range=max_range,
+            # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
+            eps=float(self.shape.max() * 8) * 2.5e-7 + 1e-6,
+            world=float(kernels.WORLD),
+        )
+
+    def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
+        """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
+        dense.mark_ends(cells, ends)
+        which, marks, first = dense.gather_blocks(cells, self.shape)
+        names = np.empty((0, 512), np.int32)
+        if len(labels):
+            if len(self._votes) < len(cells):
+                self._votes = np.zeros(len(self._cells), np.int64)
+            dense.vote_labels(ends, labels, self._votes)
+            names = dense.gather_labels(self._votes, first, self.strides)
+        _, ny, nz = self.shape.tolist()
+        coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
+        return block_keys(coords + (self.lo >> 3)), marks, names
+
+
+def mark(
+    points: NDArray[np.float32],
+    hit: NDArray[np.bool_],
+    labels: NDArray[np.int32],
+    origin: NDArray[np.float32],
+    max_range: float,
+    resolution: float,
+    cast: bool,
+    byte_map: ByteMap,
+) -> Marks:
+    """Marks the voxels of a scan; see `octree_kernels.mark_scan` for the arguments."""
+    if cast and len(points) >= FEW:
+        lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
+        if byte_map.fits(lo, hi):
+            cells = byte_map.cover(lo, hi)
+            ends = np.empty(len(points), np.int32)
+            dense.mark_rays(points, hit, byte_map.frame(origin, max_range, resolution), cells, ends)
+            return Marks(*byte_map.take(cells, ends, labels), int(dropped))
+    scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)
+    return Marks(scan.keys[:count], scan.marks[:count], scan.names[:count], int(dropped))
