@@ -143,7 +143,7 @@ def test_remap_overrides_what_is_found(tmp_path: Path) -> None:
     assert {t for t, _ in observations[0].inputs} == {"/a/depth", "/a/color", "/a/camera_info"}
     observations, _ = observe(path, **other)
     assert {t for t, _ in observations[0].inputs} == set(other.values())
-    with pytest.raises(ConfigError, match='"dept".*did you mean "depth"'):
+    with pytest.raises(ConfigError, match=r'"dept".*did you mean "depth"'):
         observe(path, dept="/b/weird")
     with pytest.raises(LogError, match=r"no such image topic .*did you mean /b/weird"):
         observe(path, depth="/b/wierd")
@@ -323,7 +323,7 @@ def test_a_bag_without_tf_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_bag_without_camera_info_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="no CameraInfo .*depth_info:="):
+    with pytest.raises(LogError, match=r"no CameraInfo .*depth_info:="):
         observe(make_bag(tmp_path / "bag.mcap", info=False))
 
 

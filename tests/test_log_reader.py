@@ -27,7 +27,7 @@ def write_strings(path: Path, times: list[int], **options: Any) -> Path:
 
 def contents(path: Path) -> list[tuple[str, int, bytes]]:
     with LogReader(path) as reader:
-        return [tuple(raw) for raw in reader.messages()]
+        return [(raw.topic, raw.log_time, raw.data) for raw in reader.messages()]
 
 
 TIMES = [0, 10, 5, 5, 40, 30, 20, 60, 50, 5, 70, 80]

@@ -267,7 +267,7 @@ def test_rosbags_reads_what_we_write(tmp_path: Path) -> None:
     write(tmp_path / "log.mcap", [grid_observation(s, rng) for s in range(3)])
     with Reader(tmp_path / "log.mcap") as reader:
         counts = {c.topic: c.msgcount for c in reader.connections}
-        durability = {c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections}  # type: ignore[union-attr]
+        durability = {c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections}
         assert sum(1 for _ in reader.messages(reader.connections)) == sum(counts.values())
     assert counts["/memory/step"] == counts["/grid/view"] == counts["/tf"] == 3
     assert durability["/labels"] == "TRANSIENT_LOCAL" and durability["/tf"] == "VOLATILE"
