@@ -17,9 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.grid_kernels import mark_boxes, measure, nearest_label, overlaps, segment
+from embodied_mem.memory.grid_kernels import FAR, spread
 from embodied_mem.memory.navigation import Point, centers_of, clearance
 from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.region_kernels import (
+    components,
+    joined,
+    mark_boxes,
+    measure,
+    nearest_label,
+    overlaps,
+    renumber,
+)
 from embodied_mem.memory.scene_config import SceneConfig
 
 ROOM_WORDS = {
@@ -31,6 +40,9 @@ ROOM_WORDS = {
     "dining room": {"diningtable"},
 }
 """Words of object labels that tell what a room is for."""
+
+WIDE_BORDER = 1.5
+"""Pieces whose common border is longer than this many passage widths are one room."""
 
 Array = NDArray[Any]
 
@@ -72,6 +84,43 @@ def boundary_mask(
     return mask
 
 
+def segment(
+    free: NDArray[np.bool_], wide: NDArray[np.bool_], least: float, border: float
+) -> tuple[NDArray[np.int32], int]:
+    """Splits free space into rooms.
+
+    Args:
+        free: (H, W) bool, free cells without doors.
+        wide: (H, W) bool, cells with room around them.
+        least: fewest cells of a room.
+        border: pieces that share more pairs of cells are one room: what lies between them is
+            furniture with several gaps, and not a door.
+
+    Returns:
+        (H, W) int32 labels from 0 in reading order, -1 for none, and their number.
+    """
+    seeds = np.full(free.shape, -1, np.int32)
+    count = components(free & wide, 0.25 * least, seeds, 0)
+    labels = _grown(free, seeds)
+    if count > 1:
+        roots = np.append(joined(labels, count, border), np.int32(-1))
+        seeds, labels = roots[seeds], roots[labels]
+    small = np.append(np.bincount(labels[labels >= 0], minlength=count) < least, False)
+    if small[seeds].any():
+        seeds[small[seeds]] = -1  # their cells go to the neighbours
+        labels = _grown(free, seeds)
+    count = components(free & (labels < 0), least, labels, count)
+    return labels, renumber(labels, count)
+
+
+def _grown(free: NDArray[np.bool_], seeds: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Returns the label of the seed that is nearest to each free cell along a path."""
+    cells = np.flatnonzero(seeds >= 0)
+    labels = np.full(free.shape, -1, np.int32)
+    spread(free, cells, seeds.reshape(-1)[cells], False, np.full(free.shape, FAR, np.int32), labels)
+    return labels
+
+
 class Rooms:
     """The rooms of one storey, as a raster of their rows.
 
@@ -106,7 +155,9 @@ class Rooms:
         config, resolution = self.config, grid.resolution
         room = clearance(grid.cells > 0, resolution)
         free = (grid.cells == 0) & ~doors
-        labels, count = segment(free, room >= config.passage_width / 2, config.room_area / resolution**2)
+        wide = room >= config.passage_width / 2
+        border = WIDE_BORDER * config.passage_width / resolution
+        labels, count = segment(free, wide, config.room_area / resolution**2, border)
         corner = (_cells(grid.origin[1], resolution), _cells(grid.origin[0], resolution))
         found = self._identify(labels, count, corner)
         gone = sorted(set(self.ids.tolist()) - set(found.tolist()))

@@ -1,0 +1,138 @@
+"""Places: coverage, edges that can be walked, ids that stay."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from ascii_world import FOUR_ROOMS, AsciiWorld, grid_of
+
+from embodied_mem.memory.navigation import cell_of, clearance, distance_field
+from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.places import Places
+from embodied_mem.memory.scene_config import SceneConfig
+
+GRID_CONFIG = SceneConfig(diagonal=False)
+
+
+def house(seed: int = 0) -> GridMap:
+    """Two rooms of 3 x 4 m at 10 cm with a door and some furniture."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros((40, 61), np.int8)
+    cells[[0, -1]] = cells[:, [0, -1]] = 100
+    cells[:, 30] = 100
+    cells[18:26, 30] = 0
+    for y, x in rng.integers(3, 34, (6, 2)):
+        cells[y : y + 4, x : x + 5] = 100
+    return GridMap(cells, np.array([-1.0, -2.0]), 0.1, 0.0)
+
+
+def agent_cell(grid: GridMap) -> np.ndarray:
+    y, x = np.argwhere(grid.cells == 0)[5]
+    return np.array([grid.origin[0] + (x + 0.5) * 0.1, grid.origin[1] + (y + 0.5) * 0.1, 0.0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_roomy_free_cell_has_a_place_within_walking_distance(seed: int) -> None:
+    grid = house(seed)
+    places = Places(SceneConfig(place_spacing=1.2))
+    places.update(grid, agent_cell(grid))
+    nearest = np.min([distance_field(grid, p, diagonal=True) for p in places.positions], axis=0)
+    roomy = (grid.cells == 0) & (clearance(grid.cells != 0, 0.1) >= 0.15)
+    assert roomy.sum() > 500
+    assert nearest[roomy].max() <= 1.2 + 1e-5
+    assert 5 <= len(places) <= 40
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_edges_can_be_walked_and_connect_what_is_connected(seed: int) -> None:
+    grid = house(seed)
+    places = Places(SceneConfig(place_spacing=1.2))
+    places.update(grid, agent_cell(grid))
+    position = dict(zip(places.ids.tolist(), places.positions))
+    for a, b, length in places.edges():
+        geodesic = distance_field(grid, position[a], diagonal=True)[cell_of(grid, position[b])]
+        assert geodesic - 1e-5 <= length < np.inf
+    first = int(places.ids[0])
+    field = distance_field(grid, position[first], diagonal=True)
+    for goal in places.ids.tolist():
+        path, geodesic = places.path(first, goal), field[cell_of(grid, position[goal])]
+        assert (len(path) > 0) == bool(np.isfinite(geodesic))
+        if len(path) > 1:
+            lengths = {(a, b): d for a, b, d in places.edges()}
+            walked = sum(lengths[min(a, b), max(a, b)] for a, b in pairwise(path))
+            assert geodesic - 1e-5 <= walked <= 1.6 * geodesic
+
+
+def test_ids_and_positions_stay_while_the_map_grows() -> None:
+    world, places = AsciiWorld(FOUR_ROOMS, (2, 3), sight=2), Places(GRID_CONFIG)
+    known: dict[int, tuple[float, ...]] = {}
+    for x, y in [(2, 3), (3, 3), (3, 4), (3, 5), (3, 5), (3, 6), (3, 7), (4, 7), (5, 7)]:
+        world.walk(x, y)
+        percept, grid = world.observe()
+        places.update(grid, percept.map_T_base.position)
+        now = {int(i): tuple(p) for i, p in zip(places.ids, places.positions)}
+        assert all(now[i] == p for i, p in known.items())
+        known = now
+    assert len(known) > 5
+
+
+def test_updating_twice_with_the_same_map_changes_nothing() -> None:
+    grid = house(1)
+    once, twice = Places(SceneConfig()), Places(SceneConfig())
+    for places, times in ((once, 1), (twice, 3)):
+        for _ in range(times):
+            places.update(grid, agent_cell(grid))
+    assert once.payloads() == twice.payloads()
+    assert once.next_id == twice.next_id
+
+
+def test_place_at_is_the_nearest_along_a_path_and_not_through_a_wall() -> None:
+    grid = grid_of("#######\n#..#..#\n#..#..#\n#######")
+    places = Places(SceneConfig(diagonal=False, place_spacing=3.0))
+    places.update(grid, np.array([1.5, 1.5, 0.0]))
+    left, right = places.at((2.5, 1.5)), places.at((4.5, 1.5))
+    assert left == places.at((1.5, 2.5)) and right == places.at((5.5, 1.5))
+    assert left >= 0 and right >= 0 and left != right
+    assert places.path(left, right) == []
+    assert places.at((200.0, 0.0)) == -1
+    assert places.at((np.nan, 0.0)) == -1
+
+
+def test_blocked_places_go_unless_the_agent_was_there_and_ids_are_not_reused() -> None:
+    places = Places(SceneConfig(diagonal=False, place_spacing=2.0))
+    grid = grid_of("#########\n#.......#\n#########")
+    places.update(grid, np.array([1.5, 1.5, 0.0]))
+    here = places.at((1.5, 1.5))
+    places.visit(here, -1, 5)
+    before, next_id = set(places.ids.tolist()), places.next_id
+    gone = places.update(grid_of("#########\n#########\n#########"), np.array([1.5, 1.5, 0.0]))
+    assert set(gone) == before - {here} and len(gone) > 0
+    assert places.ids.tolist() == [here]
+    places.update(grid, np.array([1.5, 1.5, 0.0]))
+    assert all(i >= next_id for i in places.ids.tolist() if i != here)
+
+
+def test_the_agent_has_a_place_where_the_map_knows_nothing() -> None:
+    grid = GridMap(np.array([[-1, -1, 0, 0]], np.int8), np.zeros(2), 1.0, 0.0)
+    places = Places(SceneConfig(place_spacing=1.5))
+    places.update(grid, np.array([-3.5, 0.5, 0.0]))
+    first = places.at((-3.5, 0.5))
+    places.visit(first, -1, 0)
+    places.update(grid, np.array([2.5, 0.5, 0.0]))
+    second = places.at((2.5, 0.5))
+    places.visit(second, first, 1)
+    assert first >= 0 and second >= 0 and first != second
+    assert places.path(first, second) == [first, second]  # it has walked there
+
+
+def test_visits_count_arrivals_and_not_steps() -> None:
+    grid = grid_of("#########\n#.......#\n#########")
+    places = Places(SceneConfig(diagonal=False))
+    places.update(grid, np.array([1.5, 1.5, 0.0]))
+    a, b = places.at((1.5, 1.5)), places.at((7.5, 1.5))
+    for stamp, (now, before) in enumerate([(a, -1), (a, a), (b, a), (b, b), (a, b)]):
+        places.visit(now, before, stamp)
+    assert places.visits[places.index(a)] == 2 and places.visits[places.index(b)] == 1
+    assert places.last_visits[places.index(a)] == 4

@@ -1,0 +1,188 @@
+"""Rooms: split at doors and narrow passages, with ids that stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, grid_of
+
+from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.rooms import Rooms, boundary_mask, room_name
+from embodied_mem.memory.scene_config import SceneConfig
+from embodied_mem.memory.scene_graph import SceneGraph
+
+GRID_CONFIG = SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001)
+
+
+def doors_of(text: str) -> np.ndarray:
+    return cells_of(text) == "D"
+
+
+def flat(width: float, door: float, furniture: bool = False) -> GridMap:
+    """Two rooms of 3 x 3 m at 5 cm, with a gap of `door` metres in the wall between them."""
+    cells = np.zeros((62, 123), np.int8)
+    cells[[0, -1]] = cells[:, [0, -1]] = 100
+    half = round(door / 0.05 / 2)
+    cells[:, 61] = 100
+    cells[31 - half : 31 + half, 61] = 0
+    if furniture:  # a row of tables with gaps of 70 cm, right through the left room
+        cells[:, 28:34] = 100
+        for y in (1, 20, 40):
+            cells[y : y + 14, 28:34] = 0
+    assert width == pytest.approx(cells.shape[1] * 0.05, abs=0.01)
+    return GridMap(cells, np.array([-3.0, 0.0]), 0.05, 0.0)
+
+
+def no_doors(grid: GridMap) -> np.ndarray:
+    return np.zeros(grid.cells.shape, bool)
+
+
+def test_a_door_separates_rooms_and_without_it_they_are_one() -> None:
+    grid, rooms = grid_of(TWO_ROOMS), Rooms(GRID_CONFIG)
+    rooms.update(grid, no_doors(grid))
+    assert len(rooms) == 1
+    rooms = Rooms(GRID_CONFIG)
+    rooms.update(grid, doors_of(TWO_ROOMS))
+    assert len(rooms) == 2
+    left, right = rooms.at((1.5, 1.5, 0.0)), rooms.at((8.5, 1.5, 0.0))
+    assert left != right and min(left, right) >= 0
+    assert sorted(rooms.sizes.tolist()) == [15, 15]  # 4 x 4 cells each, one of them under a thing
+
+
+def test_open_and_closed_doors_separate_alike() -> None:
+    world = AsciiWorld(TWO_ROOMS, (3, 2), sight=9)
+    scene = SceneGraph(GRID_CONFIG)
+    scene.update(*swap(world))
+    assert len(scene.rooms()) == 1
+    world.walk(5, 2)
+    scene.update(*swap(world))
+    assert len(scene.rooms()) == 2
+    left = scene.room_at((1.5, 1.5))
+    assert scene.room_at((8.5, 2.5)) not in (-1, left)
+
+
+def swap(world: AsciiWorld):
+    seen, grid = world.observe()
+    return seen, world.tree, grid
+
+
+@pytest.mark.parametrize(("door", "count"), [(0.8, 2), (2.0, 1)])
+def test_narrow_passages_separate_and_wide_openings_do_not(door: float, count: int) -> None:
+    grid, rooms = flat(6.15, door), Rooms(SceneConfig())
+    rooms.update(grid, no_doors(grid))
+    assert len(rooms) == count
+    assert (rooms.raster[grid.cells == 0] >= 0).all()
+
+
+def test_furniture_with_several_gaps_does_not_separate() -> None:
+    grid, rooms = flat(6.15, 0.8, furniture=True), Rooms(SceneConfig())
+    rooms.update(grid, no_doors(grid))
+    assert len(rooms) == 2
+    assert rooms.at((-2.5, 0.5, 0.0)) == rooms.at((-0.5, 0.5, 0.0)) != rooms.at((1.5, 0.5, 0.0))
+
+
+def test_ids_stay_while_the_map_grows_on_all_sides() -> None:
+    text = FOUR_ROOMS.strip().splitlines()
+    rooms = Rooms(GRID_CONFIG)
+    owner: dict[tuple[int, int], int] = {}
+    for step in range(8, -1, -1):
+        # Ever more is known around the middle: lower rows, left columns and so on come in later.
+        kept = [line[step // 2 : len(line) - step // 2] for line in text[step // 3 : len(text) - step // 3]]
+        part, corner = "\n".join(kept), (step // 2, step // 3)
+        grid = grid_of(part, origin=corner)
+        rooms.update(grid, doors_of(part))
+        for y, x in np.argwhere(rooms.raster >= 0):
+            cell = (int(y) + corner[1], int(x) + corner[0])
+            room = int(rooms.ids[rooms.raster[y, x]])
+            assert owner.setdefault(cell, room) == room
+    assert len(rooms) == 4
+    assert len(set(owner.values())) == 4
+
+
+def test_merged_rooms_keep_the_larger_ones_id_and_ids_are_not_reused() -> None:
+    rooms = Rooms(GRID_CONFIG)
+    split = "############\n#...#......#\n#...#......#\n############"
+    rooms.update(grid_of(split), no_doors(grid_of(split)))
+    small, large = rooms.at((1.5, 1.5)), rooms.at((8.5, 1.5))
+    joined = split.replace("#...#......#", "#..........#")
+    gone = rooms.update(grid_of(joined), no_doors(grid_of(joined)))
+    assert rooms.ids.tolist() == [large] and gone == [small]
+    rooms.update(grid_of(split), no_doors(grid_of(split)))
+    assert rooms.at((8.5, 1.5)) == large
+    assert rooms.at((1.5, 1.5)) not in (small, large, -1)
+
+
+def test_small_pockets_are_no_rooms() -> None:
+    grid = grid_of("#######\n#.#...#\n###...#\n#######")
+    rooms = Rooms(GRID_CONFIG)
+    rooms.update(grid, no_doors(grid))
+    assert len(rooms) == 1 and rooms.sizes.tolist() == [6]
+
+
+def test_things_on_no_floor_belong_to_the_nearest_room_within_reach() -> None:
+    grid, rooms = grid_of(TWO_ROOMS), Rooms(GRID_CONFIG)
+    rooms.update(grid, doors_of(TWO_ROOMS))
+    assert rooms.at((2.5, 3.5)) == rooms.at((1.5, 1.5))  # the key's cell is an obstacle
+    assert rooms.at((8.5, 2.5)) == rooms.at((8.5, 1.5))
+    assert rooms.at((40.0, 2.5)) == -1
+    assert rooms.at((np.nan, 2.5)) == -1
+
+
+def test_boundary_covers_the_door_and_at_least_its_own_cell() -> None:
+    grid = GridMap(np.zeros((20, 20), np.int8), np.array([-1.0, -1.0]), 0.1, 0.0)
+    wide = boundary_mask(grid, np.array([[0.05, 0.05, 1.0]]), np.array([[0.9, 0.1, 2.0]]))
+    assert np.argwhere(wide).tolist() == [[10, x] for x in range(6, 15)]
+    thin = boundary_mask(grid, np.array([[0.02, 0.02, 1.0]]), np.zeros((1, 3)))
+    assert np.argwhere(thin).tolist() == [[10, 10]]
+    outside = boundary_mask(grid, np.array([[9.0, 9.0, 1.0]]), np.ones((1, 3)))
+    assert not outside.any()
+
+
+def test_saved_rooms_come_back_and_go_on() -> None:
+    grid = grid_of(FOUR_ROOMS, origin=(-5.0, -7.0))
+    rooms, again = Rooms(GRID_CONFIG), Rooms(GRID_CONFIG)
+    rooms.update(grid, doors_of(FOUR_ROOMS))
+    again.restore(list(rooms.payloads().values()))
+    again.next_id = rooms.next_id
+    assert again.payloads() == rooms.payloads()
+    positions = np.random.default_rng(0).uniform(-6, 8, (200, 2))
+    assert [again.at(p) for p in positions] == [rooms.at(p) for p in positions]
+    np.testing.assert_array_equal(again.extents(), rooms.extents())
+    again.update(grid, doors_of(FOUR_ROOMS))
+    assert again.payloads() == rooms.payloads() and again.next_id == rooms.next_id
+
+
+def test_rooms_are_named_after_what_is_in_them() -> None:
+    assert room_name(3, [], ["ball"]) == "room 3"
+    assert room_name(3, ["green key", "red ball"], ["red ball"]) == "green key room"
+    assert room_name(3, ["red ball"], ["red ball"]) == "room 3"
+    assert room_name(3, ["sink", "fridge", "tv"], []) == "kitchen"
+
+
+def test_rooms_know_their_places_and_names() -> None:
+    scene, grid = SceneGraph(GRID_CONFIG), grid_of(TWO_ROOMS)
+    world = AsciiWorld(TWO_ROOMS, (4, 2), sight=9)
+    world.open.add((5, 2))
+    seen, grid = world.observe()
+    scene.update(seen, world.tree, grid)
+    by_name = {room.name: room for room in scene.rooms()}
+    assert set(by_name) == {"green key room", "red ball room"}
+    for room in by_name.values():
+        assert room.place_ids and room.area == 15.0
+        assert all(p.room_id == room.id for p in scene.places() if p.id in room.place_ids)
+        assert scene.room_at(room.position) == room.id
+        np.testing.assert_array_equal(room.extent, [4.0, 4.0, 0.0])
+    listed = [i for room in by_name.values() for i in room.place_ids]
+    assert len(listed) == len(set(listed))
+
+
+def test_room_every_keeps_a_fixed_pace() -> None:
+    slow = SceneGraph(SceneConfig(diagonal=False, room_every=3))
+    world = AsciiWorld(FOUR_ROOMS, (2, 8), sight=2)
+    counts = []
+    for x in (2, 3, 4, 5, 5, 6, 7, 8):
+        world.walk(x, 8 if x < 5 else 7)
+        seen, grid = world.observe()
+        slow.update(seen, world.tree, grid)
+        counts.append(slow.room_table.sizes.sum())
+    assert counts[0] == counts[1] == counts[2] != counts[3]
