@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_bags import MadeBag
 
 from embodied_mem.errors import LogError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import topics
-from embodied_mem.log.messages import definition, deserialize, type_hash
+from embodied_mem.log.messages import definition, deserialize, json_string, type_hash
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.world import LoggedWorld
 from embodied_mem.log.writer import EpisodeWriter
@@ -327,3 +328,24 @@ def test_a_half_written_log_reads_up_to_its_last_whole_step(tmp_path: Path) -> N
     with LoggedWorld(tmp_path / "cut.mcap") as world:
         assert sum(1 for _ in iter(world.observe, None)) == 400
         assert "cut off in its index" in world.warnings[0] and world.digest == "abc"
+
+
+@pytest.mark.parametrize(
+    ("topic", "value"),
+    [
+        ("/memory/step", {"step": 0}),
+        ("/memory/step", [1, 2]),
+        ("/memory/command", {"name": "note"}),
+        ("/memory/digest", {"sum": "abc"}),
+    ],
+)
+def test_a_ledger_of_another_hand_is_one_line(tmp_path: Path, topic: str, value: object) -> None:
+    with MadeBag(tmp_path / "log.mcap") as bag:
+        bag.put("/memory/config", topics.STRING, json_string({}), 0)
+        bag.put(topic, topics.STRING, json_string(value), 1)
+    with (
+        pytest.raises(LogError, match="cannot be followed") as caught,
+        LoggedWorld(tmp_path / "log.mcap") as world,
+    ):
+        world.observe()
+    assert "\n" not in str(caught.value)

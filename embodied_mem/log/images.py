@@ -92,8 +92,10 @@ def decode_color(message: Any, topic: str) -> NDArray[np.uint8]:
     """
     if is_compressed(message):
         # The orientation in EXIF is ignored: CameraInfo describes the sensor's own pixels.
-        pixels = _decode_file(bytes(message.data), topic, "IMREAD_COLOR", "IMREAD_IGNORE_ORIENTATION")
-        return np.ascontiguousarray(pixels[..., ::-1])  # OpenCV gives BGR
+        import cv2
+
+        bgr = _decode_file(bytes(message.data), topic, "IMREAD_COLOR", "IMREAD_IGNORE_ORIENTATION")
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     encoding = str(message.encoding)
     if encoding not in COLOR_ENCODINGS:
         raise LogError(f'{topic} has encoding "{encoding}", which is no colour; choose another with --remap')

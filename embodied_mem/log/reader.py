@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,7 +39,6 @@ class LogReader:
         self.warnings: list[str] = []
         self.topics: dict[str, TopicInfo] = {}
         self._unpacked: Path | None = None
-        self._decode: Callable[[bytes], bytes] | None = None
         self._files: list[McapFile | SqliteFile] = []
         try:
             self._open_all(self._find_files())
@@ -81,10 +80,10 @@ class LogReader:
         """
         for file in self._files:
             for message in file.messages(topics):
-                if self._decode is None:
-                    yield message
-                else:
-                    yield message._replace(data=self._decode(message.data))
+                # CDR never starts like this: rosbag2 has compressed the message (its mode "message").
+                if message.data.startswith(ZSTD_MAGIC):
+                    message = message._replace(data=mcap_file.decompress(message.data, "zstd"))
+                yield message
 
     def _find_files(self) -> list[Path]:
         if not self.path.exists():
@@ -111,8 +110,6 @@ class LogReader:
             info = info["rosbag2_bagfile_information"]
             # Early versions list paths relative to the folder's parent.
             listed = [self.path / PurePosixPath(p).name for p in info["relative_file_paths"]]
-            if str(info.get("compression_mode", "")).lower() == "message":
-                self._decode = _unpack_message
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
             return []
         missing = [f.name for f in listed if not f.exists()]
@@ -163,7 +160,3 @@ class LogReader:
             except zstandard.ZstdError as error:
                 self.warnings.append(f"{path} is damaged: read up to there ({error})")
         return target
-
-
-def _unpack_message(data: bytes) -> bytes:
-    return mcap_file.decompress(data, "zstd")

@@ -12,6 +12,9 @@ from embodied_mem.log.ledger import LedgerSource
 from embodied_mem.log.reader import LogReader
 from embodied_mem.types import Command, LabelMap, Observation
 
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+"""What a ledger raises whose JSON lacks what ours has."""
+
 
 class LoggedWorld:
     """Gives the observations of a log, one after another; it cannot be acted upon.
@@ -44,12 +47,18 @@ class LoggedWorld:
         self._ledger: LedgerSource | None = None
         try:
             if self.has_ledger:
-                self._observations = self._open_ledger(remap)
+                self._observations = self._follow(remap)
             else:
                 self._observations = BagSource(self._reader, dict(remap or {})).observations()
         except BaseException:
             self._reader.close()
             raise
+
+    def _follow(self, remap: Mapping[str, str] | None) -> Iterator[Observation]:
+        try:
+            return self._open_ledger(remap)
+        except _MALFORMED as error:
+            raise LogError(f"{self._reader.path}: its ledger cannot be followed ({error!r})") from None
 
     def _open_ledger(self, remap: Mapping[str, str] | None) -> Iterator[Observation]:
         self._ledger = LedgerSource(self._reader)
@@ -97,9 +106,9 @@ class LoggedWorld:
         """Returns the next observation, or None at the end of the log."""
         try:
             return next(self._observations, None)
-        except (KeyError, TypeError, ValueError) as error:
-            if self.has_ledger:  # a ledger of another hand: its JSON lacks what it must have
-                raise LogError(f"the ledger of this log cannot be followed: {error!r}") from None
+        except _MALFORMED as error:
+            if self.has_ledger:
+                raise LogError(f"{self._reader.path}: its ledger cannot be followed ({error!r})") from None
             raise
 
     def act(self, action: Any) -> None:
