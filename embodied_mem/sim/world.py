@@ -50,7 +50,7 @@ class EnvWorld:
         return observation
 
     def act(self, action: Any) -> None:
-        """Steps the environment, unless its episode has ended."""
-        if self.result is not None and not (self.result[2] or self.result[3]):
+        """Steps the environment, unless its episode has ended; None stops, and ends the world."""
+        if action is not None and self.result is not None and not (self.result[2] or self.result[3]):
             self.result = self.env.step(action)  # type: ignore[assignment]
             self._fresh = True
