@@ -278,6 +278,25 @@ def test_a_restored_scene_graph_goes_on_as_if_never_interrupted(config, cut: int
     assert second.digest() == whole.digest()
 
 
+def test_a_map_cleared_between_writes_gives_the_same_with_and_without_an_interruption() -> None:
+    digests = []
+    for interrupted in (False, True):
+        scene, world = SceneGraph(CERTAIN), AsciiWorld(FOUR_ROOMS, TOUR[0])
+        for step, (x, y) in enumerate(TOUR):
+            world.walk(x, y)
+            seen, grid = world.observe()
+            scene.update(seen, world.tree, grid)
+            if step == 14:
+                world.tree.clear([0.0, 6.0, 0.0], [4.0, 9.0, 1.0])
+                grid = world.tree.traversable(0.0, robot_height=1.0, step_height=0.0, passable_labels=(2,))
+                if interrupted:
+                    rows, scene = scene.export_rows(), SceneGraph(CERTAIN)
+                    scene.import_rows(rows)
+                    scene.use_grid_map(grid)
+        digests.append(scene.digest())
+    assert digests[0] == digests[1]
+
+
 def test_exporting_only_what_changed_keeps_a_copy_up_to_date() -> None:
     scene, copy = SceneGraph(CERTAIN), {}
     world, version, sizes = AsciiWorld(FOUR_ROOMS, TOUR[0]), 0, []

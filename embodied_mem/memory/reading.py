@@ -13,10 +13,20 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to, to_frame
-from embodied_mem.memory.navigation import centers_of, nearest_traversable, steps_from
+from embodied_mem.memory.navigation import centers_of, nearest_traversable, shortest_path, steps_from
+from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.scene_graph import SceneGraph
-from embodied_mem.types import NS_PER_S, TOKEN_KINDS, Goal, MemoryTokens
+from embodied_mem.types import (
+    NS_PER_S,
+    TOKEN_KINDS,
+    Detection,
+    Goal,
+    LabelMap,
+    MemoryTokens,
+    Percept,
+    Scan,
+)
 
 STATES = ("open", "closed", "locked")
 """States of objects that a feature of their own tells."""
@@ -329,6 +339,27 @@ def read_tokens(
     first += config.rooms
     reader.episodes(first, episodes)
     return reader.finish()
+
+
+def warm_up() -> None:
+    """Compiles the kernels of the scene graph and of reading, or loads them from Numba's cache."""
+    cells = np.zeros((6, 9), np.int8)
+    cells[[0, -1]] = cells[:, [0, -1, 4]] = 100
+    cells[3, 4] = 0
+    grid, labels = GridMap(cells, np.zeros(2), 1.0, 0.0), LabelMap(("unknown", "door"))
+    door = Detection(1, np.array([2.0, 1.0, 0.0]), np.ones(3), np.eye(3))
+    beside = Detection(1, np.array([1.8, 1.0, 0.0]), np.ones(3), np.eye(3))
+    points = np.array([[2.0, 1.0, 0.0]], np.float32)
+    scans = (
+        Scan(points, np.zeros(1, bool), np.zeros(1, np.int32)),
+        Scan(points, np.ones(1, bool), np.zeros(1, np.int32), np.zeros(3)),
+    )
+    pose, octree, scene = Pose.from_xyz_yaw(2.5, 2.5, 0.0, 0.0), Octree(1.0), SceneGraph()
+    for step, detections in enumerate([(door,), (door, beside), ()]):
+        percept = Percept(step, step, pose, labels=labels, scans=scans, detections=detections)
+        scene.update(percept, octree, grid)
+    read_tokens(octree, scene, None, pose, None, ReadConfig(), 0)
+    shortest_path(grid, (1.5, 1.5), (6.5, 1.5))
 
 
 @lru_cache(maxsize=256)

@@ -83,6 +83,7 @@ class SceneGraph:
         self.room_table = Rooms(self.config)
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
         self._writes = 0
+        self._settled: GridMap | None = None  # what places were last brought up to date with
         self._doors: NDArray[np.bool_] | None = None
         self._rooms_stale = True
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
@@ -167,11 +168,11 @@ class SceneGraph:
     ) -> tuple[int, bool]:
         places = self.place_table
         if grid_map is not None and grid_map.cells.size:
-            changed = self.grid_map is None or not _same(self.grid_map, grid_map)
+            changed = self._settled is None or not _same(self._settled, grid_map)
             self._rooms_stale |= changed
             if changed or not places.covers(position):
                 self._rows.remove("place", places.update(grid_map, position), self.version)
-                self.grid_map = grid_map
+            self.grid_map = self._settled = grid_map
         elif not places.covers(position):
             places.add_at(position)
         place = places.at(position)
