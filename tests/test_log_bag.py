@@ -245,6 +245,44 @@ def test_an_odometry_topic_stands_in_where_tf_does_not_place_the_base(tmp_path: 
     assert ("/wheel/odom", stamp(200)) in observations[2].inputs
 
 
+def test_a_remapped_odometry_takes_the_place_of_tf(tmp_path: Path) -> None:
+    path = make_bag(tmp_path / "bag.mcap")
+    with MadeBag(tmp_path / "two.mcap") as bag:
+        merge_into(bag, path)
+        for i in range(11):
+            bag.odometry("/visual/odom", along_x(7 + i), 50 * i)
+    observations, _ = observe(tmp_path / "two.mcap")
+    assert observations[2].odom_T_base.position[0] == pytest.approx(0.2)
+    observations, warnings = observe(tmp_path / "two.mcap", odom="/visual/odom")
+    assert observations[2].odom_T_base.position[0] == 11 and warnings == []
+    assert observations[2].map_T_odom.position[0] == 10
+
+
+def test_robots_that_share_frame_names_are_kept_apart_by_namespace(tmp_path: Path) -> None:
+    with MadeBag(tmp_path / "fleet.mcap") as bag:
+        for at in (0, 100, 200):
+            for number, robot in enumerate(("/r1", "/r2")):
+                mount = messages.transform("base_link", "optical", OPTICAL, stamp(at))
+                bag.put(f"{robot}/tf_static", topics.TF_MESSAGE, messages.tf_message([mount]), at)
+                moved = messages.transform("odom", "base_link", along_x(at + 1000 * number), stamp(at))
+                bag.put(f"{robot}/tf", topics.TF_MESSAGE, messages.tf_message([moved]), at)
+                bag.info(f"{robot}/depth/camera_info", CAMERA, "optical", at)
+                bag.image(f"{robot}/depth/image_raw", depth_image(), "16UC1", "optical", at)
+    for depth, start in (("/r1/depth/image_raw", 0), ("/r2/depth/image_raw", 1000)):
+        observations, _ = observe(tmp_path / "fleet.mcap", depth=depth)
+        assert [o.odom_T_base.position[0] for o in observations] == [start, start + 100, start + 200]
+
+
+def test_a_mount_that_is_not_a_number_is_one_line(tmp_path: Path) -> None:
+    with MadeBag(tmp_path / "bag.mcap") as bag:
+        bag.static("base_link", "optical", Pose(np.full(3, np.nan)))
+        bag.tf("odom", "base_link", Pose(), 0)
+        bag.info("/d/camera_info", CAMERA, "optical", 0)
+        bag.image("/d/depth", depth_image(), "16UC1", "optical", 0)
+    with pytest.raises(LogError, match="base_link -> optical in TF is not finite"):
+        observe(tmp_path / "bag.mcap")
+
+
 def test_the_localisers_covariance_is_the_one_in_the_map_frame(tmp_path: Path) -> None:
     path = make_bag(tmp_path / "bag.mcap")
     with MadeBag(tmp_path / "pose.mcap") as bag:

@@ -20,7 +20,7 @@ from embodied_mem.errors import LogError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import images, topics
 from embodied_mem.log.camera import read_intrinsics
-from embodied_mem.log.inputs import Inputs, Survey, choose_inputs, is_static, survey
+from embodied_mem.log.inputs import Inputs, Survey, choose_inputs, is_static, survey, tf_topics
 from embodied_mem.log.mcap_file import RawMessage
 from embodied_mem.log.messages import (
     DamagedMessageError,
@@ -85,8 +85,12 @@ class BagSource:
 
     def __init__(self, reader: LogReader, remap: dict[str, str] | None = None) -> None:
         self._reader = reader
-        found = survey(reader)
+        everything = tf_topics(reader)
+        found = survey(reader, everything)
         self.inputs: Inputs = choose_inputs(found, reader, remap)
+        self._tf_topics = tf_topics(reader, self.inputs.depth)
+        if self._tf_topics != everything:
+            found = survey(reader, self._tf_topics)
         self._odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
         try:
             self.frames: Frames = find_frames(
@@ -159,7 +163,7 @@ class BagSource:
         if type_name == topics.POSE_WITH_COVARIANCE:
             # rviz publishes /initialpose: what a person clicked, not what a localiser found.
             return "initialpose" not in name
-        return type_name in (topics.TF_MESSAGE, topics.LABEL_INFO) or name in vars(self.inputs).values()
+        return name in self._tf_topics or type_name == topics.LABEL_INFO or name in vars(self.inputs).values()
 
     def _take(self, raw: RawMessage) -> None:
         type_name = self._reader.topics[raw.topic].type

@@ -7,7 +7,7 @@ overrides what is chosen.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from embodied_mem.errors import ConfigError, LogError
@@ -71,10 +71,14 @@ class Inputs:
     odom: str = ""
 
 
-def survey(reader: LogReader) -> Survey:
+def survey(reader: LogReader, tf_topics: Collection[str]) -> Survey:
     """Looks at the first message of every topic, and at TF until the robot's frames are known.
 
     A log without a map frame is read to its end here: only then is it certain that none comes.
+
+    Args:
+        reader: the log.
+        tf_topics: where transforms are read from.
     """
     found = Survey()
     wanted = {
@@ -82,8 +86,8 @@ def survey(reader: LogReader) -> Survey:
         for name, info in reader.topics.items()
         if info.count and info.serialization == "cdr" and _is_input(info.type)
     }
-    unseen = {name for name, type_name in wanted.items() if type_name != topics.TF_MESSAGE}
-    tf_topics = set(wanted) - unseen
+    unseen = set(wanted)
+    wanted |= dict.fromkeys(tf_topics, topics.TF_MESSAGE)
     for raw in reader.messages(wanted):
         type_name = wanted[raw.topic]
         grown = False
@@ -102,7 +106,21 @@ def survey(reader: LogReader) -> Survey:
 
 
 def _is_input(type_name: str) -> bool:
-    return type_name in (*_IMAGE_TYPES, topics.CAMERA_INFO, topics.TF_MESSAGE, topics.ODOMETRY)
+    return type_name in (*_IMAGE_TYPES, topics.CAMERA_INFO, topics.ODOMETRY)
+
+
+def tf_topics(reader: LogReader, depth: str = "") -> set[str]:
+    """Returns the topics of transforms; of a fleet's, those of the robot that a depth image is from.
+
+    Robots that share a log often share frame names; their namespaces keep them apart.
+    """
+    found = {
+        name
+        for name, info in reader.topics.items()
+        if info.type == topics.TF_MESSAGE and info.count and info.serialization == "cdr"
+    }
+    own = {name for name in found if name.count("/") > 1 and depth.startswith(name.rsplit("/", 1)[0] + "/")}
+    return own or found
 
 
 def _add_transforms(tree: TfBuffer, topic: str, message: object) -> bool:
