@@ -23,7 +23,9 @@ class Label:
         y: position of what it names [px].
         width: of the text [px].
         height: of the text [px].
-        clear: radius around (x, y) that the text leaves free [px]; 0 puts it on the spot if it can.
+        clear: radius around (x, y) that the text leaves free [px].
+        spots: (S, 2) where its centre may lie, the nearer to (x, y) the better [px]; None for a place
+            beside (x, y).
         avoid: (M, 4) boxes that this text in particular should rather not cover [px].
     """
 
@@ -32,6 +34,7 @@ class Label:
     width: float
     height: float
     clear: float
+    spots: NDArray[np.float64] | None = None
     avoid: NDArray[np.float64] | None = None
 
 
@@ -86,8 +89,11 @@ def place_labels(
 
 
 def _candidates(label: Label) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns (C, 2) centres around what a text names, and (C,) how far they are from it."""
-    centers, cost = ([(label.x, label.y)], [0.0]) if label.clear == 0 else ([], [])
+    """Returns (C, 2) centres that a text may have, and (C,) what they cost."""
+    if label.spots is not None:
+        away = np.hypot(label.spots[:, 0] - label.x, label.spots[:, 1] - label.y)
+        return label.spots, away / (4.0 * label.height)
+    centers, cost = [], []
     for ring in RINGS:
         gap = label.clear + ring * label.height
         for i in range(DIRECTIONS):

@@ -20,6 +20,8 @@ INK = "#22262b"
 QUIET = "#5f6672"
 OBJECT_SIZE, ROOM_SIZE = 7.5, 9.5
 """Font sizes [pt]."""
+MAX_SPOTS = 200
+"""A room's name is tried in about so many of its cells."""
 MARKER_REACH = 5.0
 """Radius of a marker that texts keep clear of [pt]."""
 
@@ -30,6 +32,7 @@ def draw_texts(
     rooms: list[Room],
     path: NDArray[np.float64],
     raster: MapRaster | None,
+    room_ids: NDArray[np.int64] | None,
 ) -> None:
     """Names objects and rooms where there is space for it, with a thin line where that is far off.
 
@@ -41,6 +44,7 @@ def draw_texts(
         rooms: the rooms to be named.
         path: (N, 2) the trajectory, which texts should rather not cover [m].
         raster: the map, whose occupied cells the names of rooms should rather not cover.
+        room_ids: (H, W) id of the room each cell of the map is in, -1 for none; None without rooms.
     """
     dot = ax.figure.get_dpi() / 72
     texts, labels = [], []
@@ -49,9 +53,16 @@ def draw_texts(
         texts.append(text)
         labels.append(_label(ax, text, thing.position, MARKER_REACH * dot))
     for room in rooms:
+        if raster is None or room_ids is None:
+            break
+        inside = raster.cell_centers()[room_ids == room.id]  # (C, 2)
+        if len(inside) == 0:
+            continue
         text = _text(ax, room.name, ROOM_SIZE, QUIET, "italic")
         texts.append(text)
-        labels.append(_label(ax, text, room.position, 0.0, _walls_near(ax, raster, room)))
+        spots = ax.transData.transform(inside[:: -(-len(inside) // MAX_SPOTS)])
+        walls = _walls_near(ax, raster, room)
+        labels.append(_label(ax, text, inside.mean(axis=0), 0.0, spots, walls))
     centers = place_labels(
         labels,
         _pixel_boxes(ax, [o.position[:2] for o in things], MARKER_REACH * dot),
@@ -92,11 +103,12 @@ def _label(
     text: Any,
     position: NDArray[np.float64],
     clear: float,
+    spots: NDArray[np.float64] | None = None,
     avoid: NDArray[np.float64] | None = None,
 ) -> Label:
     box = text.get_window_extent(ax.figure.canvas.get_renderer())  # type: ignore[attr-defined]
     x, y = ax.transData.transform(position[:2])
-    return Label(float(x), float(y), box.width + 4, box.height + 2, clear, avoid)
+    return Label(float(x), float(y), box.width + 4, box.height + 2, clear, spots, avoid)
 
 
 def _pixel_boxes(ax: Axes, points: list[NDArray[np.float64]], reach: float) -> NDArray[np.float64]:
@@ -104,10 +116,8 @@ def _pixel_boxes(ax: Axes, points: list[NDArray[np.float64]], reach: float) -> N
     return np.concatenate([marks - reach, marks + reach], axis=1)
 
 
-def _walls_near(ax: Axes, raster: MapRaster | None, room: Room) -> NDArray[np.float64] | None:
+def _walls_near(ax: Axes, raster: MapRaster, room: Room) -> NDArray[np.float64]:
     """Returns (M, 4) boxes of occupied cells in and around a room [px]."""
-    if raster is None:
-        return None
     centers = raster.cell_centers()
     near = (np.abs(centers - room.position[:2]) <= room.extent[:2] + 2 * raster.resolution).all(axis=-1)
     centers = centers[raster.occupied & near]
@@ -120,7 +130,7 @@ def _draw_leader(ax: Axes, label: Label, center: tuple[float, float]) -> None:
     """Joins a text to what it names where it stands away from it."""
     dx = max(abs(center[0] - label.x) - label.width / 2, 0.0)
     dy = max(abs(center[1] - label.y) - label.height / 2, 0.0)
-    if label.clear == 0 or math.hypot(dx, dy) < label.clear + 0.9 * label.height:
+    if label.spots is not None or math.hypot(dx, dy) < label.clear + 0.9 * label.height:
         return
     x = min(max(label.x, center[0] - label.width / 2), center[0] + label.width / 2)
     y = min(max(label.y, center[1] - label.height / 2), center[1] + label.height / 2)

@@ -135,18 +135,18 @@ def _draw_layers(
     rooms = scene.rooms()
     rooms = rooms if len(rooms) > 1 else []
     handles: list[Any] = []
+    room_ids = layers.room_ids_of(raster, scene) if rooms and raster is not None else None
     if raster is None:
         middle: dict[str, Any] = {"ha": "center", "va": "center", "color": QUIET}
         ax.text(0.5, 0.5, "nothing mapped yet", transform=ax.transAxes, **middle)
     else:
-        room_ids = layers.room_ids_of(raster, scene) if rooms else None
         handles += layers.draw_cells(ax, raster, labels, room_ids, {o.label for o in things})
     if not rooms:
         handles += layers.draw_places(ax, scene)
     longest = max(layers.LEAP, 3 * memory.octree.resolution)
     handles += layers.draw_trajectory(ax, stamps, positions, longest)
     handles += layers.draw_objects(ax, things, labels)
-    draw_texts(ax, things, rooms, positions[:, :2], raster)
+    draw_texts(ax, things, rooms, positions[:, :2], raster, room_ids)
     return handles
 
 
