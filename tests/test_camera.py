@@ -97,9 +97,12 @@ def test_rays_are_opencvs_undistorted_points():
             expected = cv2.fisheye.undistortPoints(corners[None], k, np.array(d))[0]
         else:
             # OpenCV's five iterations are not enough at the corners.
-            expected = cv2.undistortPoints(
-                corners[None], k, np.array(d), criteria=(cv2.TERM_CRITERIA_COUNT, 200, 1e-12)
-            ).reshape(-1, 2)
+            enough = (cv2.TERM_CRITERIA_COUNT, 200, 1e-12)
+            if hasattr(cv2, "undistortPointsIter"):  # OpenCV 4
+                expected = cv2.undistortPointsIter(corners[None], k, np.array(d), None, None, enough)
+            else:
+                expected = cv2.undistortPoints(corners[None], k, np.array(d), criteria=enough)
+            expected = expected.reshape(-1, 2)
         rays = pixel_rays(camera(model))
         rows, columns = corners[:, 1].astype(int), corners[:, 0].astype(int)
         found = np.stack([rays.x[rows, columns], rays.y[rows, columns]], axis=-1)
