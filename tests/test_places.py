@@ -88,6 +88,20 @@ def test_updating_twice_with_the_same_map_changes_nothing() -> None:
     assert once.next_id == twice.next_id
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_which_place_owns_a_cell_follows_from_the_places_and_not_from_their_arrival(seed: int) -> None:
+    # In a grid world many cells are equally far from two places.
+    cells = np.random.default_rng(seed).choice(np.array([0] * 12 + [100], np.int8), (25, 25))
+    grid, config = GridMap(cells, np.zeros(2), 1.0, 0.0), SceneConfig(place_spacing=5.0)
+    places, again = Places(config), Places(config)
+    y, x = np.argwhere(cells == 0)[seed]
+    places.update(grid, np.array([x + 0.5, y + 0.5, 0.0]))
+    again.restore(list(places.payloads().values()))
+    again.use_grid(grid)
+    for y, x in np.argwhere(cells == 0):
+        assert again.at((x + 0.5, y + 0.5)) == places.at((x + 0.5, y + 0.5))
+
+
 def test_place_at_is_the_nearest_along_a_path_and_not_through_a_wall() -> None:
     grid = grid_of("#######\n#..#..#\n#..#..#\n#######")
     places = Places(SceneConfig(diagonal=False, place_spacing=3.0))

@@ -137,18 +137,22 @@ def test_rays_through_an_objects_place_count_and_occluded_ones_do_not(depth: flo
     assert (scene.objects()[0].existence < 0.5) == is_gone
 
 
-def test_what_was_gone_and_is_back_keeps_its_id_and_its_history() -> None:
-    scene, tree = SceneGraph(CERTAIN), Octree(1.0)
+@pytest.mark.parametrize("config", [CERTAIN, SceneConfig()])
+def test_what_was_gone_and_is_back_keeps_its_id_and_its_history(config: SceneConfig) -> None:
+    scene, tree = SceneGraph(config), Octree(1.0)
     key = detection(KEY, 2.0, 0.0)
     empty = cells_scan((2.5, 0.5))
-    texts = []
-    for step, kwargs in enumerate([{"detections": (key,)}, {"scans": (empty,)}, {}, {"detections": (key,)}]):
-        texts += [e.text for e in scene.update(percept(step, **kwargs), tree, None).events]
+    texts, gone = [], 0
+    looks = [{"detections": (key,)}, *[{"scans": (empty,)}] * 5, {}, {"detections": (key,)}]
+    for step, kwargs in enumerate(looks):
+        changes = scene.update(percept(step, **kwargs), tree, None)
+        texts += [e.text for e in changes.events]
+        gone = step if "gone" in {e.kind for e in changes.events} else gone
     assert texts == ["first saw green key", "green key is gone", "green key is back"]
     (thing,) = scene.objects()
     assert thing.id == 0 and thing.existence > 0.5
     stays = [(s.valid_from, s.valid_to) for s in thing.history]
-    assert stays == [(0, STEP_NS), (3 * STEP_NS, None)]
+    assert stays == [(0, gone * STEP_NS), (7 * STEP_NS, None)]
 
 
 def test_as_of_answers_where_and_how_things_were() -> None:
@@ -279,21 +283,23 @@ def test_a_restored_scene_graph_goes_on_as_if_never_interrupted(config, cut: int
 
 
 def test_a_map_cleared_between_writes_gives_the_same_with_and_without_an_interruption() -> None:
-    digests = []
+    digests: list[list[bytes]] = []
     for interrupted in (False, True):
         scene, world = SceneGraph(CERTAIN), AsciiWorld(FOUR_ROOMS, TOUR[0])
-        for step, (x, y) in enumerate(TOUR):
-            world.walk(x, y)
+        tour(scene, world=world)
+        world.tree.clear([8.0, 1.0, 0.0], [12.0, 4.0, 1.0])
+        grid = world.tree.traversable(0.0, robot_height=1.0, step_height=0.0, passable_labels=(2,))
+        before = scene.digest()
+        if interrupted:
+            rows, scene = scene.export_rows(), SceneGraph(CERTAIN)
+            scene.import_rows(rows)
+            scene.use_grid_map(grid)
+        digests.append([])
+        for _ in range(3):
             seen, grid = world.observe()
             scene.update(seen, world.tree, grid)
-            if step == 14:
-                world.tree.clear([0.0, 6.0, 0.0], [4.0, 9.0, 1.0])
-                grid = world.tree.traversable(0.0, robot_height=1.0, step_height=0.0, passable_labels=(2,))
-                if interrupted:
-                    rows, scene = scene.export_rows(), SceneGraph(CERTAIN)
-                    scene.import_rows(rows)
-                    scene.use_grid_map(grid)
-        digests.append(scene.digest())
+            digests[-1].append(scene.digest())
+        assert before not in digests[-1]
     assert digests[0] == digests[1]
 
 
