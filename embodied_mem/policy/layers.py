@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from embodied_mem.policy.config import PolicyConfig
 
+SHARPNESS = 2.0
+"""Scale of the query and key projections at the start, in units of 1 / sqrt(d)."""
+
 
 def rotary_table(position: Tensor, head_size: int, base: float) -> tuple[Tensor, Tensor]:
     """Returns cosine and sine (B, 1, Q, head_size / 2) of the angles at positions (B, Q) (RoFormer)."""
@@ -39,10 +42,14 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(d)
         self.mlp_in = nn.Linear(d, config.mlp_ratio * d)
         self.mlp_out = nn.Linear(config.mlp_ratio * d, d)
-        for weight in (self.qkv.weight, self.mlp_in.weight):
-            nn.init.normal_(weight, std=1.0 / math.sqrt(d))
-        for out in (self.attention_out, self.mlp_out):  # residual branches start small (GPT-2)
-            nn.init.normal_(out.weight, std=1.0 / math.sqrt(2 * config.layers * out.in_features))
+        # Sharp attention and a strong attention branch: what one step shows must survive the summaries
+        # of several segments from the start, or there is nothing for a policy gradient to find.
+        std = 1.0 / math.sqrt(d)
+        nn.init.normal_(self.qkv.weight[: 2 * d], std=SHARPNESS * std)
+        nn.init.normal_(self.qkv.weight[2 * d :], std=std)
+        nn.init.normal_(self.attention_out.weight, std=std)
+        nn.init.normal_(self.mlp_in.weight, std=std)
+        nn.init.normal_(self.mlp_out.weight, std=std / math.sqrt(2 * config.layers * config.mlp_ratio))
         nn.init.zeros_(self.mlp_in.bias)
         nn.init.zeros_(self.mlp_out.bias)
 

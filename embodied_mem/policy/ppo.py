@@ -7,7 +7,7 @@ import os
 import random
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from embodied_mem.errors import InputError
-from embodied_mem.policy.config import split_settings
+from embodied_mem.policy.config import LearningRate, PPOConfig, split_settings
 from embodied_mem.policy.encoder import find_nan
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.rollout import SequenceBuffer, Sequences
@@ -409,6 +409,20 @@ class MemoPPO(OnPolicyAlgorithm):
                 part.unlink(missing_ok=True)
         finally:
             self._rng = None
+
+    def ppo_settings(self) -> dict[str, Any]:
+        """Returns the settings of the optimisation, JSON-ready."""
+        rate = self.learning_rate
+        names = [f.name for f in fields(PPOConfig) if f.name not in ("learning_rate", "schedule", "warmup")]
+        return {name: getattr(self, name) for name in names} | {
+            "learning_rate": rate.peak
+            if isinstance(rate, LearningRate)
+            else None
+            if callable(rate)
+            else rate,
+            "schedule": rate.schedule if isinstance(rate, LearningRate) else "custom",
+            "warmup": rate.warmup if isinstance(rate, LearningRate) else 0.0,
+        }
 
     def export(
         self, path: str | os.PathLike[str], *, env_id: str = "", env_kwargs: Mapping[str, Any] | None = None
