@@ -16,7 +16,7 @@ _ROW = struct.Struct("<qqq")
 class Encounters:
     """Times during which an object was seen again and again, at most `gap` apart.
 
-    They answer "what did I see between t1 and t2" exactly, in 24 bytes per encounter,
+    They answer "what did I see between t1 and t2" to within `gap`, in 24 bytes per encounter,
     although episodic entries are made at keyframes only.
 
     Args:

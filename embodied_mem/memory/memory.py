@@ -26,6 +26,7 @@ from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes import Episodes
 from embodied_mem.memory.gate import Gate, check_shapes, clean
+from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
@@ -59,7 +60,7 @@ class Memory:
         self._gate = Gate(contents.config.gate)
         self._relabel = Relabel(contents.labels)
         self._snapshots: dict[int, bytes] = {}  # without a file
-        self._grid: tuple[object, GridMap] | None = None
+        self._ground = Ground(contents.config.navigation)
         self._closed = False
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
@@ -289,24 +290,7 @@ class Memory:
 
     def grid_map(self) -> GridMap:
         """Returns traversable space at the agent's floor; 0 x 0 cells where nothing is known."""
-        resolution = self.config.octree.resolution
-        # Whole voxels, so that a wobbling base does not make another map of the same floor.
-        floor = float(np.floor(self.map_T_base.position[2] / resolution + 0.5)) * resolution
-        key = (self.octree.version, floor, len(self.labels))
-        if self._grid is None or self._grid[0] != key:
-            settings = self.config.navigation
-            passable = {i for words in settings.passable for i in self.labels.matching(words)}
-            self._grid = (
-                key,
-                self.octree.traversable(
-                    floor,
-                    robot_height=settings.robot_height,
-                    step_height=settings.step_height,
-                    robot_radius=settings.robot_radius,
-                    passable_labels=sorted(passable),
-                ),
-            )
-        return self._grid[1]
+        return self._ground.grid_map(self.octree, self.labels, self.map_T_base)
 
     def read(self, map_T_base: Pose, goal: Goal | None = None) -> MemoryTokens:
         """Returns the entries that matter at a pose, for a policy; changes nothing.

@@ -147,6 +147,14 @@ def _rank(terms: Terms, contents: Contents, found: _Found) -> NDArray[np.float64
     return 1.0 / (1.0 + age / HALF_LIFE_S)
 
 
+def _reasons(terms: Terms) -> list[str]:
+    query = terms.query
+    why = [f'something labelled "{query.label}" was in view'] if query.label is not None else []
+    why += ["it was at the time asked for"] if terms.is_timed else []
+    why += [f"it was in room {query.room}"] if query.room is not None else []
+    return why + ([f"it was at place {query.place}"] if query.place is not None else [])
+
+
 def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> Candidate:
     row = int(found.rows[index])
     entry = contents.episodes.at(row)
@@ -164,7 +172,7 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> C
         place_id=entry.place_id,
         room_id=room_id,
         matches=[],
-        why=[],
+        why=_reasons(terms),
     )
     if "text" in found.scores:
         terms.add_text(result, found.words.get(row, []))

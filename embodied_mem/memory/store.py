@@ -255,6 +255,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _plain(error: Exception) -> str:
+    """Returns an error's text as one short line: SQLite quotes damaged text as it is."""
+    return " ".join(ascii(str(error))[1:-1].replace("\\n", " ").split())[:120]
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turns what SQLite, zstd and the system say into one clear line."""
@@ -264,10 +269,12 @@ def _explained(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{path} is damaged: a block cannot be decompressed; restore it from a copy"
         ) from None
+    except ValueError as error:  # text that is not UTF-8, in the schema or in a key
+        raise StoreError(f"{path} is damaged: {_plain(error)}; restore it from a copy") from None
     except OSError as error:
         raise StoreError(f"cannot use {path}: {error.strerror}") from None
     except sqlite3.Error as error:
-        text = str(error)
+        text = _plain(error)
         if "not a database" in text:
             raise StoreError(f"{path} is not a memory file") from None
         if "full" in text:
