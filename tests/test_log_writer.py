@@ -349,3 +349,20 @@ def test_a_ledger_of_another_hand_is_one_line(tmp_path: Path, topic: str, value:
     ):
         world.observe()
     assert "\n" not in str(caught.value)
+
+
+def test_a_killed_run_leaves_all_but_its_last_moments(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    written = [grid_observation(s, rng) for s in range(100)]
+    writer = EpisodeWriter(tmp_path / "log.mcap", LABELS)
+    for obs in written:
+        writer(Step(obs))  # type: ignore[arg-type]
+    # As a killed process leaves it: nothing has been closed.
+    (tmp_path / "killed.mcap").write_bytes((tmp_path / "log.mcap").read_bytes())
+    writer.close()
+    with LoggedWorld(tmp_path / "killed.mcap") as world:
+        logged = list(iter(world.observe, None))
+        assert "cut off" in world.warnings[0]
+    assert 85 < len(logged) < 100
+    for a, b in zip(written, logged):
+        assert_same(with_logged_inputs(a, b), b, f"step {a.step}")

@@ -19,8 +19,8 @@ from embodied_mem.types import NS_PER_S, CameraFrame, Command, GridView, Image, 
 if TYPE_CHECKING:
     from embodied_mem.loop import Moment
 
-CHUNK_BYTES = 256 * 1024
-"""A crash loses at most the chunk in progress."""
+CHUNK_BYTES = 16 * 1024
+"""A crash loses at most the chunk in progress: a few steps of a grid world, one image of a camera."""
 EPISODE_GAP_NS = NS_PER_S
 """Log time between two episodes whose stamps start anew."""
 
@@ -107,6 +107,7 @@ class EpisodeWriter:
         if obs.inputs:
             step["sources"] = [list(source) for source in obs.inputs]
         self._write(topics.STEP, messages.json_string(step))
+        self._file.flush()  # finished chunks must not wait in this process
         self._commands.clear()
         self._steps += 1
 
