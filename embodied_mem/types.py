@@ -385,11 +385,15 @@ class MemoryTokens:
     @classmethod
     def empty(cls, count: int, feature_size: int) -> MemoryTokens:
         """Returns `count` absent tokens."""
-        ints = {name: np.zeros(count, np.int64) for name in ("id", "kind", "level", "label")}
-        floats = {name: np.zeros(count, np.float32) for name in ("occupancy", "age", "confidence", "visits")}
         return cls(
-            **ints,
-            **floats,
+            id=np.zeros(count, np.int64),
+            kind=np.zeros(count, np.int64),
+            level=np.zeros(count, np.int64),
+            label=np.zeros(count, np.int64),
+            occupancy=np.zeros(count, np.float32),
+            age=np.zeros(count, np.float32),
+            confidence=np.zeros(count, np.float32),
+            visits=np.zeros(count, np.float32),
             position=np.zeros((count, 3), np.float32),
             extent=np.zeros((count, 3), np.float32),
             frontier=np.zeros(count, bool),

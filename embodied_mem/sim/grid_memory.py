@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig
+from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
 
 
 def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
@@ -17,4 +17,6 @@ def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
         navigation=NavigationConfig(
             robot_height=cell_size, step_height=0.0, robot_radius=0.0, passable=("door",)
         ),
+        # Nor does it miss or invent things, and nobody walks diagonally.
+        scene=SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001),
     )

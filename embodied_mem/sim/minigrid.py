@@ -17,7 +17,7 @@ from embodied_mem.types import Goal, GridView, Observation
 STEP_NS = 100_000_000
 """One MiniGrid step is 100 ms of log time."""
 
-GridObs = dict[str, NDArray[Any]]
+GridObs = dict[str, Any]
 
 
 def grid_pose(i: int, j: int, direction: int, cell_size: float = 1.0) -> Pose:
@@ -32,7 +32,7 @@ def grid_pose(i: int, j: int, direction: int, cell_size: float = 1.0) -> Pose:
     return Pose(np.array([x, y, 0.0]), np.array([0.0, 0.0, math.sin(half), math.cos(half)]))
 
 
-class MiniGridTask(gymnasium.Env[GridObs, int]):
+class MiniGridTask(gymnasium.Env[GridObs, np.int64]):
     """Any MiniGrid environment, observed by symbolic view and pose.
 
     ## Description
@@ -73,10 +73,11 @@ class MiniGridTask(gymnasium.Env[GridObs, int]):
         kwargs: dict[str, Any] = {"agent_view_size": view_size, "render_mode": render_mode}
         if max_steps is not None:
             kwargs["max_steps"] = max_steps
-        self.grid_env: Any = gymnasium.make(minigrid_id, disable_env_checker=True, **kwargs).unwrapped
+        grid_env: Any = gymnasium.make(minigrid_id, disable_env_checker=True, **kwargs).unwrapped
+        self.grid_env = grid_env
         self.render_mode = render_mode
-        self.action_space = self.grid_env.action_space
-        extent = float(max(self.grid_env.width, self.grid_env.height))
+        self.action_space = grid_env.action_space
+        extent = float(max(grid_env.width, grid_env.height))
         bound = np.array([extent, extent, 1, 1], np.float32)
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -110,7 +111,7 @@ class MiniGridTask(gymnasium.Env[GridObs, int]):
         self._last = {"view": obs["image"], "is_first": True}
         return self._encode(obs["image"]), info
 
-    def step(self, action: int) -> tuple[GridObs, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64 | int) -> tuple[GridObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of MiniGrid's actions."""
         obs, reward, terminated, truncated, info = self.grid_env.step(int(action))
         self._steps += 1

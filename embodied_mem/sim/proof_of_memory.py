@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError
 
 
-class ProofOfMemory(gymnasium.Env[NDArray[np.float32], int]):
+class ProofOfMemory(gymnasium.Env[NDArray[np.float32], np.int64]):
     """A passive T-maze: the smallest task that no memoryless policy can solve.
 
     ## Description
@@ -66,7 +66,7 @@ class ProofOfMemory(gymnasium.Env[NDArray[np.float32], int]):
         self._step = 0
         return self._observe(), {}
 
-    def step(self, action: int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64 | int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Walks on, or chooses at the junction."""
         if self._step < self.length:
             self._step += 1
