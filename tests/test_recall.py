@@ -136,7 +136,7 @@ def test_the_last_sight_before_a_time_is_the_one_that_is_told(memory: Memory):
 
 def test_near_keeps_what_lies_within_the_radius_and_puts_the_nearest_first(memory: Memory):
     at = tuple(grid_walk.center(3, 3).tolist())
-    answers = memory.recall(Query(kind="object", near=at, k=10))
+    answers = memory.recall(Query(kind="object", near=at, radius=100.0, k=10))
     distances = [float(np.linalg.norm(a.position - np.array(at))) for a in answers]
     assert distances == sorted(distances) and len(answers) == 4
     close = memory.recall(Query(kind="object", near=at, radius=2.0, k=10))
@@ -155,9 +155,14 @@ def test_each_kind_can_be_asked_for_alone(memory: Memory, kind: str):
 
 
 def test_all_kinds_are_searched_where_none_is_named(memory: Memory):
-    answers = memory.recall(Query(near=(3.5, -3.5, 0.0), k=40))
+    answers = memory.recall(Query(near=(3.5, -3.5, 0.0), radius=50.0, k=40))
     assert {a.kind for a in answers} == {"object", "place", "room", "episode"}
     assert [a.score for a in answers] == sorted((a.score for a in answers), reverse=True)
+
+
+def test_a_label_alone_asks_for_objects(memory: Memory):
+    answers = memory.recall(Query(label="green", k=20))
+    assert [(a.kind, a.label) for a in answers] == [("object", "green key")]
 
 
 def test_k_limits_the_answers(memory: Memory):
@@ -233,7 +238,7 @@ def test_a_memory_without_embeddings_answers_nothing_to_a_similarity(memory: Mem
 def test_an_empty_memory_answers_nothing():
     empty = Memory(grid_walk.config())
     assert empty.recall(Query()) == []
-    assert empty.recall(Query(text="key", near=(0, 0, 0), like=np.ones(3, np.float32))) == []
+    assert empty.recall(Query(text="key", near=(0, 0, 0), radius=1.0, like=np.ones(3, np.float32))) == []
 
 
 def test_recall_changes_nothing_and_answers_the_same_again(memory: Memory):
@@ -250,7 +255,8 @@ def test_recall_changes_nothing_and_answers_the_same_again(memory: Memory):
         (Query(k=0), "k must"),
         (Query(radius=1.0), "near"),
         (Query(near=(0, 0, 0), radius=-1.0), "radius"),
-        (Query(near=(0, np.nan, 0)), "finite"),
+        (Query(near=(0, 0, 0)), "radius"),
+        (Query(near=(0, np.nan, 0), radius=1.0), "finite"),
         (Query(since=2, until=1), "later"),
         (Query(like=np.zeros(3, np.float32)), "like"),
         (Query(like=np.ones((2, 2), np.float32)), "like"),

@@ -116,12 +116,11 @@ def _filter_text(terms: Terms, contents: Contents, found: _Found) -> None:
 
 
 def _filter_near(terms: Terms, contents: Contents, found: _Found) -> None:
-    assert terms.near is not None
+    assert terms.near is not None and terms.query.radius is not None
     delta = contents.episodes.positions[found.rows] - terms.near
     distance = np.sqrt(delta[:, 0] ** 2 + delta[:, 1] ** 2 + delta[:, 2] ** 2)
     found.scores["near"] = distance
-    if terms.query.radius is not None:
-        _keep(found, distance <= terms.query.radius)
+    _keep(found, distance <= terms.query.radius)
 
 
 def _filter_like(terms: Terms, contents: Contents, found: _Found) -> None:

@@ -61,8 +61,10 @@ class Terms:
 
     def __init__(self, query: Query, contents: Contents) -> None:
         self.query = query
-        self.kinds = KINDS if query.kind is None else (query.kind,)
         self._check()
+        # Only objects have labels; entries in which one was seen are asked for by their kind.
+        any_kind = KINDS if query.label is None else ("object",)
+        self.kinds = any_kind if query.kind is None else (query.kind,)
         self.since = query.since
         bounds = [t for t in (query.until, query.as_of) if t is not None]
         self.until = min(bounds) if bounds else None
@@ -79,8 +81,8 @@ class Terms:
             raise InputError(f'"{q.kind}" is no kind of memory; there are: {", ".join(KINDS)}')
         if q.k < 1:
             raise InputError(f"k must be at least 1, got {q.k}")
-        if q.radius is not None and q.near is None:
-            raise InputError("a radius needs a point: give near as well")
+        if (q.radius is None) != (q.near is None):
+            raise InputError("near and radius go together: give both, or neither")
         if q.radius is not None and not q.radius >= 0:
             raise InputError(f"radius must be zero or positive, got {q.radius}")
         if q.near is not None and (len(q.near) != 3 or not all(map(math.isfinite, q.near))):
@@ -164,10 +166,10 @@ class Terms:
 
     def add_near(self, candidate: Candidate, distance: float) -> bool:
         """Adds a distance [m]; False where it is beyond the radius."""
-        radius = self.query.radius
+        assert self.query.radius is not None
         candidate.matches.append(1.0 / (1.0 + distance))
         candidate.why.append(f"{distance:.1f} m away")
-        return radius is None or distance <= radius
+        return distance <= self.query.radius
 
     def score(self, candidate: Candidate) -> float:
         """Returns the mean of the ranked terms; recency where the query ranks by nothing."""
