@@ -7,6 +7,7 @@ PYTHON ?=
 ARGS ?=
 VENV := .venv
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 export PYTHON
 # What .venv holds is what is tested, also in a shell where ROS or another environment was sourced.
 unexport PYTHONPATH
@@ -20,26 +21,30 @@ help: ## say what there is
 		printf '  make %-10s %s\n' "$$verb" "$$line"; done
 
 $(READY): setup.py constraints.txt .ci/setup
-	@bash .ci/setup
+	@bash .ci/setup sim,rl
 	@touch $@
 
-setup: $(READY) ## make .venv and install everything into it
+$(READY_DEV): $(READY)
+	@bash .ci/setup sim,rl,dev
+	@touch $@
+
+setup: $(READY_DEV) ## make .venv and install everything into it
 
 demo: $(READY) ## train, explore, log, replay and ask; the results are in runs/demo
 	@$(VENV)/bin/embodied-mem demo $(ARGS)
 
-test: $(READY) ## run the tests
+test: $(READY_DEV) ## run the tests
 	@$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: $(READY) ## run the tests, the longer ones too
+test-slow: $(READY_DEV) ## run the tests, the longer ones too
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-lint: $(READY) ## check style and types
+lint: $(READY_DEV) ## check style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-format: $(READY) ## put the code in the project's format
+format: $(READY_DEV) ## put the code in the project's format
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 

@@ -27,7 +27,13 @@ CORE = [  # memory, replay and query
     "tyro>=0.9.17",
     "zstandard>=0.22",
 ]
-TEST = ["hypothesis>=6.100", "pyoctomap>=1.2", "pytest>=8.0"]
+TEST = [  # open3d and pyoctomap: what the tests compare with
+    "hypothesis>=6.100",
+    "open3d>=0.19",
+    "pyoctomap>=1.2",
+    "pytest>=8.0",
+    "setuptools>=64",
+]
 EXTRAS = {
     "sim": ["gymnasium>=1.0", "minigrid>=3.0"],
     "rl": [
