@@ -172,7 +172,7 @@ def _read(path: Path, tables: Mapping[str, Any], config: MemoryConfig | None) ->
         stored = from_mapping(MemoryConfig, json.loads(meta["config"]))
         map_id = meta["map_id"].decode()
     except (KeyError, ValueError, EmbodiedMemError) as error:
-        raise StoreError(f"{path} is damaged: its settings cannot be read ({error})") from error
+        raise StoreError(f"{path}: its settings cannot be read by this release ({error})") from error
     if config is not None and config.octree != stored.octree:
         raise ConfigError(
             f"{path} was made with {stored.octree}, which cannot change; open it without a config"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,7 +268,7 @@ class Episodes:
             self._heads[row], vector.copy() if has_vector and vector is not None else None
         )
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Episode]:
         return (self.at(row) for row in range(self._count))
 
     def seen_in(self, object_id: int, since: int | None = None, until: int | None = None) -> tuple[int, ...]:
