@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
+from embodied_mem.memory import (
+    EpisodeConfig,
+    MemoryConfig,
+    NavigationConfig,
+    OctreeConfig,
+    SceneConfig,
+)
 
 
 def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
@@ -19,4 +25,5 @@ def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
         ),
         # Nor does it miss or invent things, and nobody walks diagonally.
         scene=SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001),
+        episodes=EpisodeConfig(gap=0.1),  # [s], one step: "seen between step 40 and 60" is exact
     )
