@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import cv2
 import numpy as np
@@ -139,9 +138,7 @@ def test_points_behind_the_camera_are_not_in_its_image():
 
 def test_a_cameras_rays_are_computed_once():
     first = pixel_rays(camera("plumb_bob"))
-    start = time.perf_counter()
     assert pixel_rays(camera("plumb_bob")) is first
-    assert time.perf_counter() - start < 0.01
     with pytest.raises(ValueError, match="read-only"):
         first.x[0, 0] = 1.0
 

@@ -9,8 +9,8 @@ import pytest
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import EpisodeConfig, Episodes, Memory
-from embodied_mem.memory.encounters import Encounters
-from embodied_mem.memory.scene_graph import SceneChanges, SceneEvent
+from embodied_mem.memory.episodes.encounters import Encounters
+from embodied_mem.memory.scene.graph import SceneChanges, SceneEvent
 from embodied_mem.types import NS_PER_S, Percept
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embodied_mem.log.replay import replay
 
 from embodied_mem.geometry import Pose
+from embodied_mem.log.replay import replay
 from embodied_mem.loop import Loop
 from embodied_mem.memory import Memory
 from embodied_mem.perception import Perception, PerceptionConfig
@@ -102,9 +102,9 @@ def test_the_explorer_sees_almost_all_of_an_unseen_world_and_remembers_its_thing
 
 def test_commands_given_during_the_run_are_in_the_ledger_and_replayed(tmp_path: Path):
     import gymnasium
-    from embodied_mem.log.writer import EpisodeWriter
 
     from embodied_mem.configs import to_mapping
+    from embodied_mem.log.writer import EpisodeWriter
     from embodied_mem.sim.explorer import Explorer
     from embodied_mem.sim.grid_controller import GridController
     from embodied_mem.sim.world import EnvWorld

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 
 import grid_walk
 import numpy as np
@@ -259,25 +258,6 @@ def test_large_snapshots_are_made_smaller():
     receipt = memory.write(grid_walk.percept(0, snapshot=np.zeros((600, 1280, 3), np.uint8)))
     back = memory.snapshot(receipt.episode_id)
     assert back is not None and back.shape == (300, 640, 3)
-
-
-def test_writing_takes_little_time_in_a_grid_world_beside_the_scene_graph():
-    memory = walked(10)
-    percepts = [grid_walk.percept(step) for step in range(10, 210)]
-    scene, inside, spent = memory.scene.update, [], []
-
-    def timed(*args):
-        start = time.thread_time()
-        result = scene(*args)
-        inside.append(time.thread_time() - start)
-        return result
-
-    memory.scene.update = timed
-    for percept in percepts:
-        start = time.thread_time()
-        memory.write(percept)
-        spent.append(time.thread_time() - start)
-    assert np.median(np.array(spent) - inside) < 0.7e-3
 
 
 @pytest.mark.parametrize(

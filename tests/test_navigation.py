@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from ascii_world import grid_of
 
-from embodied_mem.memory.grid_kernels import DIAGONAL, STRAIGHT, squared_distance
 from embodied_mem.memory.navigation import (
     cell_of,
     centers_of,
@@ -20,6 +19,7 @@ from embodied_mem.memory.navigation import (
     shortest_path,
 )
 from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.scene.grid_kernels import DIAGONAL, STRAIGHT, squared_distance
 
 
 def random_grid(seed: int, shape=(17, 23), resolution: float = 0.25) -> GridMap:

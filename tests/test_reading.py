@@ -14,7 +14,7 @@ from embodied_mem.memory.navigation import cell_of, distance_field, frontier_cel
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree_types import GridMap
 from embodied_mem.memory.reading import ReadConfig, read_tokens
-from embodied_mem.memory.scene_graph import SceneConfig, SceneGraph
+from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
 from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens
 
 CONFIG = SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001)

@@ -7,9 +7,9 @@ import pytest
 from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, grid_of
 
 from embodied_mem.memory.octree_types import GridMap
-from embodied_mem.memory.rooms import Rooms, boundary_mask, room_name
-from embodied_mem.memory.scene_config import SceneConfig
-from embodied_mem.memory.scene_graph import SceneGraph
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.memory.scene.rooms import Rooms, boundary_mask, room_name
 
 GRID_CONFIG = SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001)
 

@@ -13,7 +13,7 @@ from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.reading import ReadConfig, read_tokens
-from embodied_mem.memory.scene_graph import SceneConfig, SceneGraph
+from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
 from embodied_mem.types import Percept, Scan
 
 KEY, BALL, DOOR = (LABELS.id(name) for name in ("green key", "red ball", "grey door"))

@@ -15,7 +15,7 @@ import pytest
 
 from embodied_mem.errors import ConfigError, StoreError
 from embodied_mem.memory import GateConfig, Memory, OctreeConfig, StoreConfig
-from embodied_mem.memory.store import SCHEMA, Store
+from embodied_mem.memory.store.store import SCHEMA, Store
 from embodied_mem.types import LabelMap, Query
 
 EAGER = StoreConfig(commit_interval=0.0)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
         OctreeConfig,
         StoreConfig,
     )
-    from embodied_mem.memory.episodes import Episode, Episodes
+    from embodied_mem.memory.episodes.entries import Episode, Episodes
     from embodied_mem.memory.memory import Memory
     from embodied_mem.memory.octree import GridMap, Octree
     from embodied_mem.memory.reading import ReadConfig
-    from embodied_mem.memory.scene_config import SceneConfig
-    from embodied_mem.memory.scene_graph import SceneGraph
+    from embodied_mem.memory.scene.config import SceneConfig
+    from embodied_mem.memory.scene.graph import SceneGraph
 
 __all__ = [
     "Episode",
@@ -45,14 +45,14 @@ _MODULES = {
     "NavigationConfig": "config",
     "OctreeConfig": "config",
     "StoreConfig": "config",
-    "Episode": "episodes",
-    "Episodes": "episodes",
+    "Episode": "episodes.entries",
+    "Episodes": "episodes.entries",
     "Memory": "memory",
     "GridMap": "octree",
     "Octree": "octree",
     "ReadConfig": "reading",
-    "SceneConfig": "scene_config",
-    "SceneGraph": "scene_graph",
+    "SceneConfig": "scene.config",
+    "SceneGraph": "scene.graph",
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.memory.reading import ReadConfig
-from embodied_mem.memory.scene_config import SceneConfig
+from embodied_mem.memory.scene.config import SceneConfig
 
 
 def _require(ok: bool, name: str, what: str, value: object) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
-from embodied_mem.memory.episodes import Episodes
+from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.scene_graph import SceneGraph
+from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.types import LabelMap
 
 COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")

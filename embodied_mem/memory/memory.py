@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.episodes import Episodes
+from embodied_mem.memory.episodes.entries import Episodes
+from embodied_mem.memory.episodes.snapshots import decode_jpeg, encode_jpeg
 from embodied_mem.memory.gate import Gate, check_shapes, clean
 from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
-from embodied_mem.memory.recall import recall
-from embodied_mem.memory.scene_graph import SceneGraph
-from embodied_mem.memory.snapshots import decode_jpeg, encode_jpeg
-from embodied_mem.memory.store import SCHEMA
+from embodied_mem.memory.recall.recall import recall
+from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
+from embodied_mem.memory.store.store import SCHEMA
 from embodied_mem.types import Command, Goal, LabelMap, MemoryTokens, Percept, Query, Recall, Receipt
 
 FORGETTABLE = ("object", "episode")

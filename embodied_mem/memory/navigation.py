@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.grid_kernels import FAR, STRAIGHT, descend, frontier, spread, squared_distance
 from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, descend, frontier, spread, squared_distance
 
 Array = NDArray[Any]
 Point = Sequence[float] | NDArray[np.floating]

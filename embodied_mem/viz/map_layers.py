@@ -23,7 +23,7 @@ from embodied_mem.viz.map_raster import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from embodied_mem.memory.scene_graph import SceneGraph, SceneObject
+    from embodied_mem.memory.scene.graph import SceneGraph, SceneObject
 
 FRAME = "#c4c8ce"
 PLACE = "#5d7fa3"

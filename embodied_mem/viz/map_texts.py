@@ -14,7 +14,7 @@ from embodied_mem.viz.map_raster import MapRaster
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from embodied_mem.memory.scene_graph import Room, SceneObject
+    from embodied_mem.memory.scene.graph import Room, SceneObject
 
 INK = "#22262b"
 QUIET = "#5f6672"

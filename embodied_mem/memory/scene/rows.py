@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.objects import Objects
-from embodied_mem.memory.places import Places
-from embodied_mem.memory.rooms import Rooms
-from embodied_mem.memory.trajectory import Trajectory
+from embodied_mem.memory.scene.objects import Objects
+from embodied_mem.memory.scene.places import Places
+from embodied_mem.memory.scene.rooms import Rooms
+from embodied_mem.memory.scene.trajectory import Trajectory
 
 Row = tuple[str, int, bytes]
 Key = tuple[str, int]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
-from embodied_mem.memory.encounters import Encounters
-from embodied_mem.memory.episode_row import HEAD, Episode, EpisodeRow, pack_row, unit_float16, unpack_row
-from embodied_mem.memory.scene_graph import SceneChanges
+from embodied_mem.memory.episodes.encounters import Encounters
+from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unit_float16, unpack_row
+from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
 
 __all__ = ["Episode", "Episodes"]

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.grid_kernels import FAR, spread
 from embodied_mem.memory.navigation import Point, centers_of, clearance
 from embodied_mem.memory.octree_types import GridMap
-from embodied_mem.memory.region_kernels import (
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.grid_kernels import FAR, spread
+from embodied_mem.memory.scene.region_kernels import (
     components,
     joined,
     mark_boxes,
@@ -29,7 +30,6 @@ from embodied_mem.memory.region_kernels import (
     overlaps,
     renumber,
 )
-from embodied_mem.memory.scene_config import SceneConfig
 
 ROOM_WORDS = {
     "kitchen": {"stove", "oven", "fridge", "refrigerator", "sink", "microwave", "dishwasher", "kettle"},

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.words import words_of
+from embodied_mem.memory.recall.words import words_of
 
 HEAD = np.dtype(
     [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.store import Store, Tables
+from embodied_mem.memory.store.store import Store, Tables
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.scene_config import SceneConfig
+from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.types import Detection
 
 CERTAIN = 4.0

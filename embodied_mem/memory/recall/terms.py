@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.words import content_words, words_of
+from embodied_mem.memory.recall.words import content_words, words_of
 from embodied_mem.types import NS_PER_S, Query
 
 KINDS = ("object", "place", "room", "episode")

@@ -18,7 +18,7 @@ from typing import Any
 import zstandard
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.store_lock import StoreLock
+from embodied_mem.memory.store.lock import StoreLock
 
 APPLICATION_ID = 0x656D656D
 """SQLite's application id of a memory file ("emem")."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.recall_terms import HALF_LIFE_S, Candidate, Terms
-from embodied_mem.memory.words import words_of
+from embodied_mem.memory.recall.terms import HALF_LIFE_S, Candidate, Terms
+from embodied_mem.memory.recall.words import words_of
 from embodied_mem.types import NS_PER_S
 
 

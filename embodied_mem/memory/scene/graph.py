@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import Point
-from embodied_mem.memory.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
 from embodied_mem.memory.octree_types import GridMap
-from embodied_mem.memory.places import Place, Places
-from embodied_mem.memory.rooms import Room, Rooms, boundary_mask, room_name
-from embodied_mem.memory.scene_config import SceneConfig
-from embodied_mem.memory.scene_rows import Row, SceneRows
-from embodied_mem.memory.trajectory import Trajectory
-from embodied_mem.memory.visibility import seen_empty
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
+from embodied_mem.memory.scene.places import Place, Places
+from embodied_mem.memory.scene.rooms import Room, Rooms, boundary_mask, room_name
+from embodied_mem.memory.scene.rows import Row, SceneRows
+from embodied_mem.memory.scene.trajectory import Trajectory
+from embodied_mem.memory.scene.visibility import seen_empty
 from embodied_mem.types import LabelMap, Percept
 
 __all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]

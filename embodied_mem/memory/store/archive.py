@@ -15,9 +15,9 @@ from embodied_mem.configs import from_mapping, to_mapping
 from embodied_mem.errors import ConfigError, EmbodiedMemError, StoreError
 from embodied_mem.memory.config import EpisodeConfig, MemoryConfig
 from embodied_mem.memory.contents import LOADED, Contents, Marks
-from embodied_mem.memory.snapshots import encode_jpeg
-from embodied_mem.memory.store import Store, Tables
-from embodied_mem.memory.store_writer import Batch, StoreWriter
+from embodied_mem.memory.episodes.snapshots import encode_jpeg
+from embodied_mem.memory.store.store import Store, Tables
+from embodied_mem.memory.store.writer import Batch, StoreWriter
 
 
 class Archive:

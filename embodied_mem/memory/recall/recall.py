@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.recall_episodes import recall_episodes, rooms_of
-from embodied_mem.memory.recall_terms import KINDS, Candidate, Terms
-from embodied_mem.memory.scene_graph import SceneObject
+from embodied_mem.memory.recall.episodes import recall_episodes, rooms_of
+from embodied_mem.memory.recall.terms import KINDS, Candidate, Terms
+from embodied_mem.memory.scene.graph import SceneObject
 from embodied_mem.types import NS_PER_S, Query, Recall
 
 EVIDENCE = 64

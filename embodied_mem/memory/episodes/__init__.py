@@ -1,0 +1,1 @@
+"""Episodes: what happened when, where, and with what in view."""

@@ -1,0 +1,1 @@
+"""Recall: answers to a `Query`, each with its reason and its evidence."""

@@ -1,0 +1,1 @@
+"""The scene graph: objects, places, rooms and the agent's own path."""
