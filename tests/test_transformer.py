@@ -143,7 +143,7 @@ def test_inplace_streaming_equals_functional_streaming(memo: Memo) -> None:
         for t in range(len(x)):
             h, state = memo.advance(x[t], state, torch.from_numpy(starts[t]), jitter=rng, inplace=True)
             outputs.append(h)
-    torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-5, rtol=0)
 
 
 def test_functional_streaming_leaves_the_old_state_as_it_was(memo: Memo) -> None:

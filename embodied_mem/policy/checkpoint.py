@@ -213,7 +213,7 @@ def load_policy(path: str | os.PathLike[str], device: str = "cpu") -> MemoAgent:
     )
     if wrong:
         raise ConfigError(
-            f"{path} is of another architecture: {len(wrong)} weights do not fit its {CONFIG}, first {wrong[0]}"
+            f"{path} is of another architecture: {len(wrong)} weights do not fit {CONFIG}, first {wrong[0]}"
         )
     network.load_state_dict(own)
     network.set_training_mode(False)

@@ -89,9 +89,9 @@ class PPOConfig:
     """Minibatches per epoch: each holds the whole sequences of some of the environments."""
     partial_updates: int = 0
     """Updates within a rollout, each on its new steps only, before the full update (Memo, ReLIC: 15)."""
-    learning_rate: float = 4e-4
+    learning_rate: float = 1e-3
     """Peak learning rate of Adam."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls over the training."""
     warmup: float = 0.0
     """Fraction of the training over which the learning rate rises to its peak."""

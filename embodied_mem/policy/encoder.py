@@ -72,6 +72,18 @@ class SymbolEncoder(nn.Module):
         return embedded
 
 
+def check_space(space: spaces.Space[Any]) -> None:
+    """Raises `ConfigError` where an observation space, or a part of it, has no encoder."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
+    for key, part in parts.items():
+        supported = isinstance(part, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary))
+        if not supported and not (isinstance(part, spaces.Box) and part.dtype.kind in "fiub"):
+            raise ConfigError(
+                f'no encoder for observation "{key}" of type {part}: use Box, Discrete, MultiDiscrete, '
+                "MultiBinary or a flat Dict of these"
+            )
+
+
 class ObservationEncoder(nn.Module):
     """Embeds a step's observation; where it holds memory tokens, the step reads them.
 
@@ -90,30 +102,22 @@ class ObservationEncoder(nn.Module):
 
     def __init__(self, space: spaces.Space[Any], width: int, heads: int = 4, labels: int = 64) -> None:
         super().__init__()
-        self.is_dict = isinstance(space, spaces.Dict)
+        check_space(space)
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         self.tokens = has_tokens(space)
         unread = (*UNREAD_KEYS, *TOKEN_KEYS) if self.tokens else UNREAD_KEYS
         self.keys = tuple(key for key in parts if key not in unread)
         # keys are names of gymnasium's, which ModuleDict would refuse where they hold a dot
-        self.parts = nn.ModuleList(self._part(key, parts[key], width) for key in self.keys)
+        self.parts = nn.ModuleList(self._part(parts[key], width) for key in self.keys)
         self.start = nn.Parameter(torch.zeros(width))  # what a step is before anything is seen
         self.mlp = nn.Sequential(nn.GELU(), nn.Linear(width, width))
         self.reader = MemoryReader(space, width, heads, labels) if self.tokens else None
 
     @staticmethod
-    def _part(key: str, space: spaces.Space[Any], width: int) -> nn.Module:
+    def _part(space: spaces.Space[Any], width: int) -> nn.Module:
         if is_image_space(space):
             assert space.shape is not None
             return ImageEncoder(space.shape, width)
-        supported = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-        if not isinstance(space, supported) or (
-            isinstance(space, spaces.Box) and space.dtype.kind not in "fiub"
-        ):
-            raise ConfigError(
-                f'no encoder for observation "{key}" of type {space}: use Box, Discrete, MultiDiscrete, '
-                "MultiBinary or a flat Dict of these"
-            )
         size = get_flattened_obs_dim(space)
         if isinstance(space, spaces.Box) and space.dtype.kind in "iu":
             low, high = int(space.low.min()), int(space.high.max())
@@ -147,7 +151,8 @@ def find_nan(obs: np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]) -> tup
     for key, value in parts.items():
         if value.dtype.kind == "f":
             # the sum is NaN where an entry is: one pass without a temporary; inf - inf is looked at below
-            total = value.sum()
+            with np.errstate(all="ignore"):
+                total = value.sum()
             if not np.isfinite(total):
                 bad = np.isnan(value).reshape(len(value), -1).any(axis=1)
                 if bad.any():

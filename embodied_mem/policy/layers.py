@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from embodied_mem.policy.config import PolicyConfig
 
-SHARPNESS = 2.0
+SHARPNESS = 1.25
 """Scale of the query and key projections at the start, in units of 1 / sqrt(d)."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from embodied_mem.errors import InputError
 from embodied_mem.policy.config import LearningRate, PPOConfig, split_settings
-from embodied_mem.policy.encoder import find_nan
+from embodied_mem.policy.encoder import check_space, find_nan
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.rollout import SequenceBuffer, Sequences
 
@@ -76,6 +77,9 @@ class MemoPPO(OnPolicyAlgorithm):
         ):
             policy_class = settings.pop("policy")
         self.policy_config, ppo, rate = split_settings(settings)
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            check_space(env.observation_space)
         super().__init__(
             policy=policy_class,
             env=env,
@@ -147,8 +151,7 @@ class MemoPPO(OnPolicyAlgorithm):
         callback.on_rollout_start()
         updated = 0
         while buffer.pos < n_rollout_steps:
-            obs: Any = self._last_obs
-            starts: Any = self._last_episode_starts
+            obs, starts = self._last()
             self._check_observation(obs, buffer.pos)
             with torch.no_grad():
                 actions_tensor, values, log_probs, self._state = self.policy(
@@ -173,15 +176,19 @@ class MemoPPO(OnPolicyAlgorithm):
             if buffer.pos in partial:
                 self._update_partially(updated)
                 updated = buffer.pos
-        buffer.compute_returns_and_advantage(self._next_values(), self._last_episode_starts)
+        buffer.compute_returns_and_advantage(self._next_values(), self._last()[1])
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
 
+    def _last(self) -> tuple[Any, NDArray[np.bool_]]:
+        """Returns the observations to act on, and where they start a trial."""
+        assert self._last_obs is not None and self._last_episode_starts is not None
+        return self._last_obs, self._last_episode_starts
+
     def _begin_rollout(self, buffer: SequenceBuffer) -> Any:
         """Returns the state to go on from, as the present weights make it, and readies the buffer."""
-        starts = self._last_episode_starts
-        assert starts is not None
+        _, starts = self._last()
         if self._state is None or starts.all():
             buffer.begin(None, np.zeros(self.n_envs, np.int64))
             return self.policy.initial_state(self.n_envs)
@@ -213,12 +220,10 @@ class MemoPPO(OnPolicyAlgorithm):
 
     def _next_values(self) -> Tensor:
         """Returns the values (N,) of the observations that come next; after a done they do not count."""
-        assert self._last_obs is not None and self._last_episode_starts is not None
+        obs, starts = self._last()
         with torch.no_grad():
             return self.policy.predict_values(
-                obs_as_tensor(self._last_obs, self.device),
-                self._state,
-                torch.from_numpy(self._last_episode_starts).to(self.device),
+                obs_as_tensor(obs, self.device), self._state, torch.from_numpy(starts).to(self.device)
             )
 
     def _truncated_values(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -281,8 +286,7 @@ class MemoPPO(OnPolicyAlgorithm):
 
     def _update_partially(self, first: int) -> None:
         """Updates within a rollout, on the steps since the last update; then renews state and values."""
-        assert self._last_episode_starts is not None
-        self.rollout_buffer.compute_returns_and_advantage(self._next_values(), self._last_episode_starts)
+        self.rollout_buffer.compute_returns_and_advantage(self._next_values(), self._last()[1])
         stats = self._update(first, self.n_epochs)
         self.logger.record("train/partial_kl", stats["approx_kl"])
         self.logger.record("train/partial_first_ratio_error", stats["first_ratio_error"])
@@ -319,7 +323,7 @@ class MemoPPO(OnPolicyAlgorithm):
         h, _ = self._replay(data)
         skip = first * data.envs
         h = h[data.plan.prefix :].flatten(0, 1)[skip:]  # (V, d)
-        actions = data.actions[skip:]
+        actions = data.actions[skip:].float()
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.long().flatten()
         values, log_prob, entropy = self.policy.evaluate_actions(h, actions)

@@ -53,7 +53,8 @@ def space_from_json(values: Mapping[str, Any]) -> spaces.Space[Any]:
         if kind == "MultiDiscrete":
             return spaces.MultiDiscrete(values["nvec"])
         if kind == "MultiBinary":
-            return spaces.MultiBinary(values["shape"])
+            shape = values["shape"]
+            return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"not a space: {values!r} ({error})") from None
     raise ConfigError(f'unknown space type "{kind}"')

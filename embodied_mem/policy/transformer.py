@@ -96,10 +96,7 @@ class Memo(Core):
         self.config = config
         self.stack = Stack(config)
         self.bank = BANKS[config.bank](config)
-        self.queries = nn.Parameter(
-            torch.randn(config.summary_tokens, config.width)
-            * float(__import__("os").environ.get("QS", "0.5"))
-        )
+        self.queries = nn.Parameter(torch.randn(config.summary_tokens, config.width) * 0.05)
 
     def initial_state(self, batch: int) -> MemoState:
         """Returns the state of `batch` environments before their first step."""
