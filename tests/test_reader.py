@@ -20,7 +20,7 @@ K, FEATURES = 6, 4
 
 def token_space(**others: spaces.Space) -> spaces.Dict:
     """Memory tokens as `MemoryWrapper` gives them."""
-    big, top = np.iinfo(np.int64).max, np.inf
+    big, top = 2**62, np.inf
     return spaces.Dict(
         {
             "mem_id": spaces.Box(-1, big, (K,), np.int64),
