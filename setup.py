@@ -41,6 +41,7 @@ EXTRAS = {
         "safetensors>=0.4.3",
         "sb3-contrib>=2.6",
         "stable-baselines3>=2.6",
+        "tqdm>=4.66",  # progress_bar=True
         "torch>=2.5",
     ],
     "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
@@ -120,7 +121,11 @@ setup(
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["embodied-mem = embodied_mem.cli:main"]},
+    entry_points={
+        "console_scripts": ["embodied-mem = embodied_mem.cli:main"],
+        # gymnasium.make("EmbodiedMem/...") works without importing embodied_mem.sim first
+        "gymnasium.envs": ["__root__ = embodied_mem.sim.registration:register"],
+    },
     zip_safe=False,
     options=ROS_OPTIONS if RUN_AS_A_SCRIPT else {},
 )

@@ -41,6 +41,14 @@ def _help() -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help(), flush=True)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from embodied_mem import __version__
+
+        print(__version__)
+        return 0
     name, rest = arguments[0], arguments[1:]
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.0)[0]
@@ -60,16 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        sys.exit(0 if arguments else 2)
-    if arguments[0] == "--version":
-        from embodied_mem import __version__
-
-        print(__version__)
-        sys.exit(0)
     try:
-        sys.exit(_dispatch(arguments))
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        sys.exit(code)
     except EmbodiedMemError as error:
         if debug:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium
+from gymnasium.envs import registration
 
 NAMESPACE = "EmbodiedMem"
 
@@ -47,8 +47,8 @@ ENVIRONMENTS = (
 def register() -> None:
     """Registers every environment of the table with gymnasium; doing it twice changes nothing."""
     for entry in ENVIRONMENTS:
-        if entry.id not in gymnasium.registry:
-            gymnasium.register(
+        if entry.id not in registration.registry:
+            registration.register(
                 id=entry.id,
                 entry_point=entry.entry_point,
                 kwargs=entry.kwargs,

@@ -35,6 +35,8 @@ class TrainConfig:
     """Of the weights, the environments and the sampling."""
     device: str = "cpu"
     """Torch device."""
+    threads: int = 1
+    """Torch's threads; networks as small as these lose more by waiting for each other than they gain."""
     eval_episodes: int = 200
     """Fresh episodes to evaluate on at the end."""
     policy: Annotated[PolicyConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PolicyConfig)
@@ -43,7 +45,7 @@ class TrainConfig:
     """The optimisation."""
 
     def __post_init__(self) -> None:
-        for name in ("n_envs", "total_steps", "eval_episodes"):
+        for name in ("n_envs", "total_steps", "threads", "eval_episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -92,6 +94,7 @@ def make_model(config: TrainConfig) -> Any:
         ConfigError: no such environment.
     """
     import gymnasium
+    import torch
     from stable_baselines3.common.env_util import make_vec_env
 
     import embodied_mem.sim  # noqa: F401
@@ -107,6 +110,7 @@ def make_model(config: TrainConfig) -> Any:
         raise ConfigError(f"cannot make {config.env}: {' '.join(str(error).split())}") from None
     except TypeError as error:
         raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
+    torch.set_num_threads(config.threads)
     settings = asdict(config.policy) | asdict(config.ppo)
     return MemoPPO("MemoPolicy", venv, **settings, seed=config.seed, device=config.device)
 
