@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import sys
 import sysconfig
 import time
 from dataclasses import replace
@@ -49,7 +48,7 @@ def run_demo(out: Path, *, seed: int = 4, quiet: bool = False) -> dict[str, Any]
     """
     from rich.console import Console
 
-    console = Console(file=sys.stderr if quiet else None, quiet=quiet, highlight=False)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     console.print("[bold]embodied-mem demo[/]: train, explore, log, replay, ask")
@@ -165,7 +164,7 @@ def _ask(out: Path, console: Console) -> list[dict[str, Any]]:
             answers = memory.recall(query)
             console.print(f"   [italic]{question}[/]")
             for answer in answers:
-                console.print(f"     {in_words(answer, memory.episodes.first_stamp)}", soft_wrap=True)
+                console.print(f"     {in_words(answer, memory.episodes.first_stamp)}")
             if not answers:
                 console.print("     nothing in the memory matches")
             asked.append({"question": question, "answers": [as_json(a) for a in answers]})
@@ -185,6 +184,6 @@ def questions(memory: Memory) -> list[tuple[str, Query]]:
         (f"What is in this room (room {here})?", Query(kind="object", room=here, k=10)),
         (
             "What did I see between step 40 and step 60?",
-            Query(kind="object", since=since, until=until, k=10),
+            Query(kind="object", since=since, until=until, k=20),
         ),
     ]
