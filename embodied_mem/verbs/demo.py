@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WORLD = "EmbodiedMem/Playground-v0"
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 4, json: bool = False) -> int:
+def demo(out: Path = Path("runs/demo"), seed: int = 6, json: bool = False) -> int:
     """Train, explore, log, replay and ask, in one go; leaves everything in OUT.
 
     Args:
@@ -35,7 +35,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 4, json: bool = False) -> in
     return 0 if report["replay"]["verified"] else 1
 
 
-def run_demo(out: Path, *, seed: int = 4, quiet: bool = False) -> dict[str, Any]:
+def run_demo(out: Path, *, seed: int = 6, quiet: bool = False) -> dict[str, Any]:
     """Runs the five parts and writes `report.json` and everything it speaks of into `out`.
 
     Args:
