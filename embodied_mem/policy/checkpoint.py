@@ -141,7 +141,7 @@ def _card(facts: Mapping[str, Any], path: Path) -> str:
         key: policy[key] for key in ("segment_length", "summary_tokens", "bank", "width", "layers", "heads")
     }
     return CARD_TEXT.format(
-        title=path.name,
+        title=f"{'Memo' if policy['policy'] == 'memo' else 'No memory'}: {facts['env_id'] or path.name}",
         core="Memo" if policy["policy"] == "memo" else "memoryless",
         version=facts["version"],
         steps=training["steps"],
@@ -150,7 +150,7 @@ def _card(facts: Mapping[str, Any], path: Path) -> str:
         mean_return="unknown" if training["mean_return"] is None else training["mean_return"],
         success="unknown" if training["success"] is None else training["success"],
         seed=training["seed"],
-        folder=path,
+        folder=f"path/to/{path.name}",
         **words,
     )
 
