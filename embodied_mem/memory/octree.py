@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.geometry import Pose
 from embodied_mem.memory import octree_file as file
 from embodied_mem.memory import octree_kernels as kernels
 from embodied_mem.memory import octree_merge as merge
+from embodied_mem.memory.octree_image import MODES, check_image, lift, mark_discretized, mark_exact
 from embodied_mem.memory.octree_reader import OctreeReader
-from embodied_mem.memory.octree_scan import Marks, mark
+from embodied_mem.memory.octree_scan import FEW, Marks, mark
 from embodied_mem.memory.octree_types import (
     GridMap,
     RayHits,
@@ -25,6 +27,7 @@ from embodied_mem.memory.octree_types import (
     as_points,
     as_vector,
 )
+from embodied_mem.types import Intrinsics
 
 __all__ = ["GridMap", "Octree", "RayHits", "ScanStats", "Voxels", "warm_up"]
 
@@ -73,6 +76,53 @@ class Octree(OctreeReader):
         if not max_range > 0:
             raise InputError(f"max_range must be positive, got {max_range}")
         return self._add(as_points(points), hit, labels, stamp, start, float(max_range), True)
+
+    def integrate_depth(
+        self,
+        depth: NDArray[np.float32],
+        intrinsics: Intrinsics,
+        map_T_camera: Pose,
+        *,
+        labels: NDArray[np.int32] | None = None,
+        stamp: int = 0,
+        max_range: float = 5.0,
+        mode: str = "discretized",
+        drop_flying: bool = True,
+    ) -> ScanStats:
+        """Adds one depth image.
+
+        Args:
+            depth: (H, W) float32 planar depth [m]; 0, NaN and -inf give no update, +inf clears up
+                to `max_range` (REP-117).
+            intrinsics: the pinhole camera; rectified, of the image's size.
+            map_T_camera: the camera's optical frame (z forward) in the map.
+            labels: (H, W) label ids; 0 and -1 unlabelled.
+            stamp: [ns] of the measurement.
+            max_range: longer rays clear up to it [m] and hit nothing.
+            mode: "exact": the rays of all pixels, with exactly the voxels that OctoMap finds for
+                them; "discretized": one ray to the centre of each voxel in which rays end.
+            drop_flying: leave out pixels that hang between foreground and background.
+
+        Raises:
+            InputError: wrong shapes, dtypes or ranges, a distorted camera, an unknown mode.
+        """
+        if mode not in MODES:
+            raise InputError(f'mode must be one of {", ".join(MODES)}, not "{mode}"')
+        if not max_range > 0:
+            raise InputError(f"max_range must be positive, got {max_range}")
+        if not map_T_camera.is_finite:
+            raise InputError("map_T_camera must be finite")
+        image, names = check_image(depth, intrinsics, labels)
+        exact = mode == "exact"
+        cut = float(max_range) if exact else np.inf
+        view, pose, resolution = intrinsics, map_T_camera, self.resolution
+        lifted = lift(image, view, pose, float(max_range), cut, resolution, drop_flying)
+        if exact:
+            marks = mark_exact(lifted, view, pose, names, resolution, self._byte_map)
+        else:
+            marks = mark_discretized(lifted, pose, names, float(max_range), resolution, self._byte_map)
+        misses, ends = self._merge(marks, stamp)
+        return ScanStats(image.size, marks.dropped, misses, ends)
 
     def integrate_cells(
         self,
@@ -217,6 +267,13 @@ def warm_up() -> None:
     points = np.array([[3.5, 0.5, 0.5], [-2.5, 4.5, 0.5]], np.float32)
     tree.integrate(points, np.zeros(3), labels=np.array([1, 2]), stamp=1, max_range=4.0)
     tree.integrate_cells(points, np.array([True, False]), stamp=2)
+    depth = np.full((8, 8), 2.0, np.float32)
+    depth[:4] = np.inf
+    view = Intrinsics(8, 8, 8.0, 8.0, 3.5, 3.5)
+    for mode in MODES:
+        tree.integrate_depth(depth, view, Pose(), mode=mode, labels=np.ones((8, 8), np.int32))
+    many = np.tile(points, (FEW, 1))
+    tree.integrate(many, np.zeros(3), labels=np.ones(len(many), np.int32), stamp=1)
     tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)
     tree.ray_cast(np.zeros(3), points, 10.0, stop_at_unknown=True)
     tree.radius(points[0], 2.0, free=True), tree.frontiers(), tree.bounds()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory import octree_dense as dense
 from embodied_mem.memory import octree_kernels as kernels
+from embodied_mem.memory import octree_pixels as pixels
 from embodied_mem.memory.octree_blocks import block_keys
 
 FEW = 512
@@ -37,6 +38,7 @@ class ByteMap:
     def __init__(self) -> None:
         self._cells = np.zeros(1 << 16, np.uint8)
         self._votes = np.zeros(0, np.int64)
+        self._first = np.zeros(0, np.int32)
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
@@ -90,6 +92,28 @@ class ByteMap:
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
 
+    def distinct(
+        self,
+        points: NDArray[np.float32],
+        kinds: NDArray[np.uint8],
+        kind: int,
+        labels: NDArray[np.int32],
+        box: Any,
+        resolution: float,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Lists the distinct voxels of points of a kind; see `octree_pixels.distinct_voxels`."""
+        if not self.fits(box.lo, box.hi):
+            chosen = kinds == kind
+            voxels = np.floor(points[:, chosen].astype(np.float64) * (1.0 / resolution)).astype(np.int64).T
+            found, index = np.unique(voxels, axis=0, return_index=True)
+            return found, labels[chosen][index] if len(labels) else labels
+        self.cover(box.lo, box.hi)
+        if len(self._first) < len(self._cells):
+            self._first = np.zeros(len(self._cells), np.int32)
+        return pixels.distinct_voxels(
+            points, kinds, kind, labels, self.lo, self.strides, 1.0 / resolution, self._first
+        )
+
 
 def mark(
     points: NDArray[np.float32],
@@ -108,6 +132,7 @@ def mark(
             cells = byte_map.cover(lo, hi)
             ends = np.empty(len(points), np.int32)
             dense.mark_rays(points, hit, byte_map.frame(origin, max_range, resolution), cells, ends)
-            return Marks(*byte_map.take(cells, ends, labels), int(dropped))
+            keys, marks, names = byte_map.take(cells, ends, labels)
+            return Marks(keys, marks, names, int(dropped))
     scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)
     return Marks(scan.keys[:count], scan.marks[:count], scan.names[:count], int(dropped))

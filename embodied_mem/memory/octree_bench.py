@@ -1,0 +1,258 @@
+"""The octree against OctoMap: the same scans, interleaved, medians of CPU time in one process."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.octree import Octree, warm_up
+from embodied_mem.memory.octree_scene import camera, house, poses, render
+from embodied_mem.types import Intrinsics
+
+RESOLUTION, MAX_RANGE = 0.05, 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class DepthScan:
+    """One depth image of the workload.
+
+    Attributes:
+        depth: (H, W) float32 [m].
+        view: the camera.
+        pose: map_T_camera.
+        points: (N, 3) float32 [m], the same in the map, for peers that take points.
+    """
+
+    depth: NDArray[np.float32]
+    view: Intrinsics
+    pose: Pose
+    points: NDArray[np.float32]
+
+
+def lift_points(depth: NDArray[np.float32], view: Intrinsics, pose: Pose) -> NDArray[np.float32]:
+    """Returns the valid pixels of a depth image as (N, 3) float32 points in the map [m]."""
+    v, u = np.mgrid[0 : view.height, 0 : view.width]
+    z = depth.astype(np.float64)
+    ends = np.stack([(u - view.cx) / view.fx * z, (v - view.cy) / view.fy * z, z], axis=-1)
+    return pose.transform(ends[np.isfinite(depth) & (depth > 0)]).astype(np.float32)
+
+
+def house_scans(count: int, width: int = 640, height: int = 480) -> list[DepthScan]:
+    """Returns scans of the benchmark's own furnished house."""
+    boxes, view = house(), camera(width, height)
+    scans = []
+    for pose in poses(boxes, count):
+        depth = render(boxes, view, pose)
+        scans.append(DepthScan(depth, view, pose, lift_points(depth, view, pose)))
+    return scans
+
+
+def folder_scans(folder: Path, count: int) -> list[DepthScan]:
+    """Returns scans from frame-*.depth.png [mm], frame-*.pose.txt and camera-intrinsics.txt.
+
+    Raises:
+        ConfigError: the folder holds no such scans.
+    """
+    import cv2
+
+    files = sorted(folder.glob("frame-*.depth.png"))
+    matrix = folder / "camera-intrinsics.txt"
+    if not files or not matrix.is_file():
+        raise ConfigError(f"{folder} has no frame-*.depth.png with camera-intrinsics.txt")
+    k = np.loadtxt(matrix)
+    scans = []
+    for file in files[:: max(1, len(files) // count)][:count]:
+        raw = np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+        depth = np.where((raw > 0) & (raw < 65535), raw.astype(np.float32) / 1000, 0).astype(np.float32)
+        view = Intrinsics(depth.shape[1], depth.shape[0], k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+        pose = Pose.from_matrix(np.loadtxt(str(file).replace(".depth.png", ".pose.txt")))
+        scans.append(DepthScan(depth, view, pose, lift_points(depth, view, pose)))
+    return scans
+
+
+def octomap() -> Any:
+    """Returns an empty OctoMap with the octree's numbers; `ConfigError` without pyoctomap."""
+    try:
+        import pyoctomap
+    except ImportError:
+        raise ConfigError("bench octree compares with pyoctomap: pip install embodied-mem[dev]") from None
+    tree = pyoctomap.OcTree(RESOLUTION)
+    for name, value in (
+        ("ProbHit", 0.85),
+        ("ProbMiss", -0.4),
+        ("ClampingThresMin", -2.0),
+        ("ClampingThresMax", 3.5),
+    ):
+        getattr(tree, f"set{name}")(1 / (1 + math.exp(-value)))
+    return tree
+
+
+def _peer_insert(tree: Any, scan: DepthScan, discretize: bool) -> None:
+    points = scan.points.astype(np.float64)
+    origin = scan.pose.position.astype(np.float32).astype(np.float64)
+    tree.insertPointCloud(points, origin, MAX_RANGE, True, discretize)
+
+
+def _depth(mode: str) -> Callable[[Octree, DepthScan], None]:
+    def add(tree: Octree, scan: DepthScan) -> None:
+        tree.integrate_depth(
+            scan.depth, scan.view, scan.pose, max_range=MAX_RANGE, mode=mode, drop_flying=False
+        )
+
+    return add
+
+
+def _points(tree: Octree, scan: DepthScan) -> None:
+    tree.integrate(scan.points, scan.pose.position, max_range=MAX_RANGE)
+
+
+def _cpu_ms(call: Callable[..., Any], *args: Any) -> float:
+    start = time.thread_time()
+    call(*args)
+    return (time.thread_time() - start) * 1e3
+
+
+def _race(
+    scans: list[DepthScan], add: Callable[[Octree, DepthScan], None], discretize: bool
+) -> dict[str, float]:
+    """Adds the scans to both maps in turn; returns median CPU milliseconds per scan."""
+    tree, peer = Octree(RESOLUTION), octomap()
+    ours, theirs = [], []
+    for scan in scans:
+        ours.append(_cpu_ms(add, tree, scan))
+        theirs.append(_cpu_ms(_peer_insert, peer, scan, discretize))
+    return {"ours": float(np.median(ours)), "peers": float(np.median(theirs))}
+
+
+def _maps(scans: list[DepthScan]) -> tuple[Octree, Any]:
+    tree, peer = Octree(RESOLUTION), octomap()
+    for scan in scans:
+        _depth("exact")(tree, scan)
+        _peer_insert(peer, scan, False)
+    peer.updateInnerOccupancy()
+    return tree, peer
+
+
+def _agreement(tree: Octree, peer: Any) -> dict[str, float]:
+    """Returns the share of OctoMap's occupied and free voxels that are so here, of the union."""
+    theirs: dict[tuple[int, int, int], bool] = {}
+    for leaf in peer.begin_leafs():
+        x, y, z = (math.floor(c / RESOLUTION) for c in leaf.getCoordinate())
+        theirs[x, y, z] = leaf.current_node.getLogOdds() >= 0
+    found = tree.voxels(free=True)
+    where = np.floor(found.centers.astype(np.float64) / RESOLUTION).astype(np.int64)
+    ours = dict(zip(map(tuple, where.tolist()), (found.log_odds >= 0).tolist()))
+    result = {}
+    for name, value in (("occupied", True), ("free", False)):
+        a = {v for v, occupied in ours.items() if occupied == value}
+        b = {v for v, occupied in theirs.items() if occupied == value}
+        result[name] = len(a & b) / max(len(a | b), 1)
+    return result
+
+
+def _queries(tree: Octree, peer: Any) -> dict[str, float]:
+    """Returns CPU milliseconds of 1e6 random point queries, each in one batch."""
+    lo, hi = tree.bounds() or (np.zeros(3), np.ones(3))
+    points = np.random.default_rng(0).uniform(lo, hi, (1_000_000, 3)).astype(np.float32)
+    wide = points.astype(np.float64)
+    ours = float(np.median([_cpu_ms(tree.query, points) for _ in range(5)]))
+    return {"ours": ours, "peers": float(np.median([_cpu_ms(peer.getLabels, wide) for _ in range(3)]))}
+
+
+def _boxes(tree: Octree, peer: Any) -> dict[str, float]:
+    """Returns CPU milliseconds per 2 m box of occupied voxels."""
+    middles = tree.voxels().centers[:: max(1, tree.num_occupied // 10)][:10].astype(np.float64)
+
+    def ours(p: NDArray[np.float64]) -> None:
+        for _ in range(10):
+            tree.box(p - 1.0, p + 1.0)
+
+    def theirs(p: NDArray[np.float64]) -> list[Any]:
+        return [leaf.getCoordinate() for leaf in peer.begin_leafs_bbx(p - 1.0, p + 1.0)]
+
+    return {
+        "ours": float(np.median([_cpu_ms(ours, p) for p in middles])) / 10,
+        "peers": float(np.median([_cpu_ms(theirs, p) for p in middles])),
+    }
+
+
+def _growth(scan: DepthScan) -> dict[str, float]:
+    """Returns CPU milliseconds of one scan in maps of 1, 10 and 100 times its blocks."""
+    result = {}
+    for times in (1, 10, 100):
+        tree = Octree(RESOLUTION)
+        _depth("exact")(tree, scan)
+        blocks = tree.export_blocks()
+        for k in range(1, times):  # copies of the map, 400 m apart
+            tree.import_blocks([(key + (k * 1000 << 42), payload) for key, payload in blocks])
+        costs = [_cpu_ms(_depth("exact"), tree, scan) for _ in range(7)]
+        result[f"{times}x"] = float(np.median(costs))
+    return result
+
+
+def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -> dict[str, Any]:
+    """Measures the octree against pyoctomap on depth images of a house, or of a folder.
+
+    Args:
+        scans: a folder of frame-*.depth.png, .pose.txt and camera-intrinsics.txt, or None.
+        threads: threads of the octree's own kernels.
+        count: how many scans.
+
+    Returns:
+        one JSON-serialisable object: workload, ours and peers (CPU milliseconds), ratio,
+        agreement, bytes_per_occupied_voxel, file_bytes, threads_speedup, growth.
+
+    Raises:
+        ConfigError: pyoctomap is missing, or the folder has no scans.
+        InputError: threads is not positive.
+    """
+    if threads < 1:
+        raise InputError(f"threads must be positive, got {threads}")
+    warm_up()
+    large = house_scans(count) if scans is None else folder_scans(Path(scans), count)
+    small = house_scans(count, 160, 120)
+    races = {
+        "full": _race(large, _depth("exact"), False),
+        "discretized": _race(large, _depth("discretized"), True),
+        "points": _race(large, _points, False),
+        "small": _race(small, _depth("exact"), False),
+    }
+    tree, peer = _maps(large)
+    races["query"], races["box"] = _queries(tree, peer), _boxes(tree, peer)
+    agreement = _agreement(tree, peer)  # before writeBinary, which prunes the peer
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder) / "map.octree", Path(folder) / "map.bt"
+        tree.save(ours)
+        peer.writeBinary(str(theirs))
+        sizes = {"ours": ours.stat().st_size, "bt": theirs.stat().st_size}
+    frontier_ms = float(np.median([_cpu_ms(tree.frontiers) for _ in range(5)]))
+    return {
+        "workload": {
+            "scans": len(large),
+            "source": "house" if scans is None else str(scans),
+            "image": list(large[0].depth.shape),
+            "resolution": RESOLUTION,
+            "max_range": MAX_RANGE,
+            "threads": threads,
+            "occupied": tree.num_occupied,
+            "known": len(tree),
+        },
+        "ours": {name: race["ours"] for name, race in races.items()},
+        "peers": {name: race["peers"] for name, race in races.items()},
+        "ratio": {name: race["peers"] / race["ours"] for name, race in races.items()},
+        "agreement": agreement,
+        "bytes_per_occupied_voxel": tree.nbytes / max(tree.num_occupied, 1),
+        "file_bytes": sizes,
+        "frontiers_ms": frontier_ms,
+        "growth": _growth(large[0]),
+    }
