@@ -27,12 +27,13 @@ CORE = [  # memory, replay and query
     "tyro>=0.9.17",
     "zstandard>=0.22",
 ]
-TEST = [  # open3d and pyoctomap: what the tests compare with
+TEST = [  # open3d and pyoctomap: what the tests compare with; tensorboard: where training may log to
     "hypothesis>=6.100",
     "open3d>=0.19",
     "pyoctomap>=1.2",
-    "pytest>=8.0",
+    "pytest>=8.2",
     "setuptools>=64",
+    "tensorboard>=2.15",
 ]
 EXTRAS = {
     "sim": ["gymnasium>=1.0", "minigrid>=3.0"],
@@ -41,8 +42,8 @@ EXTRAS = {
         "safetensors>=0.4.3",
         "sb3-contrib>=2.6",
         "stable-baselines3>=2.6",
-        "tqdm>=4.66",  # progress_bar=True
         "torch>=2.5",
+        "tqdm>=4.66",  # progress_bar=True
     ],
     "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
     "viz": ["rerun-sdk>=0.26"],  # live view
