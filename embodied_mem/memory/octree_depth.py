@@ -287,6 +287,29 @@ def _decide_block(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _in_sight(rays: Array, width: int, height: int, low: Array) -> bool:
+    """Tells whether rays may pass a voxel beside the camera, from the border and a few pixels.
+
+    From so near a voxel covers hundreds of pixels: if no ray of a coarse grid and of the
+    image's border passes it, widened by a tenth, no ray does.
+    """
+    wide = np.float32(0.1)
+    one = np.float32(1.0)
+    for v in range(height):
+        border = v == 0 or v == height - 1
+        step = 1 if border else (16 if v % 16 == 0 else width - 1)
+        for u in range(0, width, max(step, 1)):
+            near, far = np.float32(0.0), np.float32(np.inf)
+            for a in range(3):
+                per = one / np.float32(rays[a, 0] * u + rays[a, 1] * v + rays[a, 2])
+                first, last = (low[a] - wide) * per, (low[a] + one + wide) * per
+                near, far = max(near, min(first, last)), min(far, max(first, last))
+            if near <= far:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _try_block(
     view: View, work: Work, reach: Array, pyramid: Array, offsets: Array, x0: int, y0: int, z0: int,
     count: int, cells: Array, corner: int, sx: int, sy: int, doubtful: Array
@@ -323,10 +346,19 @@ def _try_block(
                 continue
         else:
             u0, u1, v0, v1, _, _ = _outline(view, x, y, z, 1.0)
+            if u0 > u1 or not _in_sight(rays, width, height, low):
+                continue
             for v in range(height):
                 spans[v, 0], spans[v, 1] = np.float64(u0), np.float64(u1)
         found = np.int64(0)
+        if c - thick <= 1e-3:  # a voxel beside the camera: a few rows soon find a ray
+            for v in range(v0, v1 + 1, 16):
+                if found >= 0:
+                    found = _try_row(rays, eps, reach, v, u0, u1, low, nearest, doubts, 0)
+        found = min(found, 0)
         for v in range(v0, v1 + 1):
+            if found < 0:
+                break
             u0 = np.int64(np.ceil(max(spans[v, 0], 0.0)))
             u1 = np.int64(np.floor(min(spans[v, 1], width - 1.0)))
             found = _try_row(rays, eps, reach, v, u0, u1, low, nearest, doubts, found)
