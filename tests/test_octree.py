@@ -313,7 +313,8 @@ def test_wrong_input_is_one_clear_error_and_changes_nothing(call, words):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"resolution": 0}, {"resolution": np.nan}, {"hit": -1}, {"miss": 0}, {"clamp": (1, 2)}]
+    "settings",
+    [{"resolution": 0}, {"resolution": np.nan}, {"hit": -1}, {"miss": 0}, {"clamp": (1, 2)}, {"threads": 0}],
 )
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ConfigError):

@@ -89,6 +89,16 @@ def test_exact_mode_on_a_house_is_exact():
         assert tree.digest() == plain.digest()
 
 
+def test_maps_do_not_depend_on_the_number_of_threads():
+    boxes, view = house(), camera(160, 120)
+    trees = [Octree(0.05, threads=n) for n in (1, 2, 5)]
+    for pose in poses(boxes, 4):
+        depth = render(boxes, view, pose)
+        for tree in trees:
+            tree.integrate_depth(depth, view, pose, mode="exact", labels=np.ones(depth.shape, np.int32))
+    assert len({tree.digest() for tree in trees}) == 1 and len(trees[0]) > 0
+
+
 @pytest.mark.parametrize("few", [1, 1 << 30])
 def test_discretized_mode_casts_one_ray_per_voxel_of_surface(monkeypatch, few):
     monkeypatch.setattr(octree_scan, "FEW", few)

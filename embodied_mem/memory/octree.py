@@ -116,7 +116,7 @@ class Octree(OctreeReader):
         exact = mode == "exact"
         cut = float(max_range) if exact else np.inf
         view, pose, resolution = intrinsics, map_T_camera, self.resolution
-        lifted = lift(image, view, pose, float(max_range), cut, resolution, drop_flying)
+        lifted = lift(image, view, pose, float(max_range), cut, resolution, drop_flying, self._byte_map)
         if exact:
             marks = mark_exact(lifted, view, pose, names, resolution, self._byte_map)
         else:

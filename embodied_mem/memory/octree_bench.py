@@ -200,12 +200,24 @@ def _growth(scan: DepthScan) -> dict[str, float]:
     return result
 
 
+def _threads_speedup(scans: list[DepthScan], threads: int) -> float:
+    """Returns how many times faster in wall time several threads are than one, on exact scans."""
+    trees = {n: Octree(RESOLUTION, threads=n) for n in (1, threads)}
+    took: dict[int, list[float]] = {n: [] for n in trees}
+    for scan in [*scans[:1], *scans]:
+        for n, tree in trees.items():
+            start = time.perf_counter()
+            _depth("exact")(tree, scan)
+            took[n].append(time.perf_counter() - start)
+    return float(np.median(took[1][1:]) / np.median(took[threads][1:]))
+
+
 def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -> dict[str, Any]:
     """Measures the octree against pyoctomap on depth images of a house, or of a folder.
 
     Args:
         scans: a folder of frame-*.depth.png, .pose.txt and camera-intrinsics.txt, or None.
-        threads: threads of the octree's own kernels.
+        threads: threads whose speed-up over one is measured, at least two; the races use one.
         count: how many scans.
 
     Returns:
@@ -254,5 +266,6 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
         "bytes_per_occupied_voxel": tree.nbytes / max(tree.num_occupied, 1),
         "file_bytes": sizes,
         "frontiers_ms": frontier_ms,
+        "threads_speedup": _threads_speedup(large, max(threads, 2)),
         "growth": _growth(large[0]),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -73,12 +74,13 @@ def lift(
     cut: float,
     resolution: float,
     drop_flying: bool,
+    byte_map: ByteMap,
 ) -> Lifted:
     """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
     kinds = pixels.pixel_kinds(depth, 1 if np.isfinite(reach) else 0, drop_flying)
     dropped = int(kinds.size - np.count_nonzero(kinds))
-    points = np.empty((3, *depth.shape), np.float32)
-    ends = np.empty(depth.shape, np.float32)
+    points = byte_map.scratch("points", (3, *depth.shape), np.float32)
+    ends = byte_map.scratch("reach", depth.shape, np.float32)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
     # Beyond the range even after a point has moved to the centre of its voxel.
@@ -112,10 +114,10 @@ def mark_exact(
         return marks._replace(dropped=marks.dropped + lifted.dropped)
     cells = byte_map.cover(lifted.lo, lifted.hi)
     frame = byte_map.frame(origin, np.inf, resolution)
-    ends = np.empty(len(lifted.kinds), np.int32)
+    ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
     pixels.mark_surfaces(lifted.points, lifted.kinds, frame.lo, frame.strides, frame.inverse, cells, ends)
     offsets, size = pixels.pyramid_layout(view.height, view.width)
-    pyramid = np.empty(size, np.float32)
+    pyramid = byte_map.scratch("pyramid", (size,), np.float32)
     pixels.farthest_pyramid(lifted.reach, pyramid, offsets)
     # float32 coordinates are coarser far from the map's origin: doubt more there.
     coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
@@ -132,10 +134,25 @@ def mark_exact(
         3.0 * frame.eps + coarse,
     )
     doubtful = np.zeros(len(lifted.kinds), np.bool_)
-    work = prepare_work(camera)
-    deep.mark_view(
-        camera, work, lifted.reach, pyramid, offsets, byte_map.shape, byte_map.strides, cells, doubtful
-    )
+    size = int(byte_map.shape.prod())
+    parts = np.linspace(0, size, 1 + (8 * byte_map.threads if byte_map.threads > 1 else 1)).astype(int)
+
+    def mark_part(first: int, last: int) -> None:
+        deep.mark_view(
+            camera,
+            prepare_work(camera),
+            lifted.reach,
+            pyramid,
+            offsets,
+            byte_map.shape,
+            byte_map.strides,
+            cells,
+            doubtful,
+            first,
+            last,
+        )
+
+    byte_map.spread(mark_part, [(int(i), int(j)) for i, j in pairwise(parts)])
     walk = np.flatnonzero(doubtful & (lifted.kinds > 0))
     if len(walk):
         points = np.ascontiguousarray(lifted.points[:, walk].T)

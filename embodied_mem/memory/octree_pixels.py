@@ -61,15 +61,9 @@ def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> Array:
 
 @njit(cache=True, nogil=True)
 def distinct_voxels(
-    points: Array,
-    kinds: Array,
-    kind: int,
-    labels: Array,
-    lo: Array,
-    strides: Array,
-    inverse: float,
-    first: Array,
-) -> tuple[Array, Array]:
+    points: Array, kinds: Array, kind: int, labels: Array, lo: Array, strides: Array, inverse: float,
+    first: Array, cells: Array, found: Array
+) -> tuple[Array, Array]:  # fmt: skip
     """Lists the voxels in which points of a kind lie, in the order of their first points.
 
     Args:
@@ -81,12 +75,13 @@ def distinct_voxels(
         strides: (3,) int64 of the map.
         inverse: 1 / resolution.
         first: (C,) int32, zeros by cell; zeros again on return.
+        cells: (N,) int32, scratch.
+        found: (N,) int32, scratch.
 
     Returns:
         (M, 3) int64 voxel indices and (M,) int32 labels (Boyer-Moore majority), (0,) for none.
     """
     n = kinds.shape[0]
-    cells = np.empty(n, np.int32)
     sx, sy = np.int32(strides[0]), np.int32(strides[1])
     lx, ly, lz = np.float64(lo[0]), np.float64(lo[1]), np.float64(lo[2])
     for i in range(n):
@@ -96,7 +91,6 @@ def distinct_voxels(
         cell = np.int32(PAD) + x * sx + y * sy + z
         cells[i] = cell if kinds[i] == kind else np.int32(0)
     voting = labels.shape[0] > 0
-    found = np.empty(n, np.int32)
     names = np.zeros(n if voting else 0, np.int32)
     votes = np.zeros(n if voting else 0, np.int32)
     count = 0

@@ -42,7 +42,10 @@ class OctreeReader:
         hit: float = 0.85,
         miss: float = -0.4,
         clamp: tuple[float, float] = (-2.0, 3.5),
+        threads: int = 1,
     ) -> None:
+        if threads < 1:
+            raise ConfigError(f"an octree needs at least one thread, got {threads}")
         if not (np.isfinite(resolution) and resolution > 0):
             raise ConfigError(f"an octree's resolution must be positive, got {resolution}")
         self.resolution = float(resolution)
@@ -54,7 +57,7 @@ class OctreeReader:
         )
         self._store = BlockStore()
         self._levels = Levels(self._store)
-        self._byte_map = ByteMap()
+        self._byte_map = ByteMap(threads)
 
     def query(self, points: ArrayLike, level: int = 0) -> NDArray[np.float32]:
         """Returns (N,) log-odds at points (N, 3) [m], NaN where unknown.

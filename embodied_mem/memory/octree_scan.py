@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +37,37 @@ class Marks(NamedTuple):
 class ByteMap:
     """A scan's bounding box, one byte per voxel; zero between scans, and kept for the next one."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
         self._votes = np.zeros(0, np.int64)
         self._first = np.zeros(0, np.int32)
+        self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
+
+    def spread(self, work: Callable[..., Any], parts: Iterable[tuple[Any, ...]]) -> None:
+        """Calls work(*part) for each part, on the threads there are; the kernels release the GIL."""
+        if self.threads == 1:
+            for part in parts:
+                work(*part)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octree")
+        for done in [self._pool.submit(work, *part) for part in parts]:
+            done.result()
+
+    def scratch(self, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+        """Returns an array to write to, the same one for the next scan of this shape.
+
+        Fresh arrays of megabytes cost more in page faults than the work done in them.
+        """
+        held = self._scratch.get(name)
+        if held is None or held.shape != shape or held.dtype != kind:
+            held = self._scratch[name] = np.empty(shape, kind)
+        return held
 
     @staticmethod
     def fits(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
@@ -111,7 +137,16 @@ class ByteMap:
         if len(self._first) < len(self._cells):
             self._first = np.zeros(len(self._cells), np.int32)
         return pixels.distinct_voxels(
-            points, kinds, kind, labels, self.lo, self.strides, 1.0 / resolution, self._first
+            points,
+            kinds,
+            kind,
+            labels,
+            self.lo,
+            self.strides,
+            1.0 / resolution,
+            self._first,
+            self.scratch("cells", kinds.shape, np.int32),
+            self.scratch("found", kinds.shape, np.int32),
         )
 
 
