@@ -234,9 +234,24 @@ def test_saved_and_loaded_maps_are_the_same_and_go_on_alike(tmp_path):
     assert copy.digest() == tree.digest()
 
 
-def test_damaged_files_are_refused_whole(tmp_path):
+def test_three_state_files_keep_what_is_occupied_free_and_unknown(tmp_path):
+    tree = furnished()
+    tree.save(tmp_path / "full")
+    tree.save(tmp_path / "states", three_state=True)
+    copy = Octree.load(tmp_path / "states")
+    found, same = tree.voxels(free=True), copy.voxels(free=True)
+    assert (found.centers == same.centers).all()
+    assert ((found.log_odds >= 0) == (same.log_odds >= 0)).all()
+    assert set(np.round(same.log_odds, 3).tolist()) == {-2.0, 3.5}
+    assert (tmp_path / "states").stat().st_size < 0.5 * (tmp_path / "full").stat().st_size
+    copy.integrate([[1.0, 0.3, 0.2]], [0, 0, 0], labels=[2], stamp=40)
+    assert copy.label([[1.0, 0.3, 0.2]])[0][0] == 2
+
+
+@pytest.mark.parametrize("three_state", [False, True])
+def test_damaged_files_are_refused_whole(tmp_path, three_state):
     path = tmp_path / "map.octree"
-    furnished().save(path)
+    furnished().save(path, three_state=three_state)
     data = path.read_bytes()
     for cut in (0, 7, 20, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])

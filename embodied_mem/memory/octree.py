@@ -219,11 +219,21 @@ class Octree(OctreeReader):
         header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
         return file.digest_of(self._contents(), header)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the octree to a file with a checksum, whole or not at all; `StoreError` if it cannot."""
+    def save(self, path: str | Path, *, three_state: bool = False) -> None:
+        """Writes the octree to a file with a checksum, whole or not at all.
+
+        Args:
+            path: the file.
+            three_state: keep only whether a voxel is occupied, free or unknown, like OctoMap's
+                .bt: no labels, stamps and references; log-odds are the clamps when loaded.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         hit, miss, clamp = self._settings
         settings = {"resolution": self.resolution, "hit": hit, "miss": miss, "clamp": clamp}
-        file.write_file(Path(path), settings, self._contents())
+        settings["clamp_steps"] = (self._steps.lowest, self._steps.highest)
+        file.write_file(Path(path), settings, self._contents(), three_state)
 
     @classmethod
     def load(cls, path: str | Path) -> Octree:

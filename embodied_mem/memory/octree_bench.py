@@ -244,9 +244,11 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
     agreement = _agreement(tree, peer)  # before writeBinary, which prunes the peer
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "map.octree", Path(folder) / "map.bt"
-        tree.save(ours)
+        tree.save(ours, three_state=True)
         peer.writeBinary(str(theirs))
-        sizes = {"ours": ours.stat().st_size, "bt": theirs.stat().st_size}
+        sizes = {"three_state": ours.stat().st_size, "bt": theirs.stat().st_size}
+        tree.save(ours)
+        sizes["full"] = ours.stat().st_size
     frontier_ms = float(np.median([_cpu_ms(tree.frontiers) for _ in range(5)]))
     return {
         "workload": {
