@@ -197,7 +197,9 @@ def write_file(path: Path, settings: dict[str, Any], contents: Contents, three_s
     kinds = _STATE_TYPES if three_state else _CONTENT_TYPES
     arrays = [np.ascontiguousarray(a, k) for a, k in zip(columns, kinds)]
     header = json.dumps({**settings, "format": FORMAT, "sizes": [a.size for a in arrays]}).encode()
-    body = zstandard.ZstdCompressor(level=3).compress(b"".join(a.tobytes() for a in arrays))
+    body = zstandard.ZstdCompressor(level=19 if three_state else 3).compress(
+        b"".join(a.tobytes() for a in arrays)
+    )
     data = b"".join((MAGIC, struct.pack("<I", len(header)), header, body))
     temporary = path.with_name(path.name + ".part")
     try:

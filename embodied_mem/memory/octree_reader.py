@@ -71,6 +71,10 @@ class OctreeReader:
             InputError: wrong shape or dtype, or a level that is not in 0..16.
         """
         self._check_level(level)
+        if level == 0:
+            store, unit = self._store, np.float32(self._steps.unit)
+            inverse = 1.0 / self.resolution
+            return kernels.query_points(as_points(points), inverse, store.table, store.blocks.log_odds, unit)
         steps = self._levels.log_odds(as_points(points), 1.0 / self.resolution, level, self.version)
         return self._log_odds(steps)
 
