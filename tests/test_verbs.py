@@ -189,3 +189,8 @@ def test_the_module_runs_as_a_program():
         [sys.executable, "-m", "embodied_mem", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip()
+
+
+def test_a_checkpoint_refuses_an_environment_with_other_observations_in_one_line(capsys):
+    model = Path(__file__).parents[1] / "models" / "proof_of_memory"
+    complains(run(capsys, "eval", model, "--env", "EmbodiedMem/MultiRoom-v0"), "was trained on observations")
