@@ -12,7 +12,7 @@ import pytest
 
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_types import LogOddsSteps
+from embodied_mem.memory.octree.types import LogOddsSteps
 
 
 def furnished(seed: int = 0) -> Octree:

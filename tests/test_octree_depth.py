@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_image, octree_pixels, octree_scan
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_scene import camera, house, poses, render
+from embodied_mem.memory.octree import image as octree_image
+from embodied_mem.memory.octree import pixels as octree_pixels
+from embodied_mem.memory.octree import scan as octree_scan
+from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
 

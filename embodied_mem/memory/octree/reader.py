@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import ConfigError, InputError
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore, block_keys
-from embodied_mem.memory.octree_grid import project
-from embodied_mem.memory.octree_levels import Levels
-from embodied_mem.memory.octree_scan import ByteMap
-from embodied_mem.memory.octree_types import (
+from embodied_mem.memory.octree import kernels, masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore, block_keys
+from embodied_mem.memory.octree.grid import project
+from embodied_mem.memory.octree.levels import Levels
+from embodied_mem.memory.octree.scan import ByteMap
+from embodied_mem.memory.octree.types import (
     GridMap,
     LogOddsSteps,
     RayHits,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree, warm_up
-from embodied_mem.memory.octree_scene import camera, house, poses, render
+from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
 RESOLUTION, MAX_RANGE = 0.05, 5.0

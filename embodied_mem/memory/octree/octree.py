@@ -11,13 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_file as file
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_image import MODES, check_image, lift, mark_discretized, mark_exact
-from embodied_mem.memory.octree_reader import OctreeReader
-from embodied_mem.memory.octree_scan import FEW, Marks, mark
-from embodied_mem.memory.octree_types import (
+from embodied_mem.memory.octree import file, kernels, merge
+from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
+from embodied_mem.memory.octree.reader import OctreeReader
+from embodied_mem.memory.octree.scan import FEW, Marks, mark
+from embodied_mem.memory.octree.types import (
     GridMap,
     RayHits,
     ScanStats,

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory import octree_dense as dense
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_pixels as pixels
-from embodied_mem.memory.octree_blocks import block_keys
+from embodied_mem.memory.octree import dense, kernels, pixels
+from embodied_mem.memory.octree.blocks import block_keys
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -127,7 +125,7 @@ class ByteMap:
         box: Any,
         resolution: float,
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Lists the distinct voxels of points of a kind; see `octree_pixels.distinct_voxels`."""
+        """Lists the distinct voxels of points of a kind; see `pixels.distinct_voxels`."""
         if not self.fits(box.lo, box.hi):
             chosen = kinds == kind
             voxels = np.floor(points[:, chosen].astype(np.float64) * (1.0 / resolution)).astype(np.int64).T
@@ -160,7 +158,7 @@ def mark(
     cast: bool,
     byte_map: ByteMap,
 ) -> Marks:
-    """Marks the voxels of a scan; see `octree_kernels.mark_scan` for the arguments."""
+    """Marks the voxels of a scan; see `kernels.mark_scan` for the arguments."""
     if cast and len(points) >= FEW:
         lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
         if byte_map.fits(lo, hi):

@@ -16,16 +16,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree_view import View, Work
+from embodied_mem.memory.octree.view import View, Work
 
 Array = NDArray[Any]
 
 PAD = 64
-"""As in `octree_dense`."""
+"""As in `dense`."""
 _FREE = np.uint8(1)
-"""FREE of `octree_kernels`."""
+"""FREE of `kernels`."""
 LEVELS = 8
-"""As in `octree_pixels`."""
+"""As in `pixels`."""
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 PAD = 64
-"""As in `octree_dense`."""
+"""As in `dense`."""
 _HIT = np.uint8(2)
-"""HIT of `octree_kernels`."""
+"""HIT of `kernels`."""
 LEVELS = 8
 """Of the pyramid of the image's farthest depths; the last one is 1/128 of its size."""
 JUMP = 0.03

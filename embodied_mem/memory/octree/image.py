@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_dense as dense
-from embodied_mem.memory import octree_depth as deep
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_pixels as pixels
-from embodied_mem.memory.octree_scan import ByteMap, Marks, mark
-from embodied_mem.memory.octree_types import as_labels
-from embodied_mem.memory.octree_view import View, prepare_work
+from embodied_mem.memory.octree import dense, kernels, pixels
+from embodied_mem.memory.octree import depth as deep
+from embodied_mem.memory.octree.scan import ByteMap, Marks, mark
+from embodied_mem.memory.octree.types import as_labels
+from embodied_mem.memory.octree.view import View, prepare_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "discretized")

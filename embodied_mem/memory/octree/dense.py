@@ -25,7 +25,7 @@ MAX_CELLS = 1 << 24
 TILE = 256
 CHUNK = 16
 _FREE, _HIT = np.uint8(1), np.uint8(2)
-"""FREE and HIT of `octree_kernels`."""
+"""FREE and HIT of `kernels`."""
 
 
 class Frame(NamedTuple):
@@ -99,7 +99,7 @@ def scan_bounds(
 
 @njit(cache=True, nogil=True)
 def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
-    """Marks ray j of a tile as `octree_kernels` does, voxel by voxel, up to the cell `goal`."""
+    """Marks ray j of a tile as `kernels` does, voxel by voxel, up to the cell `goal`."""
     step = np.empty(3, np.int64)
     t_next = np.full(3, np.inf)
     t_delta = np.full(3, np.inf)

@@ -16,9 +16,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore
+from embodied_mem.memory.octree import masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore
 
 MAGIC = b"EMOCTREE"
 FORMAT = 1
