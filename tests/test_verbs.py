@@ -102,6 +102,9 @@ def test_info_tells_the_kind_of_each_file(capsys, recording: Recording):
     assert memory["objects"] > 0 and memory["voxels"] > 0
     code, out, _ = run(capsys, "info", recording.memory)
     assert code == 0 and "objects" in out
+    for room in memory["contents"]["rooms"]:
+        assert f"room {room['id']}: {room['name']}" in out
+        assert all(f"#{thing['id']} {thing['label']}" in out for thing in room["objects"])
 
 
 def test_query_answers_by_label_place_and_time(capsys, recording: Recording):
