@@ -57,7 +57,11 @@ def describe(path: Path) -> dict[str, Any]:
 def tree(contents: Mapping[str, Any]) -> str:
     """Returns rooms with their objects, and what is in no room, as an indented tree."""
     lines = ["contents:"]
-    groups = [(f"room {r['id']}: {r['name']}, {r['area']:g} m2", r["objects"]) for r in contents["rooms"]]
+    groups = []
+    for room in contents["rooms"]:
+        own, number = room["name"], f"room {room['id']}"
+        name = number if own == number else f"{number}: {own}"
+        groups.append((f"{name}, {room['area']:g} m2", room["objects"]))
     if contents["objects"]:
         groups.append(("in no room", contents["objects"]))
     for head, things in groups:
