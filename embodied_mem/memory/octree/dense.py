@@ -138,8 +138,8 @@ def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _prepare(
-    points: Array, hit: Array, first: int, size: int, frame: Frame, lines: Array, goals: Array, kinds: Array
-) -> None:
+    points: Array, hit: Array, frame: Frame, lines: Array, goals: Array, kinds: Array
+) -> None:  # fmt: skip
     """Computes the families of crossings of a tile of rays, in OctoMap's float32 geometry.
 
     Row r of `lines` is lines[r * TILE : (r + 1) * TILE]: one flat array, so that the compiler
@@ -149,10 +149,8 @@ def _prepare(
     their slopes.
 
     Args:
-        points: (N, 3) float32 [m].
+        points: (N, 3) float32 [m], at most TILE.
         hit: (N,) bool.
-        first: first ray of the tile.
-        size: number of rays in the tile.
         frame: the byte map's geometry.
         lines: (22 * TILE,) float32, filled.
         goals: (TILE,) int32, filled with the cell of the end.
@@ -167,8 +165,8 @@ def _prepare(
     reach64, world = frame.max_range, frame.world
     reach = np.float32(reach64)
     tx, ty, base = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD)
-    for j in range(size):
-        px, py, pz = points[first + j, 0], points[first + j, 1], points[first + j, 2]
+    for j in range(points.shape[0]):
+        px, py, pz = points[j, 0], points[j, 1], points[j, 2]
         inside = (
             (abs(np.float64(px)) * inverse < world)
             & (abs(np.float64(py)) * inverse < world)
@@ -189,7 +187,7 @@ def _prepare(
         gx, gy, gz = ex - fx, ey - fy, ez - fz
         sure = (gx > low) & (gx < high) & (gy > low) & (gy < high) & (gz > low) & (gz < high)
         fx, fy, fz = fx - lx, fy - ly, fz - lz
-        kind = np.int32(2) if hit[first + j] & (not beyond) else np.int32(1)
+        kind = np.int32(2) if hit[j] & (not beyond) else np.int32(1)
         kind = kind if sure else kind + np.int32(4)
         kinds[j] = kind if inside else np.int32(0)
         goals[j] = base + np.int32(fx) * tx + np.int32(fy) * ty + np.int32(fz)
@@ -290,7 +288,9 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
     walked = 0
     for first in range(0, points.shape[0], TILE):
         size = min(TILE, points.shape[0] - first)
-        _prepare(points, hit, first, size, frame, lines, goals, kinds)
+        # Slices: an offset that may be negative would keep the compiler from vectorising.
+        last = first + size
+        _prepare(points[first:last], hit[first:last], frame, lines, goals, kinds)
         for j in range(size):
             goal, kind = goals[j], kinds[j]
             ends[first + j] = goal if kind & 2 else np.int32(0)

@@ -113,7 +113,7 @@ def _cells_of_row(
         cell = np.int32(pad + fx * sx + fy * sy + fz)
         cell = np.int32(-1) if doubt else cell
         cells[u] = cell if taken else np.int32(0)
-        unsure |= np.int32(doubt & taken)
+        unsure = np.int32(unsure | np.int32(doubt & taken))
     return unsure
 
 
