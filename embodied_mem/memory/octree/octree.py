@@ -111,14 +111,12 @@ class Octree(OctreeReader):
         if not map_T_camera.is_finite:
             raise InputError("map_T_camera must be finite")
         image, names = check_image(depth, intrinsics, labels)
-        exact = mode == "exact"
-        cut = float(max_range) if exact else np.inf
-        view, pose, resolution = intrinsics, map_T_camera, self.resolution
-        lifted = lift(image, view, pose, float(max_range), cut, resolution, drop_flying, self._byte_map)
-        if exact:
-            marks = mark_exact(lifted, view, pose, names, resolution, self._byte_map)
+        view, pose, res, reach = intrinsics, map_T_camera, self.resolution, float(max_range)
+        if mode == "exact":
+            lifted = lift(image, view, pose, reach, reach, res, drop_flying, self._byte_map)
+            marks = mark_exact(lifted, view, pose, names, res, self._byte_map)
         else:
-            marks = mark_discretized(lifted, pose, names, float(max_range), resolution, self._byte_map)
+            marks = mark_discretized(image, view, pose, names, reach, res, drop_flying, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(image.size, marks.dropped, misses, ends)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import dense, kernels, pixels
+from embodied_mem.memory.octree import dense, kernels
 from embodied_mem.memory.octree.blocks import block_keys
 
 FEW = 512
@@ -116,36 +116,11 @@ class ByteMap:
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
 
-    def distinct(
-        self,
-        points: NDArray[np.float32],
-        kinds: NDArray[np.uint8],
-        kind: int,
-        labels: NDArray[np.int32],
-        box: Any,
-        resolution: float,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Lists the distinct voxels of points of a kind; see `pixels.distinct_voxels`."""
-        if not self.fits(box.lo, box.hi):
-            chosen = kinds == kind
-            voxels = np.floor(points[:, chosen].astype(np.float64) * (1.0 / resolution)).astype(np.int64).T
-            found, index = np.unique(voxels, axis=0, return_index=True)
-            return found, labels[chosen][index] if len(labels) else labels
-        self.cover(box.lo, box.hi)
+    def first(self) -> NDArray[np.int32]:
+        """Returns an int32 zero for each cell, to be zero again after use."""
         if len(self._first) < len(self._cells):
             self._first = np.zeros(len(self._cells), np.int32)
-        return pixels.distinct_voxels(
-            points,
-            kinds,
-            kind,
-            labels,
-            self.lo,
-            self.strides,
-            1.0 / resolution,
-            self._first,
-            self.scratch("cells", kinds.shape, np.int32),
-            self.scratch("found", kinds.shape, np.int32),
-        )
+        return self._first
 
 
 def mark(
