@@ -170,9 +170,7 @@ class OctreeReader:
         around = store.find((keys[:, None] + offsets).reshape(-1)).reshape(-1, 6)
         rows = np.arange(store.count)
         found = masks.frontier_masks(store.blocks.free[: store.count], store.known(rows), around)
-        order = store.sorted_rows()
-        which, local = masks.list_voxels(found[order])
-        return self._centers(order[which], local)
+        return masks.list_centers(found, store.sorted_rows(), keys, kernels.BIAS, self.resolution)
 
     def traversable(
         self,
