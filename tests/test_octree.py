@@ -12,6 +12,8 @@ import pytest
 
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree import states as octree_states
+from embodied_mem.memory.octree.blocks import block_keys
 from embodied_mem.memory.octree.types import LogOddsSteps
 
 
@@ -246,6 +248,21 @@ def test_three_state_files_keep_what_is_occupied_free_and_unknown(tmp_path):
     assert (tmp_path / "states").stat().st_size < 0.5 * (tmp_path / "full").stat().st_size
     copy.integrate([[1.0, 0.3, 0.2]], [0, 0, 0], labels=[2], stamp=40)
     assert copy.label([[1.0, 0.3, 0.2]])[0][0] == 2
+
+
+@pytest.mark.parametrize("kind", ["empty", "noise", "all", "surface"])
+def test_coded_states_come_back_as_they_were(kind):
+    rng = np.random.default_rng(3)
+    keys = np.sort(block_keys(rng.integers(-2, 3, (60, 3))))
+    keys = np.unique(keys)[: 0 if kind == "empty" else None]
+    three = np.full((len(keys), 512), 2, np.uint8)
+    if kind == "noise":
+        three = rng.integers(0, 3, three.shape).astype(np.uint8)
+    elif kind == "surface":
+        three[:, 100:] = 1
+    coded = octree_states.encode_states(three, octree_states.preceding(keys))
+    assert (octree_states.decode_states(coded, octree_states.preceding(keys)) == three).all()
+    assert len(coded) < {"empty": 5, "noise": three.size * 0.27, "all": 200, "surface": 1500}[kind]
 
 
 @pytest.mark.parametrize("three_state", [False, True])

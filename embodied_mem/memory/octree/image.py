@@ -240,7 +240,9 @@ def _distinct(
     if len(labels):
         chosen = labels[v * depth.shape[1] + u]
         names = np.zeros(len(distinct), np.int32)
-        pairs, votes = np.unique(member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True)
+        pairs, votes = np.unique(
+            member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True
+        )
         order = np.lexsort((-(pairs & 0xFFFF), votes, pairs >> 16))
         names[pairs[order] >> 16] = pairs[order] & 0xFFFF
     return ((distinct + 0.5) * resolution).astype(np.float32), names
