@@ -93,6 +93,20 @@ def test_stamps_and_changed_since():
     assert tree.voxels().stamps.tolist() == [300, 200]
 
 
+def test_evidence_fades_when_read_and_the_map_does_not_change():
+    tree = Octree(1.0)
+    here = np.array([[0.5, 0.5, 0.5], [9.5, 0.5, 0.5], [30.5, 0.5, 0.5]])
+    tree.integrate_cells(here[:2], np.array([True, False]), stamp=5_000_000_000)
+    fresh, digest = tree.query(here), tree.digest()
+    later = tree.query(here, now=9_000_000_000, half_life=2.0)
+    assert np.allclose(later[:2], fresh[:2] / 4) and np.isnan(later[2])
+    assert (tree.query(here, now=1, half_life=2.0)[:2] == fresh[:2]).all()  # not older than now
+    assert tree.digest() == digest and (tree.query(here)[:2] == fresh[:2]).all()
+    for wrong in ({"now": 1}, {"now": 1, "half_life": 0.0}, {"now": 1, "half_life": 1.0, "level": 2}):
+        with pytest.raises(InputError, match="decay"):
+            tree.query(here, **wrong)
+
+
 def test_references_stay_with_their_voxels():
     tree = Octree(1.0)
     points = np.array([[k + 0.5, 0.5, 0.5] for k in range(6)])
