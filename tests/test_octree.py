@@ -12,6 +12,7 @@ import pytest
 
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree import blocks as octree_blocks
 from embodied_mem.memory.octree import states as octree_states
 from embodied_mem.memory.octree.blocks import block_keys
 from embodied_mem.memory.octree.types import LogOddsSteps
@@ -311,15 +312,31 @@ def test_damaged_blocks_are_refused_and_leave_the_map_alone():
         assert copy.digest() == digest
 
 
-def test_records_are_reused_so_that_many_scans_do_not_leak():
+@pytest.mark.parametrize("scans", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_records_are_reused_so_that_many_scans_do_not_leak(scans):
     rng = np.random.default_rng(3)
     tree = Octree(0.5)
     sizes = []
-    for k in range(3000):
+    for k in range(scans):
         points = rng.uniform(-4, 4, (40, 3))
         tree.integrate(points, rng.uniform(-2, 2, 3), labels=rng.integers(0, 4, 40), stamp=k)
         sizes.append(tree.nbytes)
-    assert sizes[-1] <= 1.05 * sizes[1000]
+    assert sizes[-1] <= 1.05 * max(sizes[:1000])
+    store = tree._store
+    assert store.tail <= 2 * store.blocks.sizes[: store.count].sum()
+
+
+def test_records_survive_that_their_pool_is_compacted(monkeypatch):
+    trees = []
+    for waste in (1.0, 1e9):
+        monkeypatch.setattr(octree_blocks, "WASTE", waste)
+        trees.append(furnished())
+        trees[-1].clear([-1, -1, -1], [1, 1, 1])
+        for k in range(60):
+            points = np.random.default_rng(k).uniform(-2, 2, (50, 3))
+            trees[-1].integrate(points, [0, 0, 0], labels=np.arange(50) % 3, stamp=100 + k)
+    assert trees[0].digest() == trees[1].digest()
+    assert trees[0].nbytes < trees[1].nbytes
 
 
 def test_memory_per_occupied_voxel_of_a_surface():
