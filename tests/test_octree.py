@@ -12,6 +12,9 @@ import pytest
 
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree import blocks as octree_blocks
+from embodied_mem.memory.octree import states as octree_states
+from embodied_mem.memory.octree.blocks import block_keys
 from embodied_mem.memory.octree.types import LogOddsSteps
 
 
@@ -89,6 +92,20 @@ def test_stamps_and_changed_since():
     assert len(tree.changed_since(200)) == 0
     tree.integrate_cells(a, np.array([True]), stamp=300)
     assert tree.voxels().stamps.tolist() == [300, 200]
+
+
+def test_evidence_fades_when_read_and_the_map_does_not_change():
+    tree = Octree(1.0)
+    here = np.array([[0.5, 0.5, 0.5], [9.5, 0.5, 0.5], [30.5, 0.5, 0.5]])
+    tree.integrate_cells(here[:2], np.array([True, False]), stamp=5_000_000_000)
+    fresh, digest = tree.query(here), tree.digest()
+    later = tree.query(here, now=9_000_000_000, half_life=2.0)
+    assert np.allclose(later[:2], fresh[:2] / 4) and np.isnan(later[2])
+    assert (tree.query(here, now=1, half_life=2.0)[:2] == fresh[:2]).all()  # not older than now
+    assert tree.digest() == digest and (tree.query(here)[:2] == fresh[:2]).all()
+    for wrong in ({"now": 1}, {"now": 1, "half_life": 0.0}, {"now": 1, "half_life": 1.0, "level": 2}):
+        with pytest.raises(InputError, match="decay"):
+            tree.query(here, **wrong)
 
 
 def test_references_stay_with_their_voxels():
@@ -248,6 +265,21 @@ def test_three_state_files_keep_what_is_occupied_free_and_unknown(tmp_path):
     assert copy.label([[1.0, 0.3, 0.2]])[0][0] == 2
 
 
+@pytest.mark.parametrize("kind", ["empty", "noise", "all", "surface"])
+def test_coded_states_come_back_as_they_were(kind):
+    rng = np.random.default_rng(3)
+    keys = np.sort(block_keys(rng.integers(-2, 3, (60, 3))))
+    keys = np.unique(keys)[: 0 if kind == "empty" else None]
+    three = np.full((len(keys), 512), 2, np.uint8)
+    if kind == "noise":
+        three = rng.integers(0, 3, three.shape).astype(np.uint8)
+    elif kind == "surface":
+        three[:, 100:] = 1
+    coded = octree_states.encode_states(three, octree_states.preceding(keys))
+    assert (octree_states.decode_states(coded, octree_states.preceding(keys)) == three).all()
+    assert len(coded) < {"empty": 5, "noise": three.size * 0.27, "all": 200, "surface": 1500}[kind]
+
+
 @pytest.mark.parametrize("three_state", [False, True])
 def test_damaged_files_are_refused_whole(tmp_path, three_state):
     path = tmp_path / "map.octree"
@@ -280,15 +312,31 @@ def test_damaged_blocks_are_refused_and_leave_the_map_alone():
         assert copy.digest() == digest
 
 
-def test_records_are_reused_so_that_many_scans_do_not_leak():
+@pytest.mark.parametrize("scans", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_records_are_reused_so_that_many_scans_do_not_leak(scans):
     rng = np.random.default_rng(3)
     tree = Octree(0.5)
     sizes = []
-    for k in range(3000):
+    for k in range(scans):
         points = rng.uniform(-4, 4, (40, 3))
         tree.integrate(points, rng.uniform(-2, 2, 3), labels=rng.integers(0, 4, 40), stamp=k)
         sizes.append(tree.nbytes)
-    assert sizes[-1] <= 1.05 * sizes[1000]
+    assert sizes[-1] <= 1.05 * max(sizes[:1000])
+    store = tree._store
+    assert store.tail <= 2 * store.blocks.sizes[: store.count].sum()
+
+
+def test_records_survive_that_their_pool_is_compacted(monkeypatch):
+    trees = []
+    for waste in (1.0, 1e9):
+        monkeypatch.setattr(octree_blocks, "WASTE", waste)
+        trees.append(furnished())
+        trees[-1].clear([-1, -1, -1], [1, 1, 1])
+        for k in range(60):
+            points = np.random.default_rng(k).uniform(-2, 2, (50, 3))
+            trees[-1].integrate(points, [0, 0, 0], labels=np.arange(50) % 3, stamp=100 + k)
+    assert trees[0].digest() == trees[1].digest()
+    assert trees[0].nbytes < trees[1].nbytes
 
 
 def test_memory_per_occupied_voxel_of_a_surface():

@@ -117,7 +117,21 @@ def test_discretized_mode_casts_one_ray_per_voxel_of_surface(monkeypatch, few):
         assert tree.digest() == plain.digest()
 
 
-@pytest.mark.parametrize("mode", ["exact", "discretized"])
+def test_hybrid_mode_has_the_ends_of_exact_mode_and_no_voxel_that_it_has_not():
+    boxes, view = house(), camera(400, 300)
+    for pose in poses(boxes, 2):
+        depth = render(boxes, view, pose)
+        exact, hybrid = Octree(0.05), Octree(0.05)
+        for tree, mode in ((exact, "exact"), (hybrid, "hybrid")):
+            tree.integrate_depth(depth, view, pose, mode=mode, labels=np.ones(depth.shape, np.int32))
+        mine, all_ = hybrid.voxels(), exact.voxels()
+        assert (mine.centers == all_.centers).all() and (mine.labels == all_.labels).all()
+        free = hybrid.voxels(occupied=False, free=True)
+        assert (exact.query(free.centers) < 0).all()
+        assert len(hybrid) > 0.97 * len(exact)
+
+
+@pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized"])
 def test_pixels_that_see_nothing_clear_up_to_the_range(mode):
     depth = np.full((VIEW.height, VIEW.width), np.inf, np.float32)
     depth[:, :10] = [[0.0, np.nan, -np.inf, -1.0, 0.0] * 2]
@@ -148,7 +162,7 @@ def test_flying_pixels_at_depth_edges_are_left_out():
 def test_images_farther_than_a_byte_map_are_marked_ray_by_ray():
     depth = np.full((VIEW.height, VIEW.width), 60.0, np.float32)
     depth[5:9, 5:9] = 3.0
-    for mode in ("exact", "discretized"):
+    for mode in ("exact", "hybrid", "discretized"):
         tree = Octree(0.05)
         stats = tree.integrate_depth(depth, VIEW, Pose(), max_range=np.inf, mode=mode, drop_flying=False)
         assert stats.occupied > 1000 and stats.free > 1_000_000

@@ -236,3 +236,58 @@ def test_rays_along_an_axis_visit_one_line_of_voxels(axis, sign):
     lines = np.floor(tree.voxels(free=True).centers / 0.1).astype(int)
     assert (np.delete(lines, axis, axis=1) == 0).all()
     assert sorted(lines[:, axis].tolist()) == sorted(sign * k for k in range(11))
+
+
+def run_of_operations(seed: int, count: int) -> tuple[Octree, dict[tuple[int, int, int], int]]:
+    """Single-voxel evidence and clearings at random, in the octree and in a dictionary."""
+    rng = np.random.default_rng(seed)
+    tree, steps = Octree(1.0), {}
+    s = tree._steps
+    batch = 1000
+    for _ in range(count // batch):
+        lo = rng.integers(-4000, 4000, 3)
+        voxels = lo + rng.integers(-20, 20, (batch, 3))
+        hit = rng.random(batch) < 0.5
+        tree.integrate_cells(voxels + 0.5, hit)
+        wins: dict[tuple[int, int, int], bool] = {}
+        for voxel, h in zip(map(tuple, voxels.tolist()), hit.tolist()):
+            wins[voxel] = wins.get(voxel, False) or h
+        for voxel, h in wins.items():
+            after = steps.get(voxel, 0) + (s.hit if h else s.miss)
+            steps[voxel] = min(max(after, s.lowest), s.highest)
+        corner = lo + rng.integers(-20, 15, 3)
+        tree.clear(corner, corner + 4)
+        for x, y, z in np.ndindex(4, 4, 4):
+            steps.pop((int(corner[0]) + x, int(corner[1]) + y, int(corner[2]) + z), None)
+    return tree, steps
+
+
+@pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_many_random_operations_agree_with_a_dictionary(count):
+    tree, steps = run_of_operations(count, count)
+    found = tree.voxels(free=True)
+    where = np.floor(found.centers.astype(np.float64)).astype(int)
+    got = np.rint(found.log_odds / tree._steps.unit).astype(int)
+    assert dict(zip(map(tuple, where.tolist()), got.tolist())) == steps
+    copy = Octree(1.0)
+    copy.import_blocks(tree.export_blocks())
+    assert copy.digest() == tree.digest()
+
+
+@pytest.mark.parametrize("rays", [300, 3000])
+def test_a_lidar_scan_of_80_metres_needs_no_box_around_it(rays):
+    rng = np.random.default_rng(9)
+    directions = rng.normal(size=(rays, 3)) * [1, 1, 0.1]
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    origin = np.array([1900.0, -1900.0, 2.0])
+    points = (origin + directions * rng.uniform(2, 80, (rays, 1))).astype(np.float32)
+    tree, reference = Octree(0.05), set()
+    stats = tree.integrate(points, origin)
+    assert stats.dropped == 0 and stats.points == rays
+    hits = {voxel_of(p, 0.05) for p in points}
+    assert stats.occupied == tree.num_occupied == len(hits)
+    for point in points[:20]:
+        reference.update(voxels_passed(tuple(origin), tuple(point), 0.05))
+    passed = np.array(sorted(reference - hits))
+    assert (tree.query((passed + 0.5) * 0.05) < 0).all()
+    assert tree._byte_map._cells.nbytes < 1 << 25

@@ -12,6 +12,9 @@ from embodied_mem.memory.octree import kernels, merge
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
 
+WASTE = 1.25
+"""The pool of records is compacted, rather than grown, when it is so many times what the blocks hold."""
+
 
 def block_coords(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Unpacks (M,) block keys to (M, 3) int64 block coordinates."""
@@ -70,14 +73,30 @@ class BlockStore:
         self.blocks = merge.Blocks(*(np.concatenate(pair) for pair in zip(old, more)))
 
     def reserve_records(self, need: int) -> None:
-        """Makes room for `need` more records at the tail of the pool."""
+        """Makes room for `need` more records at the tail of the pool; closes its gaps before it grows."""
         size = len(self.records.labels)
         if self.tail + need <= size:
             return
+        sizes = self.blocks.sizes[: self.count].astype(np.int64)
+        if self.tail > WASTE * sizes.sum():
+            self._compact_records(sizes)
+            if self.tail + need <= size:
+                return
         more = _empty_records(max(self.tail + need - size, size // 4))
         old = self.records
         grown = merge.Records(*(np.concatenate(pair) for pair in zip(old, more)))
         self.records = grown._replace(heads=old.heads)
+
+    def _compact_records(self, sizes: NDArray[np.int64]) -> None:
+        """Moves the blocks' segments together, each as large as it is."""
+        starts = np.cumsum(sizes) - sizes
+        self.tail = int(sizes.sum())
+        within = np.arange(self.tail) - np.repeat(starts, sizes)
+        slots = np.repeat(self.blocks.starts[: self.count], sizes) + within
+        for column in self.records[:-1]:
+            column[: self.tail] = column[slots]
+        self.records.heads[:] = -1
+        self.blocks.starts[: self.count] = starts
 
     def lay_records(self, rows: Any, seen: Any, noted: Any, names: Any, need: int, stamp: int) -> None:
         """Brings the records of blocks in line with their new noted masks (`update_records`)."""

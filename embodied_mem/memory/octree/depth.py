@@ -375,7 +375,7 @@ def _try_block(
 @njit(cache=True, nogil=True, error_model="numpy")
 def mark_view(
     view: View, work: Work, reach: Array, pyramid: Array, offsets: Array, shape: Array, strides: Array,
-    cells: Array, doubtful: Array, first: int, last: int
+    cells: Array, doubtful: Array, first: int, last: int, settle: bool
 ) -> int:  # fmt: skip
     """Marks FREE the voxels that the rays of a depth image pass, in some blocks of the byte map.
 
@@ -393,6 +393,7 @@ def mark_view(
         doubtful: (H * W,) bool, set for pixels whose rays have to be walked.
         first: first block, counted z fastest.
         last: the one after the last block.
+        settle: try the other pixels too where the one at a voxel's centre does not decide.
 
     Returns:
         how many voxels could not be decided by the pixel at their centre.
@@ -413,7 +414,7 @@ def mark_view(
             flat, work.pinhole, work.half, work.certain, work.side, work.down, work.depth, work.pixel,
             pyramid, offsets, cells, corner, sx, sy, work.unsettled,
         )  # fmt: skip
-        if count > 0:
+        if settle and count > 0:
             _try_block(
                 view, work, reach, pyramid, offsets, x0, y0, z0, count, cells, corner, sx, sy, doubtful
             )

@@ -16,11 +16,13 @@ import zstandard
 from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.octree import masks, merge
+from embodied_mem.memory.octree import masks, merge, states
 from embodied_mem.memory.octree.blocks import BlockStore
 
 MAGIC = b"EMOCTREE"
 FORMAT = 1
+"""Of the payload of a block."""
+FILE_FORMAT = 2
 _HEAD = struct.Struct("<BqH")
 _RECORD_TYPES = ("<u2", "<u1", "<i8", "<i4")
 _RECORD_BYTES = 15
@@ -48,7 +50,7 @@ class Contents(NamedTuple):
 
 
 _CONTENT_TYPES = ("<i8", "<i1", "<u8", "<i8", *_RECORD_TYPES)
-_STATE_TYPES = ("<i8", "<u8", "<u8")
+_STATE_TYPES = ("<i8", "<u1")
 
 
 def contents_of(store: BlockStore, rows: NDArray[np.int64]) -> Contents:
@@ -156,26 +158,24 @@ def _assemble(columns: list[NDArray[Any]]) -> Contents:
 
 
 def _states_of(contents: Contents) -> list[NDArray[Any]]:
-    """Returns key differences, occupied masks and known masks: all that three states need."""
+    """Returns key differences and coded states: all that three states need."""
     steps = contents.log_odds
-    bits = [np.packbits(b, axis=1, bitorder="little") for b in (steps >= 0, steps != merge.UNKNOWN)]
-    return [np.diff(contents.keys, prepend=np.int64(0)), *(b.view("<u8") for b in bits)]
+    three = (steps != merge.UNKNOWN).astype(np.uint8) + (steps >= 0)
+    coded = states.encode_states(three, states.preceding(contents.keys))
+    return [np.diff(contents.keys, prepend=np.int64(0)), coded]
 
 
 def _from_states(columns: list[NDArray[Any]], lowest: int, highest: int) -> Contents:
     """Builds contents of three states: occupied and free voxels are as certain as they can be."""
-    differences, occupied, known = columns
-    a, b = (
-        np.unpackbits(m.view(np.uint8).reshape(-1, 64), axis=1, bitorder="little").astype(bool)
-        for m in (occupied, known)
-    )
-    steps = np.where(a, highest, np.where(b, lowest, merge.UNKNOWN)).astype(np.int8)
-    records = int(np.count_nonzero(a))
+    keys = np.cumsum(columns[0]).astype(np.int64)
+    three = states.decode_states(columns[1], states.preceding(keys))
+    occupied = three == 2
+    records = int(np.count_nonzero(occupied))
     return Contents(
-        np.cumsum(differences).astype(np.int64),
-        steps,
-        occupied.astype(np.uint64).reshape(-1, 8),
-        np.zeros(len(differences), np.int64),
+        keys,
+        np.array([merge.UNKNOWN, lowest, highest], np.int8)[three],
+        np.packbits(occupied, axis=1, bitorder="little").view("<u8").astype(np.uint64),
+        np.zeros(len(keys), np.int64),
         np.zeros(records, np.uint16),
         np.zeros(records, np.uint8),
         np.zeros(records, np.int64),
@@ -195,10 +195,8 @@ def write_file(path: Path, settings: dict[str, Any], contents: Contents, three_s
     columns = _states_of(contents) if three_state else list(contents)
     kinds = _STATE_TYPES if three_state else _CONTENT_TYPES
     arrays = [np.ascontiguousarray(a, k) for a, k in zip(columns, kinds)]
-    header = json.dumps({**settings, "format": FORMAT, "sizes": [a.size for a in arrays]}).encode()
-    body = zstandard.ZstdCompressor(level=19 if three_state else 3).compress(
-        b"".join(a.tobytes() for a in arrays)
-    )
+    header = json.dumps({**settings, "format": FILE_FORMAT, "sizes": [a.size for a in arrays]}).encode()
+    body = zstandard.ZstdCompressor(level=3).compress(b"".join(a.tobytes() for a in arrays))
     data = b"".join((MAGIC, struct.pack("<I", len(header)), header, body))
     temporary = path.with_name(path.name + ".part")
     try:
@@ -227,7 +225,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], Contents]:
         raise StoreError(f"{path} is cut short or damaged; restore it from a copy")
     (length,) = struct.unpack_from("<I", data, 8)
     settings = json.loads(data[12 : 12 + length])
-    if settings["format"] != FORMAT:
+    if settings["format"] != FILE_FORMAT:
         raise StoreError(f"{path} has octree format {settings['format']}; this release reads {FORMAT}")
     body = zstandard.ZstdDecompressor().decompress(data[12 + length : -32])
     columns, at = [], 0

@@ -17,9 +17,12 @@ from embodied_mem.memory.octree.types import as_labels
 from embodied_mem.memory.octree.view import View, prepare_work
 from embodied_mem.types import Intrinsics
 
-MODES = ("exact", "discretized")
+MODES = ("exact", "hybrid", "discretized")
 MANY = 100_000
 """In images of fewer pixels it is quicker to follow the rays than to ask the voxels; same marks."""
+
+SPARSE = 4
+"""Hybrid mode follows the rays of one pixel in so many of one row in so many."""
 
 
 class Lifted(NamedTuple):
@@ -100,8 +103,13 @@ def mark_exact(
     labels: NDArray[np.int32],
     resolution: float,
     byte_map: ByteMap,
+    settle: bool = True,
 ) -> Marks:
-    """Marks the voxels that the rays of all pixels pass and those in which they end."""
+    """Marks the voxels that the rays of all pixels pass and those in which they end.
+
+    Without `settle`, of large images, those voxels are marked free that the pixel at their centre
+    or the ray of one in SPARSE^2 pixels shows to be free.
+    """
     origin = pose.position.astype(np.float32)
     if len(lifted.kinds) < MANY or not byte_map.fits(lifted.lo, lifted.hi):
         used = np.flatnonzero(lifted.kinds)
@@ -130,7 +138,9 @@ def mark_exact(
         resolution,
         3.0 * frame.eps + coarse,
     )
-    doubtful = np.zeros(len(lifted.kinds), np.bool_)
+    doubtful = np.zeros(lifted.reach.shape, np.bool_)
+    if not settle:
+        doubtful[::SPARSE, ::SPARSE] = True
     size = int(byte_map.shape.prod())
     parts = np.linspace(0, size, 1 + (8 * byte_map.threads if byte_map.threads > 1 else 1)).astype(int)
 
@@ -144,13 +154,14 @@ def mark_exact(
             byte_map.shape,
             byte_map.strides,
             cells,
-            doubtful,
+            doubtful.reshape(-1),
             first,
             last,
+            settle,
         )
 
     byte_map.spread(mark_part, [(int(i), int(j)) for i, j in pairwise(parts)])
-    walk = np.flatnonzero(doubtful & (lifted.kinds > 0))
+    walk = np.flatnonzero(doubtful.reshape(-1) & (lifted.kinds > 0))
     if len(walk):
         points = np.ascontiguousarray(lifted.points[:, walk].T)
         dense.mark_rays(points, np.zeros(len(walk), np.bool_), frame, cells, np.empty(len(walk), np.int32))
@@ -235,12 +246,14 @@ def _distinct(
     if len(scaled) and np.abs(scaled).max() >= kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
     voxels = np.floor(scaled).astype(np.int64)
-    distinct, which, member = np.unique(voxels, axis=0, return_index=True, return_inverse=True)
+    distinct, member = np.unique(voxels, axis=0, return_inverse=True)
     names = labels
     if len(labels):
         chosen = labels[v * depth.shape[1] + u]
         names = np.zeros(len(distinct), np.int32)
-        pairs, votes = np.unique(member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True)
+        pairs, votes = np.unique(
+            member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True
+        )
         order = np.lexsort((-(pairs & 0xFFFF), votes, pairs >> 16))
         names[pairs[order] >> 16] = pairs[order] & 0xFFFF
     return ((distinct + 0.5) * resolution).astype(np.float32), names

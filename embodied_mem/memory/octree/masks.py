@@ -111,6 +111,45 @@ def list_voxels(masks: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, nogil=True)
+def list_centers(masks: Array, order: Array, keys: Array, bias: int, resolution: float) -> Array:
+    """Lists the centres of the set bits of masks.
+
+    Args:
+        masks: (M, 8) uint64.
+        order: (M,) int64 order in which to list the blocks.
+        keys: (M,) int64 packed block keys, in three parts of 21 bits.
+        bias: what was added to each block coordinate.
+        resolution: edge of a voxel [m].
+
+    Returns:
+        (V, 3) float32 [m].
+    """
+    total = 0
+    for i in range(masks.shape[0]):
+        for x in range(8):
+            total += _count_bits(masks[i, x])
+    out = np.empty((total, 3), np.float32)
+    part = np.int64((1 << 21) - 1)
+    ys, zs = np.empty(8, np.float32), np.empty(8, np.float32)
+    n = 0
+    for i in order:
+        x0, y0, z0 = keys[i] >> 42, (keys[i] >> 21) & part, keys[i] & part
+        for k in range(8):
+            ys[k] = ((y0 - bias) * 8 + k + 0.5) * resolution
+            zs[k] = ((z0 - bias) * 8 + k + 0.5) * resolution
+        for x in range(8):
+            w = masks[i, x]
+            cx = np.float32(((x0 - bias) * 8 + x + 0.5) * resolution)
+            while w:
+                bit = w & (~w + np.uint64(1))
+                w ^= bit
+                local = _count_bits(bit - np.uint64(1))
+                out[n, 0], out[n, 1], out[n, 2] = cx, ys[local >> 3], zs[local & 7]
+                n += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
 def fill_columns(coords: Array, free: Array, blocked: Array, first: Array, grid: Array) -> None:
     """Projects voxels onto a ground grid: blocked wins over free, free over unknown.
 

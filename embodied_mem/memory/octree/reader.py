@@ -57,24 +57,51 @@ class OctreeReader:
         self._levels = Levels(self._store)
         self._byte_map = ByteMap(threads)
 
-    def query(self, points: ArrayLike, level: int = 0) -> NDArray[np.float32]:
+    def query(
+        self,
+        points: ArrayLike,
+        level: int = 0,
+        *,
+        now: int | None = None,
+        half_life: float | None = None,
+    ) -> NDArray[np.float32]:
         """Returns (N,) log-odds at points (N, 3) [m], NaN where unknown.
 
         Args:
             points: (N, 3) in the map frame [m].
             level: 0 for voxels; a node of level l is 2^l voxels wide and answers the largest
                 log-odds in it.
+            now: [ns] when to answer for, with `half_life`: evidence counts less the older it is.
+            half_life: [s] in which the log-odds of a voxel halve, from when it was last observed
+                (of a free voxel, its 8^3 block). The map itself does not change.
 
         Raises:
-            InputError: wrong shape or dtype, or a level that is not in 0..16.
+            InputError: wrong shape or dtype, a level that is not in 0..16, or decay of an inner
+                level.
         """
         self._check_level(level)
+        where = as_points(points)
+        if now is not None or half_life is not None:
+            return self._decayed(where, level, now, half_life)
         if level == 0:
             store, unit = self._store, np.float32(self._steps.unit)
-            inverse = 1.0 / self.resolution
-            return kernels.query_points(as_points(points), inverse, store.table, store.blocks.log_odds, unit)
-        steps = self._levels.log_odds(as_points(points), 1.0 / self.resolution, level, self.version)
-        return self._log_odds(steps)
+            return kernels.query_points(
+                where, 1.0 / self.resolution, store.table, store.blocks.log_odds, unit
+            )
+        return self._log_odds(self._levels.log_odds(where, 1.0 / self.resolution, level, self.version))
+
+    def _decayed(
+        self, points: NDArray[np.float32], level: int, now: int | None, half_life: float | None
+    ) -> NDArray[np.float32]:
+        if now is None or half_life is None or not half_life > 0 or level != 0:
+            raise InputError(
+                "decay needs now [ns] and a positive half_life [s], and answers for level 0 only"
+            )
+        rows, slots = self._slots(points)
+        stamps = np.where(slots >= 0, self._store.records.stamps[slots], self._store.blocks.stamps[rows])
+        age = np.where(rows >= 0, np.maximum(int(now) - stamps, 0), 0) * 1e-9
+        faded = self.query(points).astype(np.float64) * np.exp2(-age / half_life)
+        return faded.astype(np.float32)
 
     def label(self, points: ArrayLike, level: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Returns labels (N,) at points (N, 3) [m], 0 unknown, and their weights (N,).
@@ -170,9 +197,7 @@ class OctreeReader:
         around = store.find((keys[:, None] + offsets).reshape(-1)).reshape(-1, 6)
         rows = np.arange(store.count)
         found = masks.frontier_masks(store.blocks.free[: store.count], store.known(rows), around)
-        order = store.sorted_rows()
-        which, local = masks.list_voxels(found[order])
-        return self._centers(order[which], local)
+        return masks.list_centers(found, store.sorted_rows(), keys, kernels.BIAS, self.resolution)
 
     def traversable(
         self,
