@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,22 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.policy.baselines import Context, Recurrent
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Core, NoMemory
 from embodied_mem.policy.encoder import ObservationEncoder
+from embodied_mem.policy.hcam import Hcam
 from embodied_mem.policy.places import Whereabouts, locate, place_key
 from embodied_mem.policy.transformer import Memo
 
-CORES: dict[str, type[Core]] = {"memo": Memo, "none": NoMemory}
+CORES: dict[str, Callable[[PolicyConfig], Core]] = {
+    "memo": Memo,
+    "none": NoMemory,
+    "gru": Recurrent,
+    "window": Context,
+    "full_context": Context,
+    "hcam": Hcam,
+}
 """Cores by the name in `PolicyConfig.policy`."""
 
 

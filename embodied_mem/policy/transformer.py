@@ -28,7 +28,7 @@ from embodied_mem.policy.core import Carry
 from embodied_mem.policy.layers import pack
 from embodied_mem.policy.memo_state import MemoState
 from embodied_mem.policy.places import Visit, Whereabouts, visit
-from embodied_mem.policy.segments import SegmentPass, SegmentPlan
+from embodied_mem.policy.segments import SegmentPass, SegmentPlan, draw_lengths
 from embodied_mem.policy.summary import ABSENT, Slots, pad_to, put
 
 SPLIT = 4
@@ -199,10 +199,8 @@ class Memo(BlockCore):
 
     def _draw(self, count: int, jitter: np.random.Generator | None, like: Tensor) -> Tensor:
         """Returns the lengths of `count` new segments."""
-        if jitter is None:
-            return torch.full((count,), self.config.segment_length, dtype=like.dtype, device=like.device)
-        low, high = self.config.segment_range
-        return torch.from_numpy(jitter.integers(low, high + 1, count)).to(like)
+        c = self.config
+        return draw_lengths(count, c.segment_length, c.segment_range, jitter, like)
 
     # ---------------------------------------------------------------- whole sequences
 
