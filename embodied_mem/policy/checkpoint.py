@@ -31,6 +31,16 @@ FORMAT = 1
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
+CORE_NAMES = {
+    "memo": "Memo",
+    "none": "memoryless",
+    "gru": "GRU",
+    "window": "sliding-window transformer",
+    "full_context": "full-context transformer",
+    "hcam": "HCAM",
+}
+"""What the model card calls a core."""
+
 CARD_TEXT = """---
 library_name: embodied-mem
 license: apache-2.0
@@ -142,8 +152,8 @@ def _card(facts: Mapping[str, Any], path: Path) -> str:
         key: policy[key] for key in ("segment_length", "summary_tokens", "bank", "width", "layers", "heads")
     }
     return CARD_TEXT.format(
-        title=f"{'Memo' if policy['policy'] == 'memo' else 'No memory'}: {facts['env_id'] or path.name}",
-        core="Memo" if policy["policy"] == "memo" else "memoryless",
+        title=f"{CORE_NAMES[policy['policy']]}: {facts['env_id'] or path.name}",
+        core=CORE_NAMES[policy["policy"]],
         version=facts["version"],
         steps=training["steps"],
         env=facts["env_id"] or "an environment that was not named",

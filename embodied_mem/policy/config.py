@@ -12,13 +12,21 @@ from embodied_mem.errors import ConfigError
 
 Config = TypeVar("Config", bound="PolicyConfig | PPOConfig")
 
+POLICIES = ("memo", "none", "gru", "window", "full_context", "hcam")
+"""Names of the cores."""
+
+MOST_PLACES = 256
+"""The most places of a bank: their order is one integer with visits and time."""
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """The network: encoders, transformer core, summaries, heads."""
 
-    policy: Literal["memo", "none"] = "memo"
-    """Core: "memo" carries summaries from segment to segment; "none" is the same network, each step alone."""
+    policy: Literal["memo", "none", "gru", "window", "full_context", "hcam"] = "memo"
+    """Core: "memo" carries summaries from segment to segment; "none" is the same network, each step alone.
+    Baselines: "gru" is recurrent; "window" attends to the last `window` steps and "full_context" to the
+    whole trial, with a sink; "hcam" recalls the `recall` most relevant segments in full."""
     width: int = 64
     """Width d of a token."""
     layers: int = 2
@@ -31,8 +39,15 @@ class PolicyConfig:
     """Steps L per segment; at its end the segment is summarised and its raw steps are forgotten."""
     summary_tokens: int = 4
     """Learned summary queries S per segment."""
-    bank: Literal["accumulate"] = "accumulate"
-    """What becomes of summaries: "accumulate" keeps them all (Memo)."""
+    bank: Literal["accumulate", "fifo", "rewrite", "place"] = "accumulate"
+    """What becomes of summaries: "accumulate" keeps them all (Memo), "fifo" those of the last `slots`
+    segments, "rewrite" revises one set through a gate, "place" one per place, for `slots` places."""
+    slots: int = 16
+    """Segments ("fifo") or places ("place") whose summaries a bounded bank keeps."""
+    window: int = 64
+    """Steps that the "window" core attends to, the present one among them."""
+    recall: int = 4
+    """Segments that the "hcam" core recalls at each step."""
     jitter: Literal["stored", "memo", "none"] = "stored"
     """Segment lengths: "stored" draws L*U[0.8, 1.2] per segment at rollout and replays them in training;
     "memo" draws one length per training pass and rolls out with L (as published, an ablation); "none"
@@ -52,6 +67,9 @@ class PolicyConfig:
             "mlp_ratio",
             "segment_length",
             "summary_tokens",
+            "slots",
+            "window",
+            "recall",
             "reader_heads",
         ):
             if getattr(self, name) < 1:
@@ -62,8 +80,10 @@ class PolicyConfig:
             raise ConfigError(f"width {self.width} must be a multiple of reader_heads = {self.reader_heads}")
         if self.rope_base <= 1.0:
             raise ConfigError(f"rope_base must be greater than 1, got {self.rope_base}")
-        _check_choice("policy", self.policy, ("memo", "none"))
-        _check_choice("bank", self.bank, ("accumulate",))
+        if self.bank == "place" and self.slots > MOST_PLACES:
+            raise ConfigError(f"slots must be at most {MOST_PLACES} for the place bank, got {self.slots}")
+        _check_choice("policy", self.policy, POLICIES)
+        _check_choice("bank", self.bank, ("accumulate", "fifo", "rewrite", "place"))
         _check_choice("jitter", self.jitter, ("stored", "memo", "none"))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,23 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from embodied_mem.errors import InputError
+from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.policy.baselines import Context, Recurrent
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Core, NoMemory
 from embodied_mem.policy.encoder import ObservationEncoder
+from embodied_mem.policy.hcam import Hcam
+from embodied_mem.policy.places import Whereabouts, locate, place_key
 from embodied_mem.policy.transformer import Memo
 
-CORES: dict[str, type[Core]] = {"memo": Memo, "none": NoMemory}
+CORES: dict[str, Callable[[PolicyConfig], Core]] = {
+    "memo": Memo,
+    "none": NoMemory,
+    "gru": Recurrent,
+    "window": Context,
+    "full_context": Context,
+    "hcam": Hcam,
+}
 """Cores by the name in `PolicyConfig.policy`."""
 
 
@@ -60,6 +71,11 @@ class MemoPolicy(BasePolicy):
         c = self.config
         self.encoder = ObservationEncoder(observation_space, c.width, c.reader_heads, c.labels)
         self.core = CORES[c.policy](c)
+        if self.core.spatial and place_key(observation_space) is None:
+            raise ConfigError(
+                'bank "place" needs an observation "place_id" or "mem_place_id", '
+                'and this task has no places: use bank "rewrite"'
+            )
         self.action_dist = make_proba_distribution(action_space)
         heads = self.action_dist.proba_distribution_net(latent_dim=c.width)
         self.action_net, self.log_std = heads if isinstance(heads, tuple) else (heads, None)
@@ -86,6 +102,10 @@ class MemoPolicy(BasePolicy):
         """Embeds a batch of observations (B, ...) as (B, d)."""
         embedded: Tensor = self.encoder(preprocess_obs(obs, self.observation_space))
         return embedded
+
+    def locate(self, obs: PyTorchObs) -> Whereabouts | None:
+        """Returns where a batch of observations was made (B,), for a core that must know it."""
+        return locate(self.observation_space, obs) if self.core.spatial else None
 
     def initial_state(self, batch: int) -> Any:
         """Returns the state of `batch` environments before their first step."""
@@ -121,14 +141,16 @@ class MemoPolicy(BasePolicy):
         Returns:
             Actions (B, ...), values (B,), log-probabilities (B,) and the next state.
         """
-        h, state = self.core.advance(self.embed(obs), state, episode_starts, jitter=jitter, inplace=inplace)
+        h, state = self.core.advance(
+            self.embed(obs), state, episode_starts, where=self.locate(obs), jitter=jitter, inplace=inplace
+        )
         distribution = self.distribution(h)
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, self.value_net(h)[:, 0], distribution.log_prob(actions), state
 
     def predict_values(self, obs: PyTorchObs, state: Any, episode_starts: Tensor) -> Tensor:
         """Returns the values (B,) of observations; the state stays as it was."""
-        h, _ = self.core.advance(self.embed(obs), state, episode_starts)
+        h, _ = self.core.advance(self.embed(obs), state, episode_starts, where=self.locate(obs))
         values: Tensor = self.value_net(h)[:, 0]
         return values
 
@@ -141,7 +163,7 @@ class MemoPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         x = self.embed(observation)
-        h, _ = self.core.advance(x, self.initial_state(len(x)))
+        h, _ = self.core.advance(x, self.initial_state(len(x)), where=self.locate(observation))
         return self.distribution(h).get_actions(deterministic=deterministic)
 
     def predict(
@@ -179,7 +201,8 @@ class MemoPolicy(BasePolicy):
                     f"{batch} observations for a state of {len(state.closed)}, {len(starts)} episode starts"
                 )
             x = self.embed(tensors)
-            h, state = self.core.advance(x, state, torch.from_numpy(starts).to(x.device))
+            where = self.locate(tensors)
+            h, state = self.core.advance(x, state, torch.from_numpy(starts).to(x.device), where=where)
             actions = self.distribution(h).get_actions(deterministic=deterministic).cpu().numpy()
         assert self.action_space.shape is not None
         actions = actions.reshape(-1, *self.action_space.shape)

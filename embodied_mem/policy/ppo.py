@@ -211,7 +211,10 @@ class MemoPPO(OnPolicyAlgorithm):
     def _replay(self, data: Sequences, *, end: bool = False) -> tuple[Tensor, Any]:
         """Runs the core over whole sequences; returns features (prefix + T, n, d) and the state."""
         x = self.policy.embed(data.obs)
-        return self.policy.core.replay(x.view(-1, data.envs, x.shape[1]), data.plan, data.carry, end=end)
+        x = x.view(-1, data.envs, x.shape[1])
+        where = self.policy.locate(data.obs)
+        where = None if where is None else where.view(-1, data.envs)
+        return self.policy.core.replay(x, data.plan, data.carry, where=where, end=end)
 
     def _clip(self, actions: NDArray[Any]) -> NDArray[Any]:
         if isinstance(self.action_space, spaces.Box):
@@ -277,7 +280,7 @@ class MemoPPO(OnPolicyAlgorithm):
         self.logger.record(
             "train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten())
         )
-        for name, value in stats.items():
+        for name, value in (stats | self.policy.core.report()).items():
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", self.clip_range)
@@ -303,7 +306,7 @@ class MemoPPO(OnPolicyAlgorithm):
             for envs in np.array_split(
                 self._generator.permutation(self.n_envs), min(self.minibatches, self.n_envs)
             ):
-                if self.policy_config.jitter == "memo":
+                if self.policy_config.jitter == "memo" and self.policy.core.segmented:
                     low, high = self.policy_config.segment_range
                     length = int(self._generator.integers(low, high + 1))
                 data = self.rollout_buffer.sequences(np.sort(envs), length)

@@ -25,7 +25,7 @@ TOKEN_KEYS = (
 )  # fmt: skip
 """Observation keys that describe tokens, (K, ...) each."""
 
-UNREAD_KEYS = ("mem_id", "mem_place_id")
+UNREAD_KEYS = ("mem_id", "mem_place_id", "place_id")
 """Observation keys that are never embedded: ids are for pointers and logs."""
 
 WAVELENGTHS = (2.0, 8.0, 32.0)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from embodied_mem.policy.core import Carry
+from embodied_mem.policy.core import Carried, Carry
 from embodied_mem.policy.segments import SegmentPlan, fixed_closes, plan_segments
-from embodied_mem.policy.summary import Slots
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -71,11 +70,11 @@ class SequenceBuffer(RolloutBuffer):
         self.closes = np.zeros((size, envs), bool)
         self.pos, self.full, self.generator_ready = 0, False, False
 
-    def begin(self, slots: Slots | None, length: NDArray[np.int64]) -> None:
+    def begin(self, memory: Carried | None, length: NDArray[np.int64]) -> None:
         """Empties the buffer for a rollout that goes on where the last one ended.
 
         Args:
-            slots: the summary banks, N rows; None for a policy without.
+            memory: the summary banks, or what the core has in their place, N rows; None without.
             length: (N,) raw steps of the open segments, 0 where a trial starts; they are the last
                 ones in the buffer.
         """
@@ -84,11 +83,7 @@ class SequenceBuffer(RolloutBuffer):
             key: np.concatenate([self.before[key], v[: self.pos]]) for key, v in self.observations.items()
         }
         self.before = {key: value[len(value) - count :] for key, value in held.items()}
-        if slots is None:
-            self.carry = None
-        else:
-            detached = Slots(slots.tokens.clone(), slots.position.clone(), slots.count.clone())
-            self.carry = Carry(detached, length.copy())
+        self.carry = None if memory is None else Carry(memory.detach(), length.copy())
         self.pos, self.full = 0, False
 
     def add(
@@ -163,7 +158,7 @@ class SequenceBuffer(RolloutBuffer):
             obs[key] = self.to_torch(whole.reshape(-1, *whole.shape[2:]))
         carry = self.carry
         if carry is not None:
-            index = torch.from_numpy(envs).to(carry.slots.count.device)
+            index = torch.from_numpy(envs).to(self.device)
             carry = Carry(carry.slots.rows(index), carry.prefix[envs])
 
         def flat(x: NDArray[Any]) -> Tensor:

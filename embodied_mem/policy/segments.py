@@ -163,6 +163,15 @@ def _make_passes(
     return tuple(passes)
 
 
+def draw_lengths(
+    count: int, fixed: int, bounds: tuple[int, int], jitter: np.random.Generator | None, like: Tensor
+) -> Tensor:
+    """Returns the lengths (count,) of new segments: drawn from `bounds`, both included, or `fixed`."""
+    if jitter is None:
+        return torch.full((count,), fixed, dtype=like.dtype, device=like.device)
+    return torch.from_numpy(jitter.integers(bounds[0], bounds[1] + 1, count)).to(like)
+
+
 def fixed_closes(
     starts: NDArray[np.bool_], length: int, prefix: NDArray[np.int64] | None = None
 ) -> NDArray[np.bool_]:

@@ -1,0 +1,292 @@
+"""Hierarchical chunk attention: recall the few segments that matter, in full (Lampinen et al., 2021)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embodied_mem.policy.config import PolicyConfig
+from embodied_mem.policy.core import Carried, Carry, Core
+from embodied_mem.policy.layers import Stack, pack
+from embodied_mem.policy.places import Whereabouts
+from embodied_mem.policy.segments import SegmentPass, SegmentPlan, draw_lengths
+from embodied_mem.policy.summary import ABSENT, pad_to, put
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """Past segments in full.
+
+    Attributes:
+        steps: (B, K, L, d) what the core made of each step, detached.
+        length: (B, K) int64, steps in each chunk, 0 where there is none.
+        count: (B,) int64, chunks that are there.
+    """
+
+    steps: Tensor
+    length: Tensor
+    count: Tensor
+
+    def rows(self, index: Tensor | slice) -> Chunks:
+        """Returns a copy of some batch rows."""
+        return Chunks(self.steps[index], self.length[index], self.count[index])
+
+    def detach(self) -> Chunks:
+        """Returns a copy that shares nothing with this."""
+        return Chunks(self.steps.detach().clone(), self.length.clone(), self.count.clone())
+
+    def clear(self, rows: Tensor) -> Chunks:
+        """Forgets the chunks of the rows where `rows` (B,) is True."""
+        return replace(
+            self, length=self.length.masked_fill(rows[:, None], 0), count=self.count.masked_fill(rows, 0)
+        )
+
+    def write(self, rows: Tensor, steps: Tensor, length: Tensor, inplace: bool) -> Chunks:
+        """Appends a chunk (R, L, d) of `length` (R,) steps to some rows."""
+        size = int(self.count[rows].max()) + 1
+        if inplace and size > self.steps.shape[1]:
+            size += size // 2  # grow seldom
+        at = (rows, self.count[rows])
+        return Chunks(
+            put(pad_to(self.steps, size), at, pad_to(steps.detach(), self.steps.shape[2]), inplace),
+            put(pad_to(self.length, size), at, length, inplace),
+            self.count.index_add(0, rows, torch.ones_like(rows)),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(p.numel() * p.element_size() for p in (self.steps, self.length, self.count))
+
+
+@dataclass(frozen=True, eq=False)
+class HcamState:
+    """What the core carries from step to step.
+
+    Attributes:
+        chunks: past segments.
+        open: (B, L, d) what the core made of the open segment's steps.
+        cache: (B, L, layers, 2, H, d / H) their keys and values.
+        length: (B,) int64, steps in the open segment.
+        limit: (B,) int64, steps at which it will be closed.
+        closed: (B,) bool, True where the last step closed a segment.
+    """
+
+    chunks: Chunks
+    open: Tensor
+    cache: Tensor
+    length: Tensor
+    limit: Tensor
+    closed: Tensor
+
+    def rows(self, index: Tensor) -> HcamState:
+        """Returns a copy of some batch rows."""
+        return HcamState(
+            self.chunks.rows(index), self.open[index], self.cache[index], self.length[index],
+            self.limit[index], self.closed[index],
+        )  # fmt: skip
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        parts = (self.open, self.cache, self.length, self.limit, self.closed)
+        return sum(p.numel() * p.element_size() for p in parts) + self.chunks.nbytes
+
+
+class Recall(nn.Module):
+    """Reads the `recall` chunks whose mean fits the step best, weighted by how well they fit."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.heads, self.most = config.heads, config.recall
+        self.norm = nn.LayerNorm(d)
+        self.summary_query = nn.Linear(d, d, bias=False)
+        self.summary_key = nn.Linear(d, d, bias=False)
+        self.query = nn.Linear(d, d, bias=False)
+        self.key_value = nn.Linear(d, 2 * d, bias=False)
+        self.order = nn.Parameter(torch.randn(config.longest_segment, d) * 0.02)
+        self.out = nn.Linear(d, d, bias=False)
+
+    def forward(self, x: Tensor, chunks: Chunks) -> Tensor:
+        """Returns what steps x (R, T, d) read from chunks of R rows: (R, T, d)."""
+        r, t, d = x.shape
+        if not chunks.steps.shape[1]:
+            return torch.zeros_like(x)
+        offset = torch.arange(chunks.steps.shape[2], device=x.device)
+        there = offset < chunks.length[..., None]  # (R, K, L)
+        held = torch.where(there[..., None], chunks.steps, 0.0)
+        mean = held.sum(2) / chunks.length.clamp(min=1)[..., None]  # (R, K, d)
+        query = self.norm(x)
+        fit = self.summary_query(query) @ self.summary_key(mean).transpose(1, 2) / math.sqrt(d)  # (R, T, K)
+        fit = fit.masked_fill(~(chunks.length > 0)[:, None], -1e9)
+        best, which = fit.topk(min(self.most, fit.shape[2]), dim=2)  # (R, T, k)
+        weight = best.softmax(2) * (best > -1e8)
+        key, value = self.key_value(held + self.order).view(r, *held.shape[1:3], 2, d).unbind(3)
+        row = torch.arange(r, device=x.device)[:, None, None]
+        size = d // self.heads
+        k = key[row, which].unflatten(-1, (self.heads, size))  # (R, T, k, L, H, d / H)
+        v = value[row, which].unflatten(-1, (self.heads, size))
+        q = self.query(query).view(r, t, self.heads, size)
+        logits = torch.einsum("rthc,rtklhc->rtkhl", q, k) / math.sqrt(size)
+        logits = logits.masked_fill(~there[row, which][:, :, :, None], -1e9)
+        read = torch.einsum("rtkhl,rtklhc->rtkhc", logits.softmax(-1), v).flatten(3)  # (R, T, k, d)
+        out: Tensor = self.out((read * weight[..., None]).sum(2))
+        return out
+
+
+class Hcam(Core):
+    """Attention within the open segment, and recall of whole past segments.
+
+    What is recalled is what the core made of those steps, without a gradient into the past, as
+    published. One difference: the read comes once, before the layers, and not in each of them.
+    """
+
+    segmented: ClassVar[bool] = True
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recall = Recall(config)
+        self.stack = Stack(config)
+
+    def _no_chunks(self, batch: int) -> Chunks:
+        c, device = self.config, self.stack.norm.weight.device
+        zeros = torch.zeros(batch, 0, dtype=torch.int64, device=device)
+        steps = torch.zeros(batch, 0, c.longest_segment, c.width, device=device)
+        return Chunks(steps, zeros, torch.zeros(batch, dtype=torch.int64, device=device))
+
+    def initial_state(self, batch: int) -> HcamState:
+        """Returns the state before the first step."""
+        c, device = self.config, self.stack.norm.weight.device
+        zeros = torch.zeros(batch, dtype=torch.int64, device=device)
+        cache = (batch, c.longest_segment, c.layers, 2, c.heads, c.width // c.heads)
+        return HcamState(
+            chunks=self._no_chunks(batch),
+            open=torch.zeros(batch, c.longest_segment, c.width, device=device),
+            cache=torch.zeros(cache, device=device),
+            length=zeros,
+            limit=zeros + c.segment_length,
+            closed=torch.zeros(batch, dtype=torch.bool, device=device),
+        )
+
+    def carried(self, state: HcamState) -> tuple[Carried | None, NDArray[np.int64]]:
+        """Returns the chunks and the lengths of the open segments; see `Core.carried`."""
+        return state.chunks, state.length.cpu().numpy()
+
+    def advance(
+        self,
+        x: Tensor,
+        state: HcamState,
+        start: Tensor | None = None,
+        *,
+        where: Whereabouts | None = None,
+        jitter: np.random.Generator | None = None,
+        inplace: bool = False,
+    ) -> tuple[Tensor, HcamState]:
+        """Takes one step; see `Core.advance`."""
+        if start is not None and bool(start.any()):
+            state = replace(
+                state,
+                chunks=state.chunks.clear(start),
+                length=state.length.masked_fill(start, 0),
+                limit=torch.where(start, self._draw(len(start), jitter, state.limit), state.limit),
+            )
+        x = x[:, None]
+        x = x + self.recall(x, state.chunks)
+        here = state.length[:, None]
+        offset = torch.arange(self.config.longest_segment, device=x.device)
+        held = torch.where(offset < here, offset, ABSENT)
+        h, made = self.stack(x, here, here, state.cache, held)
+        place = (torch.arange(len(x), device=x.device), state.length)
+        closing = state.length + 1 >= state.limit
+        state = replace(
+            state,
+            open=put(state.open, place, h[:, 0], inplace),
+            cache=put(state.cache, place, pack(made, 0, 1)[:, 0], inplace),
+            length=state.length + 1,
+            closed=closing,
+        )
+        rows = closing.nonzero()[:, 0]
+        if len(rows):
+            chunks = state.chunks.write(rows, state.open[rows], state.length[rows], inplace)
+            limit = state.limit.index_copy(0, rows, self._draw(len(rows), jitter, state.limit))
+            state = replace(state, chunks=chunks, length=state.length.index_fill(0, rows, 0), limit=limit)
+        return h[:, 0], state
+
+    def _draw(self, count: int, jitter: np.random.Generator | None, like: Tensor) -> Tensor:
+        """Returns the lengths of `count` new segments."""
+        c = self.config
+        return draw_lengths(count, c.segment_length, c.segment_range, jitter, like)
+
+    def replay(
+        self,
+        x: Tensor,
+        plan: SegmentPlan,
+        carry: Carry | None = None,
+        *,
+        where: Whereabouts | None = None,
+        end: bool = False,
+    ) -> tuple[Tensor, HcamState | None]:
+        """Runs whole sequences, one pass per segment index over all rows; see `Core.replay`."""
+        flat = x.flatten(0, 1)
+        state = self.initial_state(x.shape[1]) if end else None
+        chunks = self._no_chunks(len(plan.env))
+        if carry is not None:
+            chunks = carry.slots.rows(plan.env).clear(~plan.carried)
+        features = []
+        for segment in plan.passes:
+            rows, longest = segment.steps.shape
+            steps = flat.index_select(0, segment.steps.flatten()).view(rows, longest, -1)
+            offset = torch.arange(longest, device=x.device).expand(rows, -1)
+            there = torch.where(offset < segment.length[:, None], offset, ABSENT)
+            h, made = self.stack(steps + self.recall(steps, chunks), offset, there, None, None)
+            features.append(h.flatten(0, 1).index_select(0, segment.take))
+            if state is not None:
+                ending = torch.arange(segment.following, rows, device=x.device)
+                ending = ending[plan.last[ending]]
+                if len(ending):
+                    state = self._end(state, plan.env, segment, ending, chunks, h, pack(made, 0, longest))
+            if segment.following:
+                going = torch.arange(segment.following, device=x.device)
+                chunks = chunks.rows(going).write(going, h[going], segment.length[going], False)
+        grid = torch.cat([segment.grid for segment in plan.passes])
+        out = torch.zeros_like(flat).index_copy(0, grid, torch.cat(features))
+        return out.view(x.shape), state
+
+    def _end(
+        self,
+        state: HcamState,
+        env: Tensor,
+        segment: SegmentPass,
+        rows: Tensor,
+        chunks: Chunks,
+        h: Tensor,
+        raw: Tensor,
+    ) -> HcamState:
+        """Stores the rows that end with the rollout as the state of their environments."""
+        closed, length = segment.closed[rows], segment.length[rows]
+        if bool(closed.any()):
+            chunks = chunks.write(rows[closed], h[rows[closed]], length[closed], False)
+        env, longest = env[rows], self.config.longest_segment
+        size = max(state.chunks.steps.shape[1], chunks.steps.shape[1])
+        own, new = state.chunks, chunks.rows(rows)
+        into = Chunks(
+            pad_to(own.steps, size).index_copy(0, env, pad_to(new.steps, size)),
+            pad_to(own.length, size).index_copy(0, env, pad_to(new.length, size)),
+            own.count.index_copy(0, env, new.count),
+        )
+        return replace(
+            state,
+            chunks=into,
+            open=state.open.index_copy(0, env, pad_to(h[rows], longest)),
+            cache=state.cache.index_copy(0, env, pad_to(raw[rows], longest)),
+            length=state.length.index_copy(0, env, length.masked_fill(closed, 0)),
+            closed=state.closed.index_copy(0, env, closed),
+        )
