@@ -8,7 +8,7 @@ import numpy as np
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.types import Detection, LabelMap, Percept, Scan
 
 LABELS = LabelMap(("unknown", "wall", "grey door", "green key", "red ball", "goal"))

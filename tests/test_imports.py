@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "embodied_mem"
 
-BASE = {"types", "geometry", "errors", "configs"}
+BASE = {"types", "labels", "geometry", "errors", "configs"}
 BELOW = {"base", "perception", "memory", "policy", "loop"}
 EVERYTHING = BELOW | {"sim", "log", "ros", "viz", "top"}
 ALLOWED = {

@@ -18,7 +18,7 @@ from embodied_mem.memory.navigation import (
     nearest_traversable,
     shortest_path,
 )
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.grid_kernels import DIAGONAL, STRAIGHT, squared_distance
 
 

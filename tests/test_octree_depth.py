@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_image, octree_pixels, octree_scan
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_scene import camera, house, poses, render
+from embodied_mem.memory.octree import image as octree_image
+from embodied_mem.memory.octree import pixels as octree_pixels
+from embodied_mem.memory.octree import scan as octree_scan
+from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
 
@@ -87,6 +89,16 @@ def test_exact_mode_on_a_house_is_exact():
         points, _ = lifted(depth, view, pose)
         plain.integrate(points, pose.position, max_range=5.0)
         assert tree.digest() == plain.digest()
+
+
+def test_maps_do_not_depend_on_the_number_of_threads():
+    boxes, view = house(), camera(160, 120)
+    trees = [Octree(0.05, threads=n) for n in (1, 2, 5)]
+    for pose in poses(boxes, 4):
+        depth = render(boxes, view, pose)
+        for tree in trees:
+            tree.integrate_depth(depth, view, pose, mode="exact", labels=np.ones(depth.shape, np.int32))
+    assert len({tree.digest() for tree in trees}) == 1 and len(trees[0]) > 0
 
 
 @pytest.mark.parametrize("few", [1, 1 << 30])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octree_reference import ReferenceOctree, voxel_of, voxels_passed
 
-from embodied_mem.memory import octree_scan
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree import scan as octree_scan
 
 
 @pytest.fixture(scope="module", params=["dense", "sparse"], autouse=True)

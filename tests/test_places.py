@@ -9,7 +9,7 @@ import pytest
 from ascii_world import FOUR_ROOMS, AsciiWorld, grid_of
 
 from embodied_mem.memory.navigation import cell_of, clearance, distance_field
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.places import Places
 

@@ -12,7 +12,7 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import cell_of, distance_field, frontier_cells, shortest_path
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.reading import ReadConfig, read_tokens
 from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
 from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens

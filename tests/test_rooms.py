@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, grid_of
 
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.scene.rooms import Rooms, boundary_mask, room_name

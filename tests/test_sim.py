@@ -152,3 +152,10 @@ def test_hiding_the_tokens_leaves_the_own_observation_alone():
     env = gymnasium.make("EmbodiedMem/PlaygroundMemory-v0", tokens=False)
     obs, _ = env.reset(seed=5)
     assert set(obs) == {"view", "pose"}
+
+
+def test_the_token_space_can_be_sampled_and_holds_what_is_read():
+    env = gymnasium.make("EmbodiedMem/MultiRoomMemory-v0")
+    obs, _ = env.reset(seed=1)
+    assert env.observation_space.contains(obs)
+    assert env.observation_space.contains(env.observation_space.sample())

@@ -102,6 +102,9 @@ def test_info_tells_the_kind_of_each_file(capsys, recording: Recording):
     assert memory["objects"] > 0 and memory["voxels"] > 0
     code, out, _ = run(capsys, "info", recording.memory)
     assert code == 0 and "objects" in out
+    for room in memory["contents"]["rooms"]:
+        assert f"room {room['id']}" in out and room["name"] in out
+        assert all(f"#{thing['id']} {thing['label']}" in out for thing in room["objects"])
 
 
 def test_query_answers_by_label_place_and_time(capsys, recording: Recording):
@@ -189,3 +192,8 @@ def test_the_module_runs_as_a_program():
         [sys.executable, "-m", "embodied_mem", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip()
+
+
+def test_a_checkpoint_refuses_an_environment_with_other_observations_in_one_line(capsys):
+    model = Path(__file__).parents[1] / "models" / "proof_of_memory"
+    complains(run(capsys, "eval", model, "--env", "EmbodiedMem/MultiRoom-v0"), "was trained on observations")

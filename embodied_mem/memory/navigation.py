@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, descend, frontier, spread, squared_distance
 
 Array = NDArray[Any]

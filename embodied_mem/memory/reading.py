@@ -14,7 +14,7 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import centers_of, nearest_traversable, shortest_path, steps_from
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to, to_frame
 from embodied_mem.types import (

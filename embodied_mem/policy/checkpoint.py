@@ -84,6 +84,7 @@ def export_model(model: MemoPPO, path: Path, *, env_id: str, env_kwargs: Mapping
     part.mkdir()
     try:
         save_file(weights, part / WEIGHTS)
+        (part / WEIGHTS).chmod(0o644)  # safetensors makes it private
         (part / CONFIG).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
         (part / CARD).write_text(_card(facts, path))
         for name in (WEIGHTS, CONFIG, CARD):

@@ -92,8 +92,8 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
 
 def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any]]:
     """Returns one flat Box per field of `MemoryTokens` with K = `count` tokens."""
-    big = np.iinfo(np.int64).max
-    top = np.finfo(np.float32).max
+    big = 2**62  # Box.sample() computes high - low, which must fit
+    top = np.inf
 
     def box(low: float, high: float, *shape: int, dtype: Any = np.float32) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(low, high, shape, dtype)

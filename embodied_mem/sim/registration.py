@@ -37,6 +37,10 @@ _GRID_MEMORY = "embodied_mem.sim.memory_wrapper:make_with_memory"
 
 ENVIRONMENTS = (
     EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory"),
+    EnvEntry("PassiveTMaze-v0", "embodied_mem.sim.passive_tmaze:PassiveTMaze"),
+    EnvEntry("EndlessTMaze-v0", "embodied_mem.sim.endless_tmaze:EndlessTMaze"),
+    EnvEntry("DarkKeyToDoor-v0", "embodied_mem.sim.dark_key_to_door:DarkKeyToDoor"),
+    EnvEntry("MemoryS9-v0", "embodied_mem.sim.memory_room:MemoryRoom"),
     EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("MultiRoomMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/MultiRoom-v0"}),

@@ -34,7 +34,7 @@ def bench(
     if what == "loop":
         report = bench_loop(steps)
     elif what == "octree":
-        from embodied_mem.memory.octree_bench import bench_octree
+        from embodied_mem.memory.octree.bench import bench_octree
 
         report = bench_octree(scans, threads)
     else:

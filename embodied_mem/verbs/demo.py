@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.perception import PerceptionConfig
 from embodied_mem.types import Query
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def run_demo(out: Path, *, seed: int = 6, quiet: bool = False) -> dict[str, Any]
     report["exploration"] = _explore(out, seed, console)
     report["replay"] = _replay(out, console)
     report["questions"] = _ask(out, console)
+    _write_config(out, seed)
     report["seconds"] = time.perf_counter() - start
-    report["files"] = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    (out / "report.json").touch()
+    report["files"] = sorted(p.name for p in out.iterdir())
     (out / "report.json").write_text(json_format.dumps(report, indent=2))
-    if "report.json" not in report["files"]:
-        report["files"] = sorted([*report["files"], "report.json"])
     console.print(f"\nDone in {report['seconds']:.0f} s. In {out}/: {', '.join(report['files'])}")
     return report
 
@@ -84,6 +85,22 @@ def demo_config() -> TrainConfig:
     from embodied_mem.verbs.train import TrainConfig
 
     return load_config(TrainConfig, find_config("proof_of_memory.yaml"))
+
+
+def _write_config(out: Path, seed: int) -> None:
+    """Writes every setting the demo ran with, defaults included."""
+    import yaml
+
+    from embodied_mem.configs import to_mapping
+
+    with _open(out / "memory.emem") as memory:
+        settings = {
+            "train": to_mapping(replace(demo_config(), seed=seed)),
+            "world": {"env": WORLD, "seed": seed},
+            "memory": to_mapping(memory.config),
+            "perception": to_mapping(PerceptionConfig()),
+        }
+    (out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 def _train(out: Path, seed: int, console: Console) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def evaluate_checkpoint(
         does not tell success), mean return and its bootstrap interval.
 
     Raises:
-        InputError: the checkpoint names no environment and none is given.
+        InputError: the checkpoint names no environment and none is given, or it has other observations.
         ConfigError: no such environment.
     """
     import gymnasium
@@ -67,6 +67,11 @@ def evaluate_checkpoint(
         envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(16, episodes))]
     except gymnasium.error.Error as error:
         raise ConfigError(f"cannot make {env_id}: {' '.join(str(error).split())}") from None
+    space = envs[0].observation_space
+    if space != agent.observation_space:
+        raise InputError(
+            f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
+        )
     returns, successes = _run_episodes(agent, envs, episodes, seed)
     for env in envs:
         env.close()

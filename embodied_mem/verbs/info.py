@@ -20,7 +20,13 @@ def info(file: Path, json: bool = False) -> int:
         json: print JSON.
     """
     facts = describe(file)
-    print(json_format.dumps(facts, indent=2) if json else in_words(facts))
+    if json:
+        print(json_format.dumps(facts, indent=2))
+        return 0
+    contents = facts.pop("contents", None)
+    print(in_words(facts))
+    if contents is not None:
+        print(tree(contents))
     return 0
 
 
@@ -37,7 +43,8 @@ def describe(path: Path) -> dict[str, Any]:
         from embodied_mem.memory import Memory
 
         with Memory.open(path, read_only=True) as memory:
-            return {"kind": "memory", "path": str(path), **memory.info()}
+            contents = json_format.loads(memory.scene.to_json())
+            return {"kind": "memory", "path": str(path), **memory.info(), "contents": contents}
     if path.is_dir() and (path / "model.safetensors").exists():
         from embodied_mem.policy.checkpoint import describe_checkpoint
 
@@ -45,6 +52,25 @@ def describe(path: Path) -> dict[str, Any]:
     from embodied_mem.log.describe import describe_log
 
     return {"kind": "log", "path": str(path), **describe_log(path)}
+
+
+def tree(contents: Mapping[str, Any]) -> str:
+    """Returns rooms with their objects, and what is in no room, as an indented tree."""
+    lines = ["contents:"]
+    groups = []
+    for room in contents["rooms"]:
+        own, number = room["name"], f"room {room['id']}"
+        name = number if own == number else f"{number}: {own}"
+        groups.append((f"{name}, {room['area']:g} m2", room["objects"]))
+    if contents["objects"]:
+        groups.append(("in no room", contents["objects"]))
+    for head, things in groups:
+        lines.append(f"  {head}")
+        for thing in things:
+            x, y, z = thing["position"]
+            state = f" ({thing['state']})" if thing["state"] else ""
+            lines.append(f"    #{thing['id']} {thing['label']}{state} at ({x:.1f}, {y:.1f}, {z:.1f}) m")
+    return "\n".join(lines)
 
 
 def in_words(facts: Mapping[str, Any], indent: int = 0) -> str:

@@ -97,7 +97,7 @@ def parse_time(text: str, memory: Memory) -> int:
 
 def as_json(answer: Recall) -> dict[str, Any]:
     """Returns an answer as JSON-ready values."""
-    return {key: (v.tolist() if hasattr(v, "tolist") else v) for key, v in asdict(answer).items()}
+    return asdict(answer) | {"position": answer.position.tolist(), "evidence": list(answer.evidence)}
 
 
 def in_words(answer: Recall, first_stamp: int) -> str:

@@ -120,15 +120,20 @@ def run_training(
 ) -> dict[str, Any]:
     """Trains, exports to `out/checkpoint`, evaluates, and writes `out/result.json`.
 
+    The curve is in `out/progress.csv`, one row per rollout.
+
     Returns:
         JSON-ready facts: checkpoint, steps, seconds, evaluation.
     """
     import time
 
+    from stable_baselines3.common.logger import configure
+
     from embodied_mem.verbs.evaluate import evaluate_checkpoint
 
     model = make_model(config)
     out.mkdir(parents=True, exist_ok=True)
+    model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
     start = time.perf_counter()
     model.learn(config.total_steps, callback=callback, progress_bar=progress_bar)

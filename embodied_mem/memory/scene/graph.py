@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import Point
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
 from embodied_mem.memory.scene.places import Place, Places

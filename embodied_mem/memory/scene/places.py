@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.navigation import Point, cell_of, centers_of, clearance
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, cover, spread, touching
 

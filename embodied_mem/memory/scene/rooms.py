@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.navigation import Point, centers_of, clearance
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.grid_kernels import FAR, spread
 from embodied_mem.memory.scene.region_kernels import (

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_merge as merge
+from embodied_mem.memory.octree import kernels, merge
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import ConfigError, InputError
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore, block_keys
-from embodied_mem.memory.octree_grid import project
-from embodied_mem.memory.octree_levels import Levels
-from embodied_mem.memory.octree_scan import ByteMap
-from embodied_mem.memory.octree_types import (
+from embodied_mem.memory.octree import kernels, masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore, block_keys
+from embodied_mem.memory.octree.grid import project
+from embodied_mem.memory.octree.levels import Levels
+from embodied_mem.memory.octree.scan import ByteMap
+from embodied_mem.memory.octree.types import (
     GridMap,
     LogOddsSteps,
     RayHits,
@@ -42,7 +40,10 @@ class OctreeReader:
         hit: float = 0.85,
         miss: float = -0.4,
         clamp: tuple[float, float] = (-2.0, 3.5),
+        threads: int = 1,
     ) -> None:
+        if threads < 1:
+            raise ConfigError(f"an octree needs at least one thread, got {threads}")
         if not (np.isfinite(resolution) and resolution > 0):
             raise ConfigError(f"an octree's resolution must be positive, got {resolution}")
         self.resolution = float(resolution)
@@ -54,7 +55,7 @@ class OctreeReader:
         )
         self._store = BlockStore()
         self._levels = Levels(self._store)
-        self._byte_map = ByteMap()
+        self._byte_map = ByteMap(threads)
 
     def query(self, points: ArrayLike, level: int = 0) -> NDArray[np.float32]:
         """Returns (N,) log-odds at points (N, 3) [m], NaN where unknown.
@@ -68,6 +69,10 @@ class OctreeReader:
             InputError: wrong shape or dtype, or a level that is not in 0..16.
         """
         self._check_level(level)
+        if level == 0:
+            store, unit = self._store, np.float32(self._steps.unit)
+            inverse = 1.0 / self.resolution
+            return kernels.query_points(as_points(points), inverse, store.table, store.blocks.log_odds, unit)
         steps = self._levels.log_odds(as_points(points), 1.0 / self.resolution, level, self.version)
         return self._log_odds(steps)
 

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 UNKNOWN = -128
 """The log-odds step of a voxel that was never observed."""
 HIT = 2
-"""As in `octree_kernels`."""
+"""As in `kernels`."""
 UNIT = 4
 """Records are allotted to blocks in multiples of this."""
 

@@ -1,4 +1,4 @@
-"""Numba kernels that prepare depth images: valid pixels, ends of rays, one point per voxel."""
+"""Numba kernels that prepare depth images: valid pixels and ends of rays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 PAD = 64
-"""As in `octree_dense`."""
+"""As in `dense`."""
 _HIT = np.uint8(2)
-"""HIT of `octree_kernels`."""
+"""HIT of `kernels`."""
 LEVELS = 8
 """Of the pyramid of the image's farthest depths; the last one is 1/128 of its size."""
 JUMP = 0.03
@@ -57,72 +57,6 @@ def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> Array:
                 flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
                 kinds[v, u] = 0 if flying & (kinds[v, u] == 2) else kinds[v, u]
     return kinds
-
-
-@njit(cache=True, nogil=True)
-def distinct_voxels(
-    points: Array,
-    kinds: Array,
-    kind: int,
-    labels: Array,
-    lo: Array,
-    strides: Array,
-    inverse: float,
-    first: Array,
-) -> tuple[Array, Array]:
-    """Lists the voxels in which points of a kind lie, in the order of their first points.
-
-    Args:
-        points: (3, N) float32 [m].
-        kinds: (N,) uint8.
-        kind: which points to take.
-        labels: (N,) int32, or (0,) for none.
-        lo: (3,) int64 first voxel of the map `first`.
-        strides: (3,) int64 of the map.
-        inverse: 1 / resolution.
-        first: (C,) int32, zeros by cell; zeros again on return.
-
-    Returns:
-        (M, 3) int64 voxel indices and (M,) int32 labels (Boyer-Moore majority), (0,) for none.
-    """
-    n = kinds.shape[0]
-    cells = np.empty(n, np.int32)
-    sx, sy = np.int32(strides[0]), np.int32(strides[1])
-    lx, ly, lz = np.float64(lo[0]), np.float64(lo[1]), np.float64(lo[2])
-    for i in range(n):
-        x = np.int32(np.floor(np.float64(points[0, i]) * inverse) - lx)
-        y = np.int32(np.floor(np.float64(points[1, i]) * inverse) - ly)
-        z = np.int32(np.floor(np.float64(points[2, i]) * inverse) - lz)
-        cell = np.int32(PAD) + x * sx + y * sy + z
-        cells[i] = cell if kinds[i] == kind else np.int32(0)
-    voting = labels.shape[0] > 0
-    found = np.empty(n, np.int32)
-    names = np.zeros(n if voting else 0, np.int32)
-    votes = np.zeros(n if voting else 0, np.int32)
-    count = 0
-    for i in range(n):
-        cell = cells[i]
-        if cell == 0:
-            continue
-        if first[cell] == 0:
-            found[count] = cell
-            count += 1
-            first[cell] = count
-        if voting and labels[i] > 0:
-            j = first[cell] - 1
-            if votes[j] == 0:
-                names[j] = labels[i]
-                votes[j] = 1
-            else:
-                votes[j] += 1 if names[j] == labels[i] else -1
-    voxels = np.empty((count, 3), np.int64)
-    for j in range(count):
-        first[found[j]] = 0
-        cell = found[j] - PAD
-        voxels[j, 0] = lo[0] + cell // strides[0]
-        voxels[j, 1] = lo[1] + cell % strides[0] // strides[1]
-        voxels[j, 2] = lo[2] + cell % strides[1]
-    return voxels, names[: count if voting else 0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

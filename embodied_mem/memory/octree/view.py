@@ -1,4 +1,4 @@
-"""A camera in a byte map's voxels: what the kernels of `octree_depth` need to know of it."""
+"""A camera in a byte map's voxels: what the kernels of `depth` need to know of it."""
 
 from __future__ import annotations
 

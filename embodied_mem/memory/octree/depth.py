@@ -16,16 +16,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree_view import View, Work
+from embodied_mem.memory.octree.view import View, Work
 
 Array = NDArray[Any]
 
 PAD = 64
-"""As in `octree_dense`."""
+"""As in `dense`."""
 _FREE = np.uint8(1)
-"""FREE of `octree_kernels`."""
+"""FREE of `kernels`."""
 LEVELS = 8
-"""As in `octree_pixels`."""
+"""As in `pixels`."""
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -375,9 +375,11 @@ def _try_block(
 @njit(cache=True, nogil=True, error_model="numpy")
 def mark_view(
     view: View, work: Work, reach: Array, pyramid: Array, offsets: Array, shape: Array, strides: Array,
-    cells: Array, doubtful: Array
+    cells: Array, doubtful: Array, first: int, last: int
 ) -> int:  # fmt: skip
-    """Marks FREE the voxels that the rays of a depth image pass.
+    """Marks FREE the voxels that the rays of a depth image pass, in some blocks of the byte map.
+
+    Blocks do not depend on each other: threads may take different ones, with `work` of their own.
 
     Args:
         view: the camera.
@@ -389,6 +391,8 @@ def mark_view(
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
         doubtful: (H * W,) bool, set for pixels whose rays have to be walked.
+        first: first block, counted z fastest.
+        last: the one after the last block.
 
     Returns:
         how many voxels could not be decided by the pixel at their centre.
@@ -396,7 +400,7 @@ def mark_view(
     flat = reach.reshape(-1)
     sx, sy = strides[0], strides[1]
     tried = 0
-    for block in range(shape[0] * shape[1] * shape[2]):
+    for block in range(first, last):
         z0 = block % shape[2] * 8
         y0 = block // shape[2] % shape[1] * 8
         x0 = block // (shape[2] * shape[1]) * 8

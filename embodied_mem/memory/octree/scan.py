@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory import octree_dense as dense
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_pixels as pixels
-from embodied_mem.memory.octree_blocks import block_keys
+from embodied_mem.memory.octree import dense, kernels
+from embodied_mem.memory.octree.blocks import block_keys
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -35,13 +35,37 @@ class Marks(NamedTuple):
 class ByteMap:
     """A scan's bounding box, one byte per voxel; zero between scans, and kept for the next one."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
         self._votes = np.zeros(0, np.int64)
         self._first = np.zeros(0, np.int32)
+        self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
+
+    def spread(self, work: Callable[..., Any], parts: Iterable[tuple[Any, ...]]) -> None:
+        """Calls work(*part) for each part, on the threads there are; the kernels release the GIL."""
+        if self.threads == 1:
+            for part in parts:
+                work(*part)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octree")
+        for done in [self._pool.submit(work, *part) for part in parts]:
+            done.result()
+
+    def scratch(self, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+        """Returns an array to write to, the same one for the next scan of this shape.
+
+        Fresh arrays of megabytes cost more in page faults than the work done in them.
+        """
+        held = self._scratch.get(name)
+        if held is None or held.shape != shape or held.dtype != kind:
+            held = self._scratch[name] = np.empty(shape, kind)
+        return held
 
     @staticmethod
     def fits(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
@@ -92,27 +116,11 @@ class ByteMap:
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
 
-    def distinct(
-        self,
-        points: NDArray[np.float32],
-        kinds: NDArray[np.uint8],
-        kind: int,
-        labels: NDArray[np.int32],
-        box: Any,
-        resolution: float,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Lists the distinct voxels of points of a kind; see `octree_pixels.distinct_voxels`."""
-        if not self.fits(box.lo, box.hi):
-            chosen = kinds == kind
-            voxels = np.floor(points[:, chosen].astype(np.float64) * (1.0 / resolution)).astype(np.int64).T
-            found, index = np.unique(voxels, axis=0, return_index=True)
-            return found, labels[chosen][index] if len(labels) else labels
-        self.cover(box.lo, box.hi)
+    def first(self) -> NDArray[np.int32]:
+        """Returns an int32 zero for each cell, to be zero again after use."""
         if len(self._first) < len(self._cells):
             self._first = np.zeros(len(self._cells), np.int32)
-        return pixels.distinct_voxels(
-            points, kinds, kind, labels, self.lo, self.strides, 1.0 / resolution, self._first
-        )
+        return self._first
 
 
 def mark(
@@ -125,7 +133,7 @@ def mark(
     cast: bool,
     byte_map: ByteMap,
 ) -> Marks:
-    """Marks the voxels of a scan; see `octree_kernels.mark_scan` for the arguments."""
+    """Marks the voxels of a scan; see `kernels.mark_scan` for the arguments."""
     if cast and len(points) >= FEW:
         lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
         if byte_map.fits(lo, hi):

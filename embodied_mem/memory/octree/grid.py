@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore
-from embodied_mem.memory.octree_types import GridMap
+from embodied_mem.memory.octree import masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore
+from embodied_mem.memory.octree.types import GridMap
 
 MAX_CELLS = 1 << 27
 

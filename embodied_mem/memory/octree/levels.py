@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore, block_coords, block_keys
+from embodied_mem.memory.octree import kernels, masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore, block_coords, block_keys
 
 BLOCK_LEVEL = 3
 """Level of the nodes that are blocks: 8 voxels on an edge."""

@@ -11,13 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_file as file
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_image import MODES, check_image, lift, mark_discretized, mark_exact
-from embodied_mem.memory.octree_reader import OctreeReader
-from embodied_mem.memory.octree_scan import FEW, Marks, mark
-from embodied_mem.memory.octree_types import (
+from embodied_mem.memory.octree import file, kernels, merge
+from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
+from embodied_mem.memory.octree.reader import OctreeReader
+from embodied_mem.memory.octree.scan import FEW, Marks, mark
+from embodied_mem.memory.octree.types import (
     GridMap,
     RayHits,
     ScanStats,
@@ -113,14 +111,12 @@ class Octree(OctreeReader):
         if not map_T_camera.is_finite:
             raise InputError("map_T_camera must be finite")
         image, names = check_image(depth, intrinsics, labels)
-        exact = mode == "exact"
-        cut = float(max_range) if exact else np.inf
-        view, pose, resolution = intrinsics, map_T_camera, self.resolution
-        lifted = lift(image, view, pose, float(max_range), cut, resolution, drop_flying)
-        if exact:
-            marks = mark_exact(lifted, view, pose, names, resolution, self._byte_map)
+        view, pose, res, reach = intrinsics, map_T_camera, self.resolution, float(max_range)
+        if mode == "exact":
+            lifted = lift(image, view, pose, reach, reach, res, drop_flying, self._byte_map)
+            marks = mark_exact(lifted, view, pose, names, res, self._byte_map)
         else:
-            marks = mark_discretized(lifted, pose, names, float(max_range), resolution, self._byte_map)
+            marks = mark_discretized(image, view, pose, names, reach, res, drop_flying, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(image.size, marks.dropped, misses, ends)
 
@@ -219,11 +215,21 @@ class Octree(OctreeReader):
         header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
         return file.digest_of(self._contents(), header)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the octree to a file with a checksum, whole or not at all; `StoreError` if it cannot."""
+    def save(self, path: str | Path, *, three_state: bool = False) -> None:
+        """Writes the octree to a file with a checksum, whole or not at all.
+
+        Args:
+            path: the file.
+            three_state: keep only whether a voxel is occupied, free or unknown, like OctoMap's
+                .bt: no labels, stamps and references; log-odds are the clamps when loaded.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         hit, miss, clamp = self._settings
         settings = {"resolution": self.resolution, "hit": hit, "miss": miss, "clamp": clamp}
-        file.write_file(Path(path), settings, self._contents())
+        settings["clamp_steps"] = (self._steps.lowest, self._steps.highest)
+        file.write_file(Path(path), settings, self._contents(), three_state)
 
     @classmethod
     def load(cls, path: str | Path) -> Octree:

@@ -25,7 +25,7 @@ MAX_CELLS = 1 << 24
 TILE = 256
 CHUNK = 16
 _FREE, _HIT = np.uint8(1), np.uint8(2)
-"""FREE and HIT of `octree_kernels`."""
+"""FREE and HIT of `kernels`."""
 
 
 class Frame(NamedTuple):
@@ -99,7 +99,7 @@ def scan_bounds(
 
 @njit(cache=True, nogil=True)
 def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
-    """Marks ray j of a tile as `octree_kernels` does, voxel by voxel, up to the cell `goal`."""
+    """Marks ray j of a tile as `kernels` does, voxel by voxel, up to the cell `goal`."""
     step = np.empty(3, np.int64)
     t_next = np.full(3, np.inf)
     t_delta = np.full(3, np.inf)
@@ -138,20 +138,19 @@ def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _prepare(
-    points: Array, hit: Array, first: int, size: int, frame: Frame, lines: Array, goals: Array, kinds: Array
-) -> None:
+    points: Array, hit: Array, frame: Frame, lines: Array, goals: Array, kinds: Array
+) -> None:  # fmt: skip
     """Computes the families of crossings of a tile of rays, in OctoMap's float32 geometry.
 
     Row r of `lines` is lines[r * TILE : (r + 1) * TILE]: one flat array, so that the compiler
     sees that the rows do not overlap. Rows 0 to 2 and 3 are the ray's unit vector and length;
     then six rows for each axis u of x, y, z: the number of crossings with its planes, the step
-    of u (+-1), the position along the axes v and w at the first crossing, and their slopes.
+    of u (+-1), the position along the axes v and w at the first crossing, half a voxel less, and
+    their slopes.
 
     Args:
-        points: (N, 3) float32 [m].
+        points: (N, 3) float32 [m], at most TILE.
         hit: (N,) bool.
-        first: first ray of the tile.
-        size: number of rays in the tile.
         frame: the byte map's geometry.
         lines: (22 * TILE,) float32, filled.
         goals: (TILE,) int32, filled with the cell of the end.
@@ -166,8 +165,8 @@ def _prepare(
     reach64, world = frame.max_range, frame.world
     reach = np.float32(reach64)
     tx, ty, base = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD)
-    for j in range(size):
-        px, py, pz = points[first + j, 0], points[first + j, 1], points[first + j, 2]
+    for j in range(points.shape[0]):
+        px, py, pz = points[j, 0], points[j, 1], points[j, 2]
         inside = (
             (abs(np.float64(px)) * inverse < world)
             & (abs(np.float64(py)) * inverse < world)
@@ -188,7 +187,7 @@ def _prepare(
         gx, gy, gz = ex - fx, ey - fy, ez - fz
         sure = (gx > low) & (gx < high) & (gy > low) & (gy < high) & (gz > low) & (gz < high)
         fx, fy, fz = fx - lx, fy - ly, fz - lz
-        kind = np.int32(2) if hit[first + j] & (not beyond) else np.int32(1)
+        kind = np.int32(2) if hit[j] & (not beyond) else np.int32(1)
         kind = kind if sure else kind + np.int32(4)
         kinds[j] = kind if inside else np.int32(0)
         goals[j] = base + np.int32(fx) * tx + np.int32(fy) * ty + np.int32(fz)
@@ -202,83 +201,62 @@ def _prepare(
         t = (sx + (1.0 if fx > sx else 0.0) - ax) * ix
         lines[4 * TILE + j] = abs(fx - sx)
         lines[5 * TILE + j] = ux
-        lines[6 * TILE + j] = ay + t * dy
-        lines[7 * TILE + j] = az + t * dz
+        lines[6 * TILE + j] = ay - 0.5 + t * dy
+        lines[7 * TILE + j] = az - 0.5 + t * dz
         lines[8 * TILE + j] = dy * ix * ux
         lines[9 * TILE + j] = dz * ix * ux
         uy = 1.0 if fy > sy else -1.0
         t = (sy + (1.0 if fy > sy else 0.0) - ay) * iy
         lines[10 * TILE + j] = abs(fy - sy)
         lines[11 * TILE + j] = uy
-        lines[12 * TILE + j] = az + t * dz
-        lines[13 * TILE + j] = ax + t * dx
+        lines[12 * TILE + j] = az - 0.5 + t * dz
+        lines[13 * TILE + j] = ax - 0.5 + t * dx
         lines[14 * TILE + j] = dz * iy * uy
         lines[15 * TILE + j] = dx * iy * uy
         uz = 1.0 if fz > sz else -1.0
         t = (sz + (1.0 if fz > sz else 0.0) - az) * iz
         lines[16 * TILE + j] = abs(fz - sz)
         lines[17 * TILE + j] = uz
-        lines[18 * TILE + j] = ax + t * dx
-        lines[19 * TILE + j] = ay + t * dy
+        lines[18 * TILE + j] = ax - 0.5 + t * dx
+        lines[19 * TILE + j] = ay - 0.5 + t * dy
         lines[20 * TILE + j] = dx * iz * uz
         lines[21 * TILE + j] = dy * iz * uz
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def _cross(
-    cells: Array,
-    index: Array,
-    where: Array,
-    lines: Array,
-    at: int,
-    start: float,
-    su: float,
-    sv: float,
-    sw: float,
-    eps: float,
-) -> bool:
-    """Marks the voxels that a ray enters through one family of planes.
+    index: Array, lines: Array, at: int, start: float, su: float, sv: float, sw: float, limit: float
+) -> int:  # fmt: skip
+    """Lists the voxels that a ray enters through one family of planes.
 
     Args:
-        cells: the byte map.
-        index: (CHUNK,) int32, scratch.
-        where: the same as uint32: unsigned indices spare a check for negative ones.
+        index: int32, filled with the cells, and up to CHUNK more after them.
         lines: what `_prepare` filled.
         at: where in `lines` the number of this ray's crossings is.
         start: cell of the voxel at the origin, along this axis alone.
         su: cells per voxel along the family's axis.
         sv: along the next one.
         sw: along the third one.
-        eps: a crossing nearer than this to a voxel's edge is not to be trusted.
+        limit: a crossing farther than this from the middle of a voxel's face, which is half a
+            voxel from its edge, is not to be trusted.
 
     Returns:
-        False where a crossing was too near to an edge; it is not marked.
+        0 where all crossings are to be trusted.
     """
-    count = np.int32(lines[at])
     sign = lines[at + TILE]
     v0, w0 = lines[at + 2 * TILE], lines[at + 3 * TILE]
     dv, dw = lines[at + 4 * TILE], lines[at + 5 * TILE]
     forward = sign * su
     base = start + forward
-    half, limit = np.float32(0.5), np.float32(0.5) - eps
-    for first in range(0, count, CHUNK):
-        unsure = np.int32(0)
-        left = np.int32(count - first)
-        for j in range(CHUNK):
-            k = np.float32(np.int32(first) + np.int32(j))
-            v = v0 + k * dv
-            w = w0 + k * dw
-            fv, fw = np.floor(v), np.floor(w)
-            off = max(abs(v - fv - half), abs(w - fw - half))
-            cell = np.int32(base + k * forward + fv * sv + fw * sw)
-            doubt = off > limit
-            unsure |= np.int32(doubt)
-            index[j] = np.int32(0) if doubt | (np.int32(j) >= left) else cell
-        for j in range(np.uint64(CHUNK)):
-            cells[where[j]] = _FREE
-        if unsure:
-            return False
-    return True
+    unsure = np.int32(0)
+    for k in range((np.int64(lines[at]) + CHUNK - 1) // CHUNK * CHUNK):
+        step = np.float32(np.int32(k))
+        v = v0 + step * dv
+        w = w0 + step * dw
+        fv, fw = np.rint(v), np.rint(w)
+        index[k] = np.int32(base + step * forward + fv * sv + fw * sw)
+        unsure |= np.int32(max(abs(v - fv), abs(w - fw)) > limit)
+    return unsure
 
 
 @njit(cache=True, nogil=True)
@@ -295,8 +273,9 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
     Returns:
         how many rays had to be walked voxel by voxel.
     """
-    index = np.empty(CHUNK, np.int32)
-    where = index.view(np.uint32)
+    edges = frame.strides[0] // frame.strides[1] + frame.strides[1] + cells.shape[0] // frame.strides[0]
+    index = np.empty(edges + 3 * CHUNK, np.int32)
+    where = index.view(np.uint32)  # unsigned indices spare a check for negative ones
     lines = np.empty(22 * TILE, np.float32)
     goals = np.empty(TILE, np.int32)
     kinds = np.empty(TILE, np.int32)
@@ -305,11 +284,13 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
     hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
     hz = np.float32(frame.start[2]) + np.float32(PAD)
     home = np.int32(hx + hy + hz - np.float32(2 * PAD))
-    eps = np.float32(frame.eps)
+    limit = np.float32(0.5) - np.float32(frame.eps)
     walked = 0
     for first in range(0, points.shape[0], TILE):
         size = min(TILE, points.shape[0] - first)
-        _prepare(points, hit, first, size, frame, lines, goals, kinds)
+        # Slices: an offset that may be negative would keep the compiler from vectorising.
+        last = first + size
+        _prepare(points[first:last], hit[first:last], frame, lines, goals, kinds)
         for j in range(size):
             goal, kind = goals[j], kinds[j]
             ends[first + j] = goal if kind & 2 else np.int32(0)
@@ -317,11 +298,16 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
                 continue
             before = cells[goal]
             cells[home] = _FREE
-            sure = kind < 4
-            sure = sure and _cross(cells, index, where, lines, 4 * TILE + j, hx, sx, sy, sz, eps)
-            sure = sure and _cross(cells, index, where, lines, 10 * TILE + j, hy, sy, sz, sx, eps)
-            sure = sure and _cross(cells, index, where, lines, 16 * TILE + j, hz, sz, sx, sy, eps)
-            if not sure:
+            nx, ny = np.int64(lines[4 * TILE + j]), np.int64(lines[10 * TILE + j])
+            count = nx + ny + np.int64(lines[16 * TILE + j])
+            # Each family is written over the last one's excess.
+            unsure = _cross(index, lines, 4 * TILE + j, hx, sx, sy, sz, limit)
+            unsure |= _cross(index[nx:], lines, 10 * TILE + j, hy, sy, sz, sx, limit)
+            unsure |= _cross(index[nx + ny :], lines, 16 * TILE + j, hz, sz, sx, sy, limit)
+            if unsure == 0 and kind < 4:
+                for k in range(np.uint64(count)):
+                    cells[where[k]] = _FREE
+            else:
                 walked += 1
                 _walk(cells, frame, lines, j, goal)
             cells[goal] = before  # the ray itself does not pass the voxel of its end

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree, warm_up
-from embodied_mem.memory.octree_scene import camera, house, poses, render
+from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
-RESOLUTION, MAX_RANGE = 0.05, 5.0
+RESOLUTION, MAX_RANGE, ROUNDS = 0.05, 5.0, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +125,17 @@ def _cpu_ms(call: Callable[..., Any], *args: Any) -> float:
 def _race(
     scans: list[DepthScan], add: Callable[[Octree, DepthScan], None], discretize: bool
 ) -> dict[str, float]:
-    """Adds the scans to both maps in turn; returns median CPU milliseconds per scan."""
-    tree, peer = Octree(RESOLUTION), octomap()
-    ours, theirs = [], []
-    for scan in scans:
-        ours.append(_cpu_ms(add, tree, scan))
-        theirs.append(_cpu_ms(_peer_insert, peer, scan, discretize))
+    """Builds both maps in turn, ROUNDS times; returns median CPU milliseconds per scan.
+
+    A round is all scans into a new map: the turns are not shorter, or one map's scan would be
+    timed with its data and code evicted from the caches by the other's.
+    """
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(ROUNDS):
+        tree, peer = Octree(RESOLUTION), octomap()
+        ours += [_cpu_ms(add, tree, scan) for scan in scans]
+        theirs += [_cpu_ms(_peer_insert, peer, scan, discretize) for scan in scans]
     return {"ours": float(np.median(ours)), "peers": float(np.median(theirs))}
 
 
@@ -200,12 +205,24 @@ def _growth(scan: DepthScan) -> dict[str, float]:
     return result
 
 
+def _threads_speedup(scans: list[DepthScan], threads: int) -> float:
+    """Returns how many times faster in wall time several threads are than one, on exact scans."""
+    trees = {n: Octree(RESOLUTION, threads=n) for n in (1, threads)}
+    took: dict[int, list[float]] = {n: [] for n in trees}
+    for scan in [*scans[:1], *scans]:
+        for n, tree in trees.items():
+            start = time.perf_counter()
+            _depth("exact")(tree, scan)
+            took[n].append(time.perf_counter() - start)
+    return float(np.median(took[1][1:]) / np.median(took[threads][1:]))
+
+
 def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -> dict[str, Any]:
     """Measures the octree against pyoctomap on depth images of a house, or of a folder.
 
     Args:
         scans: a folder of frame-*.depth.png, .pose.txt and camera-intrinsics.txt, or None.
-        threads: threads of the octree's own kernels.
+        threads: threads whose speed-up over one is measured, at least two; the races use one.
         count: how many scans.
 
     Returns:
@@ -232,9 +249,11 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
     agreement = _agreement(tree, peer)  # before writeBinary, which prunes the peer
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "map.octree", Path(folder) / "map.bt"
-        tree.save(ours)
+        tree.save(ours, three_state=True)
         peer.writeBinary(str(theirs))
-        sizes = {"ours": ours.stat().st_size, "bt": theirs.stat().st_size}
+        sizes = {"three_state": ours.stat().st_size, "bt": theirs.stat().st_size}
+        tree.save(ours)
+        sizes["full"] = ours.stat().st_size
     frontier_ms = float(np.median([_cpu_ms(tree.frontiers) for _ in range(5)]))
     return {
         "workload": {
@@ -254,5 +273,6 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
         "bytes_per_occupied_voxel": tree.nbytes / max(tree.num_occupied, 1),
         "file_bytes": sizes,
         "frontiers_ms": frontier_ms,
+        "threads_speedup": _threads_speedup(large, max(threads, 2)),
         "growth": _growth(large[0]),
     }

@@ -16,9 +16,8 @@ import zstandard
 from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory import octree_masks as masks
-from embodied_mem.memory import octree_merge as merge
-from embodied_mem.memory.octree_blocks import BlockStore
+from embodied_mem.memory.octree import masks, merge
+from embodied_mem.memory.octree.blocks import BlockStore
 
 MAGIC = b"EMOCTREE"
 FORMAT = 1
@@ -49,6 +48,7 @@ class Contents(NamedTuple):
 
 
 _CONTENT_TYPES = ("<i8", "<i1", "<u8", "<i8", *_RECORD_TYPES)
+_STATE_TYPES = ("<i8", "<u8", "<u8")
 
 
 def contents_of(store: BlockStore, rows: NDArray[np.int64]) -> Contents:
@@ -155,7 +155,35 @@ def _assemble(columns: list[NDArray[Any]]) -> Contents:
     return Contents(*native)
 
 
-def write_file(path: Path, settings: dict[str, Any], contents: Contents) -> None:
+def _states_of(contents: Contents) -> list[NDArray[Any]]:
+    """Returns key differences, occupied masks and known masks: all that three states need."""
+    steps = contents.log_odds
+    bits = [np.packbits(b, axis=1, bitorder="little") for b in (steps >= 0, steps != merge.UNKNOWN)]
+    return [np.diff(contents.keys, prepend=np.int64(0)), *(b.view("<u8") for b in bits)]
+
+
+def _from_states(columns: list[NDArray[Any]], lowest: int, highest: int) -> Contents:
+    """Builds contents of three states: occupied and free voxels are as certain as they can be."""
+    differences, occupied, known = columns
+    a, b = (
+        np.unpackbits(m.view(np.uint8).reshape(-1, 64), axis=1, bitorder="little").astype(bool)
+        for m in (occupied, known)
+    )
+    steps = np.where(a, highest, np.where(b, lowest, merge.UNKNOWN)).astype(np.int8)
+    records = int(np.count_nonzero(a))
+    return Contents(
+        np.cumsum(differences).astype(np.int64),
+        steps,
+        occupied.astype(np.uint64).reshape(-1, 8),
+        np.zeros(len(differences), np.int64),
+        np.zeros(records, np.uint16),
+        np.zeros(records, np.uint8),
+        np.zeros(records, np.int64),
+        np.full(records, -1, np.int32),
+    )
+
+
+def write_file(path: Path, settings: dict[str, Any], contents: Contents, three_state: bool = False) -> None:
     """Writes an octree file: magic, header length, JSON header, zstd body, SHA-256 of all.
 
     The file appears whole or not at all.
@@ -163,9 +191,14 @@ def write_file(path: Path, settings: dict[str, Any], contents: Contents) -> None
     Raises:
         StoreError: the file cannot be written.
     """
-    arrays = [np.ascontiguousarray(a, k) for a, k in zip(contents, _CONTENT_TYPES)]
+    settings = {**settings, "three_state": three_state}
+    columns = _states_of(contents) if three_state else list(contents)
+    kinds = _STATE_TYPES if three_state else _CONTENT_TYPES
+    arrays = [np.ascontiguousarray(a, k) for a, k in zip(columns, kinds)]
     header = json.dumps({**settings, "format": FORMAT, "sizes": [a.size for a in arrays]}).encode()
-    body = zstandard.ZstdCompressor(level=3).compress(b"".join(a.tobytes() for a in arrays))
+    body = zstandard.ZstdCompressor(level=19 if three_state else 3).compress(
+        b"".join(a.tobytes() for a in arrays)
+    )
     data = b"".join((MAGIC, struct.pack("<I", len(header)), header, body))
     temporary = path.with_name(path.name + ".part")
     try:
@@ -198,7 +231,9 @@ def read_file(path: Path) -> tuple[dict[str, Any], Contents]:
         raise StoreError(f"{path} has octree format {settings['format']}; this release reads {FORMAT}")
     body = zstandard.ZstdDecompressor().decompress(data[12 + length : -32])
     columns, at = [], 0
-    for size, kind in zip(settings["sizes"], _CONTENT_TYPES):
+    for size, kind in zip(settings["sizes"], _STATE_TYPES if settings["three_state"] else _CONTENT_TYPES):
         columns.append(np.frombuffer(body, kind, size, at))
         at += np.dtype(kind).itemsize * size
+    if settings["three_state"]:
+        return settings, _from_states(columns, *settings["clamp_steps"])
     return settings, _assemble(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,11 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import octree_dense as dense
-from embodied_mem.memory import octree_depth as deep
-from embodied_mem.memory import octree_kernels as kernels
-from embodied_mem.memory import octree_pixels as pixels
-from embodied_mem.memory.octree_scan import ByteMap, Marks, mark
-from embodied_mem.memory.octree_types import as_labels
-from embodied_mem.memory.octree_view import View, prepare_work
+from embodied_mem.memory.octree import dense, kernels, pixels, surface
+from embodied_mem.memory.octree import depth as deep
+from embodied_mem.memory.octree.scan import ByteMap, Marks, mark
+from embodied_mem.memory.octree.types import as_labels
+from embodied_mem.memory.octree.view import View, prepare_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "discretized")
@@ -73,16 +72,16 @@ def lift(
     cut: float,
     resolution: float,
     drop_flying: bool,
+    byte_map: ByteMap,
 ) -> Lifted:
     """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
     kinds = pixels.pixel_kinds(depth, 1 if np.isfinite(reach) else 0, drop_flying)
     dropped = int(kinds.size - np.count_nonzero(kinds))
-    points = np.empty((3, *depth.shape), np.float32)
-    ends = np.empty(depth.shape, np.float32)
+    points = byte_map.scratch("points", (3, *depth.shape), np.float32)
+    ends = byte_map.scratch("reach", depth.shape, np.float32)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
-    # Beyond the range even after a point has moved to the centre of its voxel.
-    horizon = reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
+    horizon = _horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
     pixels.lift_depth(depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, horizon, points, ends)
     flat = points.reshape(3, -1)
@@ -112,10 +111,10 @@ def mark_exact(
         return marks._replace(dropped=marks.dropped + lifted.dropped)
     cells = byte_map.cover(lifted.lo, lifted.hi)
     frame = byte_map.frame(origin, np.inf, resolution)
-    ends = np.empty(len(lifted.kinds), np.int32)
+    ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
     pixels.mark_surfaces(lifted.points, lifted.kinds, frame.lo, frame.strides, frame.inverse, cells, ends)
     offsets, size = pixels.pyramid_layout(view.height, view.width)
-    pyramid = np.empty(size, np.float32)
+    pyramid = byte_map.scratch("pyramid", (size,), np.float32)
     pixels.farthest_pyramid(lifted.reach, pyramid, offsets)
     # float32 coordinates are coarser far from the map's origin: doubt more there.
     coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
@@ -132,10 +131,25 @@ def mark_exact(
         3.0 * frame.eps + coarse,
     )
     doubtful = np.zeros(len(lifted.kinds), np.bool_)
-    work = prepare_work(camera)
-    deep.mark_view(
-        camera, work, lifted.reach, pyramid, offsets, byte_map.shape, byte_map.strides, cells, doubtful
-    )
+    size = int(byte_map.shape.prod())
+    parts = np.linspace(0, size, 1 + (8 * byte_map.threads if byte_map.threads > 1 else 1)).astype(int)
+
+    def mark_part(first: int, last: int) -> None:
+        deep.mark_view(
+            camera,
+            prepare_work(camera),
+            lifted.reach,
+            pyramid,
+            offsets,
+            byte_map.shape,
+            byte_map.strides,
+            cells,
+            doubtful,
+            first,
+            last,
+        )
+
+    byte_map.spread(mark_part, [(int(i), int(j)) for i, j in pairwise(parts)])
     walk = np.flatnonzero(doubtful & (lifted.kinds > 0))
     if len(walk):
         points = np.ascontiguousarray(lifted.points[:, walk].T)
@@ -145,26 +159,88 @@ def mark_exact(
 
 
 def mark_discretized(
-    lifted: Lifted,
+    depth: NDArray[np.float32],
+    view: Intrinsics,
     pose: Pose,
     labels: NDArray[np.int32],
     max_range: float,
     resolution: float,
+    drop_flying: bool,
     byte_map: ByteMap,
 ) -> Marks:
     """Marks the voxels of one ray to the centre of each voxel in which rays end.
 
-    `lifted` must not be cut at the maximum range: as in OctoMap the points are discretised
-    first and held against the range then.
+    As in OctoMap the points are discretised first and held against the range then.
     """
-    voxels, names = byte_map.distinct(lifted.points, lifted.kinds, 2, labels, lifted, resolution)
-    hit = np.ones(len(voxels), np.bool_)
-    if (lifted.kinds == 1).any():
-        clear, _ = byte_map.distinct(lifted.points, lifted.kinds, 1, labels[:0], lifted, resolution)
-        voxels = np.concatenate([voxels, clear])
+    kinds = pixels.pixel_kinds(depth, 1 if np.isfinite(max_range) else 0, drop_flying)
+    lens = surface.Lens(
+        (np.arange(view.width) - float(view.cx)) / float(view.fx),
+        (np.arange(view.height) - float(view.cy)) / float(view.fy),
+        pose.rotation(),
+        np.array(pose.position, np.float64),
+        1.0 / resolution,
+        _horizon(max_range, resolution),
+    )
+    found = _distinct(depth, kinds, 2, lens, labels, resolution, byte_map)
+    hit = np.ones(len(found[0]), np.bool_)
+    if (kinds == 1).any():
+        clear, _ = _distinct(depth, kinds, 1, lens, labels[:0], resolution, byte_map)
+        none = np.zeros(len(clear) if len(labels) else 0, np.int32)
+        found = np.concatenate([found[0], clear]), np.concatenate([found[1], none])
         hit = np.concatenate([hit, np.zeros(len(clear), np.bool_)])
-        names = np.concatenate([names, np.zeros(len(clear) if len(labels) else 0, np.int32)])
-    points = ((voxels + 0.5) * resolution).astype(np.float32)
     origin = pose.position.astype(np.float32)
-    marks = mark(points, hit, names, origin, max_range, resolution, True, byte_map)
-    return marks._replace(dropped=lifted.dropped)
+    marks = mark(found[0], hit, found[1], origin, max_range, resolution, True, byte_map)
+    return marks._replace(dropped=int(kinds.size - np.count_nonzero(kinds)))
+
+
+def _horizon(reach: float, resolution: float) -> float:
+    """Returns a depth beyond the range even after a point has moved to the centre of its voxel [m]."""
+    return reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
+
+
+def _distinct(
+    depth: NDArray[np.float32],
+    kinds: NDArray[np.uint8],
+    kind: int,
+    lens: surface.Lens,
+    labels: NDArray[np.int32],
+    resolution: float,
+    byte_map: ByteMap,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Lists the centres of the voxels in which pixels of a kind lie, and their labels.
+
+    Raises:
+        InputError: a pixel lies outside the world.
+    """
+    lower, upper = surface.view_bounds(depth, kinds, lens)
+    limit = np.abs(np.stack([lower, upper])).max() / resolution
+    if limit < kernels.WORLD:
+        lo = np.floor(lower / resolution).astype(np.int64) - 1
+        hi = np.floor(upper / resolution).astype(np.int64) + 1
+        if byte_map.fits(lo, hi):
+            byte_map.cover(lo, hi)
+            cells = byte_map.scratch("cells", depth.shape, np.int32)
+            # Roundings of numbers as large as the byte map, and of float32 points as large as the map.
+            eps = float(byte_map.shape.max() * 8) * 1e-6 + 2.5e-7 * float(limit) + 1e-6
+            surface.surface_cells(depth, kinds, kind, lens, byte_map.lo, byte_map.strides, eps, cells)
+            found = byte_map.scratch("found", (cells.size,), np.int32)
+            return surface.distinct_cells(
+                cells.reshape(-1), labels, byte_map.first(), found, byte_map.lo, byte_map.strides, resolution
+            )
+    v, u = np.nonzero(kinds == kind)
+    z = depth[v, u].astype(np.float64) if kind == 2 else np.full(len(v), lens.horizon)
+    x, y, r = lens.columns[u] * z, lens.rows[v] * z, lens.rotation
+    points = [r[a, 0] * x + r[a, 1] * y + r[a, 2] * z + lens.position[a] for a in range(3)]
+    scaled = np.stack(points, axis=-1).astype(np.float32).astype(np.float64) * lens.inverse
+    if len(scaled) and np.abs(scaled).max() >= kernels.WORLD:
+        raise InputError("the depth image reaches beyond the world of the octree")
+    voxels = np.floor(scaled).astype(np.int64)
+    distinct, which, member = np.unique(voxels, axis=0, return_index=True, return_inverse=True)
+    names = labels
+    if len(labels):
+        chosen = labels[v * depth.shape[1] + u]
+        names = np.zeros(len(distinct), np.int32)
+        pairs, votes = np.unique(member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True)
+        order = np.lexsort((-(pairs & 0xFFFF), votes, pairs >> 16))
+        names[pairs[order] >> 16] = pairs[order] & 0xFFFF
+    return ((distinct + 0.5) * resolution).astype(np.float32), names

@@ -1,0 +1,230 @@
+"""Rules of the memory tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.sim.dark_key_to_door import MOVES, DarkKeyToDoor
+from embodied_mem.sim.endless_tmaze import FORWARD, LEFT, RIGHT, STAY, EndlessTMaze
+from embodied_mem.sim.memory_room import MemoryRoom
+from embodied_mem.sim.passive_tmaze import DOWN, UP, PassiveTMaze
+
+# ---------------------------------------------------------------- passive T-maze
+
+
+@pytest.mark.parametrize("length", [1, 32, 256])
+def test_the_cue_of_the_passive_t_maze_is_all_that_tells_the_turn(length: int) -> None:
+    seen, goals = set(), set()
+    for seed in range(12):
+        env = PassiveTMaze(length)
+        obs, _ = env.reset(seed=seed)
+        cue = obs[1]
+        goals.add(cue)
+        walk = []
+        for _ in range(length):
+            obs, reward, terminated, _, _ = env.step(0)
+            assert reward == 0.0 and not terminated
+            walk.append(tuple(obs))
+        seen.add(tuple(walk))
+        obs, reward, terminated, truncated, info = env.step(UP if cue > 0 else DOWN)
+        assert terminated and not truncated and reward == 1.0 and info["is_success"] and obs[1] == cue
+    assert goals == {-1.0, 1.0}
+    assert len(seen) == 1, "after the cue both mazes must look the same"
+
+
+def test_the_passive_t_maze_has_no_step_to_spare_and_charges_for_idle_ones() -> None:
+    env = PassiveTMaze(4)
+    obs, _ = env.reset(seed=0)
+    turn = UP if obs[1] > 0 else DOWN
+    assert env.step(turn)[1] == -0.25
+    for _ in range(3):
+        env.step(0)
+    _, reward, terminated, _, info = env.step(0)
+    assert terminated and reward == 0.0 and not info["is_success"]
+
+
+def test_a_wrong_turn_in_the_passive_t_maze_earns_nothing() -> None:
+    env = PassiveTMaze(3)
+    obs, _ = env.reset(seed=0)
+    for _ in range(3):
+        env.step(0)
+    _, reward, terminated, _, info = env.step(DOWN if obs[1] > 0 else UP)
+    assert terminated and reward == 0.0 and not info["is_success"]
+
+
+def test_the_passive_t_maze_draws_its_length_from_the_range() -> None:
+    env = PassiveTMaze(6, min_length=3)
+    lengths = [env.reset(seed=seed) and env.length for seed in range(40)]
+    assert set(lengths) == {3, 4, 5, 6}
+    with pytest.raises(ConfigError, match="min_length must be in"):
+        PassiveTMaze(3, min_length=4)
+
+
+# ---------------------------------------------------------------- endless T-maze
+
+
+def walk(env: EndlessTMaze, seed: int, remember: str) -> tuple[float, dict[str, Any], int]:
+    """Walks and turns by the last cue, or by the very first; returns return, info and steps."""
+    obs, _ = env.reset(seed=seed)
+    first = cue = obs[2]
+    total, steps, done, info = 0.0, 0, False, {}
+    while not done:
+        cue = obs[2] or cue
+        turn = RIGHT if (first if remember == "first" else cue) > 0 else LEFT
+        obs, reward, terminated, truncated, info = env.step(turn if obs[1] else FORWARD)
+        total, steps, done = total + reward, steps + 1, terminated or truncated
+    return total, info, steps
+
+
+@pytest.mark.parametrize(("corridors", "length"), [(1, 5), (10, 5), (10, 10)])
+def test_the_last_cue_leads_through_the_endless_t_maze_and_an_old_one_does_not(
+    corridors: int, length: int
+) -> None:
+    env = EndlessTMaze(corridors, length)
+    for seed in range(10):
+        total, info, steps = walk(env, seed, "last")
+        assert info == {"is_success": True, "corridors": corridors}
+        assert total == corridors and steps == corridors * (length + 1)
+    if corridors > 1:
+        passed = [walk(env, seed, "first")[1]["corridors"] for seed in range(60)]
+        assert np.mean(passed) < 3
+
+
+def test_the_endless_t_maze_ends_at_a_wrong_turn_and_charges_for_delay() -> None:
+    env = EndlessTMaze(3, 2)
+    obs, _ = env.reset(seed=0)
+    assert env.step(STAY)[1] == -0.01 and env.step(LEFT)[1] == -0.01
+    env.step(FORWARD)
+    at_junction = env.step(FORWARD)[0]
+    assert at_junction.tolist() == [1.0, 1.0, 0.0]
+    _, reward, terminated, _, info = env.step(LEFT if obs[2] > 0 else RIGHT)
+    assert terminated and reward == -1.0 and info == {"is_success": False, "corridors": 0}
+
+
+def test_the_endless_t_maze_is_cut_when_nobody_walks() -> None:
+    env = EndlessTMaze(2, 3)
+    env.reset(seed=0)
+    steps = [env.step(STAY)[2:4] for _ in range(6 * 4 * 2)]
+    assert steps[-1] == (False, True) and not any(cut for _, cut in steps[:-1])
+
+
+def test_corridors_of_many_lengths() -> None:
+    total, info, steps = walk(EndlessTMaze(30, 8, min_length=2), 1, "last")
+    assert info["is_success"] and total == 30 and 30 * 3 < steps < 30 * 9
+
+
+# ---------------------------------------------------------------- dark key-to-door
+
+
+def go(env: DarkKeyToDoor, target: tuple[int, int]) -> list[tuple]:
+    """Walks from where the agent is to a cell; returns what the steps returned."""
+    out = []
+    while env._cell != target and not env._over:
+        step = tuple(
+            np.sign(np.subtract(target, env._cell)) * ([1, 0] if env._cell[0] != target[0] else [0, 1])
+        )
+        out.append(env.step(MOVES.index(step)))
+    return out
+
+
+def room(start: tuple[int, int], key: tuple[int, int], door: tuple[int, int], **kwargs: Any) -> DarkKeyToDoor:
+    env = DarkKeyToDoor(**kwargs)
+    env.reset(seed=0)
+    env.start, env.key, env.door = start, key, door
+    env._begin_inner()
+    return env
+
+
+def test_key_then_door_pays_twice_and_the_next_call_leads_back() -> None:
+    env = room((0, 0), (2, 1), (5, 5))
+    steps = go(env, (2, 1))
+    assert [s[1] for s in steps] == [0, 0, 1] and steps[-1][0]["status"][0] == 1
+    steps = go(env, (5, 5))
+    assert [s[1] for s in steps] == [0.0] * 6 + [1.0] and steps[-1][4] == {"doors": 1, "door": True}
+    obs, reward, terminated, _, info = env.step(3)
+    assert reward == 0 and not terminated and info == {"doors": 1, "door": False}
+    assert obs["inner_start"] == 1 and obs["cell"].tolist() == [0, 0] and obs["status"].tolist() == [0, 0, 0]
+    assert env.key == (2, 1) and env.door == (5, 5), "key and door stay for the trial"
+
+
+def test_the_door_stays_shut_without_the_key() -> None:
+    env = room((0, 0), (7, 7), (1, 0))
+    assert all(s[1] == 0 for s in go(env, (1, 0))) and not env._over
+
+
+def test_an_inner_episode_ends_after_its_steps_and_memory_is_told() -> None:
+    env = room((3, 3), (7, 7), (0, 0), inner_steps=5)
+    starts = [float(env.step(4)[0]["inner_start"][0]) for _ in range(18)]
+    assert starts == [0, 0, 0, 0, 0, 1] * 3
+
+
+def test_one_gymnasium_episode_is_one_trial() -> None:
+    env = DarkKeyToDoor(trial_steps=120)
+    env.reset(seed=4)
+    layout = (env.start, env.key, env.door)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(120)]
+    assert ends[-1] == (True, False) and not any(done for done, _ in ends[:-1])
+    assert (env.start, env.key, env.door) == layout
+    env.reset()
+    assert (env.start, env.key, env.door) != layout
+
+
+def test_the_dark_room_shows_neither_key_nor_door() -> None:
+    one, two = room((3, 3), (7, 7), (0, 0)), room((3, 3), (0, 6), (6, 0))
+    for action in (0, 1, 4, 2, 3):
+        a, b = one.step(action)[0], two.step(action)[0]
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert a["place_id"] == a["cell"][1] * 8 + a["cell"][0]
+
+
+def test_someone_who_knows_the_room_opens_many_doors_in_a_trial() -> None:
+    env = DarkKeyToDoor()
+    env.reset(seed=3)
+    doors, done = 0, False
+    while not done:
+        target = env.door if env._has_key else env.key
+        step = tuple(
+            np.sign(np.subtract(target, env._cell)) * ([1, 0] if env._cell[0] != target[0] else [0, 1])
+        )
+        _, _, done, _, info = env.step(MOVES.index(step))
+        doors = info["doors"]
+    assert doors >= 20
+
+
+@pytest.mark.parametrize("kwargs", [{"size": 1}, {"inner_steps": 0}, {"trial_steps": 0}])
+def test_a_room_that_cannot_be_is_refused(kwargs: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        DarkKeyToDoor(**kwargs)
+
+
+# ---------------------------------------------------------------- MiniGrid memory
+
+
+def test_the_memory_room_has_the_published_view_and_actions() -> None:
+    env = MemoryRoom()
+    obs, _ = env.reset(seed=2)
+    assert obs["view"].shape == (3, 3, 3) and env.action_space.n == 3
+    assert env.grid_env.width == 9 and env.grid_env.max_steps == 96
+    i, j = env.grid_env.agent_pos
+    assert obs["place_id"] == j * 9 + i
+
+
+def test_the_right_object_of_the_memory_room_is_success_and_the_wrong_one_is_not() -> None:
+    for seed in range(4):
+        for right in (True, False):
+            env = gymnasium.make("EmbodiedMem/MemoryS9-v0", disable_env_checker=True)
+            env.reset(seed=seed)
+            grid = env.unwrapped.grid_env
+            target = grid.success_pos if right else grid.failure_pos
+            actions = [2] * (target[0] - grid.agent_pos[0])  # along the hallway, facing right
+            actions += [0 if target[1] < grid.agent_pos[1] else 1]
+            actions += [2] * abs(int(target[1] - grid.agent_pos[1]))
+            for action in actions:
+                _, reward, terminated, truncated, info = env.step(action)
+            assert terminated and not truncated
+            assert info["is_success"] == right and (reward > 0) == right
