@@ -97,6 +97,17 @@ class House:
         near = (rect_distance(centers, thing.rect) <= radius) & (rect_distance(centers, (x0, y0, x1, y1)) == 0)
         return cells[near]
 
+    @cached_property
+    def _distances(self) -> dict[tuple[str, float], NDArray[np.float64]]:
+        return {}
+
+    def distances_to(self, label: str, radius: float) -> NDArray[np.float64]:
+        """Returns (H, W) shortest ways [m] to where something of a label counts as found; kept."""
+        key = (label, radius)
+        if key not in self._distances:
+            self._distances[key] = self.floor_plan.distance_field(self.goal_cells(label, radius))
+        return self._distances[key]
+
     def is_reachable(self, thing: Thing, radius: float = 1.0) -> bool:
         """True where the robot can get within `radius` [m] of a thing, in its room."""
         return len(self._cells_near(thing, radius)) > 0
