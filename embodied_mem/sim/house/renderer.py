@@ -48,8 +48,7 @@ class Scene:
         from open3d.t.geometry import RaycastingScene
 
         self.mesh = mesh
-        # One thread: small images gain nothing from more, and environments run beside each other.
-        self._scene: Any = RaycastingScene(nthreads=1)
+        self._scene: Any = RaycastingScene()
         self._scene.add_triangles(Tensor(mesh.vertices), Tensor(mesh.triangles))
         self._tensor: Any = Tensor
         # Rows by triangle; the last one is what no triangle was hit by.
@@ -57,9 +56,14 @@ class Scene:
         self._label = np.concatenate([mesh.label, np.zeros(1, np.int32)])
         self._instance = np.concatenate([mesh.instance, np.full(1, NOTHING, np.int32)])
 
-    def cast(self, rays: NDArray[np.float32]) -> dict[str, Any]:
-        """Casts (..., 6) float32 rays, origin and direction; what Open3D returns, and nothing else."""
-        result: dict[str, Any] = self._scene.cast_rays(self._tensor.from_numpy(rays), nthreads=1)
+    def cast(self, rays: NDArray[np.float32], threads: int = 1) -> dict[str, Any]:
+        """Casts (..., 6) float32 rays, origin and direction; what Open3D returns, and nothing else.
+
+        Args:
+            rays: rays; where a direction is not of length 1, distances are in multiples of it.
+            threads: how many; 0 takes all cores.
+        """
+        result: dict[str, Any] = self._scene.cast_rays(self._tensor.from_numpy(rays), nthreads=threads)
         return result
 
     def see(self, rays: NDArray[np.float32], max_depth: float) -> View:
@@ -69,6 +73,7 @@ class Scene:
             rays: (H, W, 6) float32.
             max_depth: what is farther is not seen [m].
         """
+        # One thread: environments run beside each other, and a small image gains little from more.
         hits = self.cast(rays)
         depth = hits["t_hit"].numpy()
         triangle = np.minimum(hits["primitive_ids"].numpy(), len(self._label) - 1)
