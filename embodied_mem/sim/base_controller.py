@@ -84,7 +84,9 @@ class BaseController:
         reach = int(self.bump_radius / grid.resolution)
         for bump in self._bumps:
             iy, ix = cell_of(grid, bump)
-            cells[max(0, iy - reach) : max(0, iy + reach + 1), max(0, ix - reach) : max(0, ix + reach + 1)] = 100
+            cells[
+                max(0, iy - reach) : max(0, iy + reach + 1), max(0, ix - reach) : max(0, ix + reach + 1)
+            ] = 100
         return dataclasses.replace(grid, cells=cells)
 
     def _in_sight(self, grid: GridMap, pose: Pose, path: NDArray[np.float64]) -> NDArray[np.float64]:

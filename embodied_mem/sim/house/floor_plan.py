@@ -27,10 +27,7 @@ EPSILON = 1e-9
 Point = tuple[float, float] | NDArray[np.float64]
 
 _MOVES = tuple(
-    (dy, dx)
-    for dy in range(4)
-    for dx in range(-3, 4)
-    if math.gcd(dy, abs(dx)) == 1 and (dy > 0 or dx > 0)
+    (dy, dx) for dy in range(4) for dx in range(-3, 4) if math.gcd(dy, abs(dx)) == 1 and (dy > 0 or dx > 0)
 )
 """Half of the 32 directions in which grid cells are linked: their lengths are within 1.4 % of straight."""
 
@@ -164,7 +161,7 @@ class FloorPlan:
         iy, ix = self.cell_of(point)
         reach = 4
         y0, x0 = max(iy - reach, 0), max(ix - reach, 0)
-        local = np.argwhere(self.free[y0 : iy + reach + 1, x0 : ix + reach + 1]) + (y0, x0)
+        local = np.argwhere(self.free[y0 : iy + reach + 1, x0 : ix + reach + 1]) + np.array([y0, x0])
         flat = local[:, 0] * self.shape[1] + local[:, 1] if len(local) else np.flatnonzero(self.free)
         away = ((self.centers[flat] - np.asarray(point)[:2]) ** 2).sum(axis=-1)
         return int(flat[np.argmin(away)])
@@ -225,7 +222,7 @@ class FloorPlan:
 def path_length(path: NDArray[np.float64]) -> float:
     """Returns the length of a polyline (M, 2) [m]."""
     steps = np.diff(path, axis=0)
-    return float(np.sqrt((steps * steps).sum(axis=-1)).sum())
+    return math.fsum(np.sqrt((steps * steps).sum(axis=-1)).tolist())  # the same in both directions
 
 
 def rect_distance(points: NDArray[np.float64], rect: Rect) -> NDArray[np.float64]:
@@ -250,7 +247,9 @@ def _segment_distance(
     ends = np.minimum(_to_boxes(a, boxes), _to_boxes(b, boxes))
     corners = boxes[:, [0, 1, 0, 3, 2, 1, 2, 3]].reshape(-1, 4, 2)
     square = float((d * d).sum())
-    along = np.clip(((corners - a) * d).sum(axis=-1) / square, 0.0, 1.0) if square else np.zeros((len(boxes), 4))
+    along = (
+        np.clip(((corners - a) * d).sum(axis=-1) / square, 0.0, 1.0) if square else np.zeros((len(boxes), 4))
+    )
     gap = corners - (a + along[..., None] * d)
     return np.where(meets, 0.0, np.minimum(ends, np.sqrt((gap * gap).sum(axis=-1)).min(axis=1)))
 

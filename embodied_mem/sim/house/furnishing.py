@@ -222,7 +222,7 @@ class Furnisher:
         """Hangs something on a wall, where neither door nor tall furniture is in the way."""
         for x, y, facing in self._along_walls(room, size, rng):
             z = float(rng.uniform(*PICTURE_HEIGHT))
-            push = (size[1] / 2 + WALL_GAP) - size[1] / 2  # flush with the wall
+            push = WALL_GAP - 0.001  # against the wall
             x -= (0.0, -1.0, 0.0, 1.0)[facing] * push
             y -= (1.0, 0.0, -1.0, 0.0)[facing] * push
             rect = covered(x, y, size, facing)

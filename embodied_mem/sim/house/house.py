@@ -94,7 +94,9 @@ class House:
         window[rows, columns] = plan.main_part[rows, columns]
         cells = np.flatnonzero(window)
         centers = plan.centers[cells]
-        near = (rect_distance(centers, thing.rect) <= radius) & (rect_distance(centers, (x0, y0, x1, y1)) == 0)
+        near = (rect_distance(centers, thing.rect) <= radius) & (
+            rect_distance(centers, (x0, y0, x1, y1)) == 0
+        )
         return cells[near]
 
     @cached_property

@@ -104,9 +104,7 @@ def make_layout(config: HouseConfig, rng: np.random.Generator) -> Layout:
     raise ConfigError("no house fits these settings; allow larger rooms or smaller sides")
 
 
-def _partition(
-    config: HouseConfig, count: int, scale: float, rng: np.random.Generator
-) -> list[Cells] | None:
+def _partition(config: HouseConfig, count: int, scale: float, rng: np.random.Generator) -> list[Cells] | None:
     """Divides a rectangle into rooms; the corridor, where there is one, comes last."""
     area = rng.uniform(*config.room_area) * scale
     least = round(config.smallest_side / UNIT)
@@ -213,11 +211,11 @@ def _types(
 
     for _ in range(wanted.count("living room")):
         give("living room", left[0])
-    for _ in range(wanted.count("bathroom")):
-        give("bathroom", left[-1])
     for type_name, neighbour in (("kitchen", "living room"), ("dining room", "kitchen")):
         for _ in range(wanted.count(type_name)):
-            give(type_name, beside(neighbour)[-1])
+            give(type_name, beside(neighbour)[0])
+    for _ in range(wanted.count("bathroom")):
+        give("bathroom", left[-1])
     for type_name, room in zip(rng.permutation(wanted).tolist(), list(left)):
         types[room] = type_name
     return types

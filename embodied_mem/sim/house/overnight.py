@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,9 @@ from embodied_mem.sim.house.furnishing import Furnisher
 from embodied_mem.sim.house.house import House, changed
 from embodied_mem.sim.house.layout import Room
 from embodied_mem.sim.house.thing import Thing
+
+LEAST_MOVE = 0.3
+"""A thing that has moved lies at least this far from where it was [m]."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,15 @@ def _place(
         placed = furnisher.place_object(where, rule, rng, 0 if thing is None else thing.id, thing)
         if placed is None:
             continue
-        if _is_good(house, furnisher, placed):
+        if (thing is None or _apart(thing, placed) >= LEAST_MOVE) and _is_good(house, furnisher, placed):
             return placed
         furnisher.things.remove(placed)
         furnisher.next_id = next_id
     return None
+
+
+def _apart(a: Thing, b: Thing) -> float:
+    return math.dist(a.position, b.position)
 
 
 def _is_good(house: House, furnisher: Furnisher, placed: Thing) -> bool:

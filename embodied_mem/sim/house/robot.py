@@ -140,7 +140,9 @@ class Odometry:
         self.pose = Pose.from_xyz_yaw(x, y, 0.0, yaw + turned)
         moved = np.array([[1.0, 0.0, -d * sine], [0.0, 1.0, d * cosine], [0.0, 0.0, 1.0]])
         into = np.array([[cosine, 0.0], [sine, 0.0], [0.0, 1.0]])
-        variance = np.diag([(self.sigma * length) ** 2, (self.sigma * angle) ** 2 + (self.sigma * length) ** 2])
+        variance = np.diag(
+            [(self.sigma * length) ** 2, (self.sigma * angle) ** 2 + (self.sigma * length) ** 2]
+        )
         self._xy_yaw = moved @ self._xy_yaw @ moved.T + into @ variance @ into.T
 
 
