@@ -27,16 +27,15 @@ CORE = [  # memory, replay and query
     "tyro>=0.9.17",
     "zstandard>=0.22",
 ]
-TEST = [  # open3d and pyoctomap: what the tests compare with; tensorboard: where training may log to
+TEST = [  # pyoctomap: what the tests compare with; tensorboard: where training may log to
     "hypothesis>=6.100",
-    "open3d>=0.19",
     "pyoctomap>=1.2",
     "pytest>=8.2",
     "setuptools>=64",
     "tensorboard>=2.15",
 ]
 EXTRAS = {
-    "sim": ["gymnasium>=1.0", "minigrid>=3.0"],
+    "sim": ["gymnasium>=1.0", "minigrid>=3.0", "open3d>=0.19"],
     "rl": [
         "gymnasium>=1.0",
         "safetensors>=0.4.3",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -12,8 +12,7 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Loop, Moment
 from embodied_mem.memory import Memory, MemoryConfig
 from embodied_mem.perception import Perception, PerceptionConfig
-from embodied_mem.sim.grid_memory import grid_memory_config
-from embodied_mem.sim.world import EnvWorld
+from embodied_mem.sim.world import EmbodiedEnv, EnvWorld
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens
 
 FAR = 100.0
@@ -28,8 +27,8 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
 
     Args:
         env: an environment whose `unwrapped` has the property `observation`.
-        memory: the memory's settings; those of a MiniGrid world where None.
-        perception: perception's settings.
+        memory: the memory's settings; those that the environment asks for where None.
+        perception: perception's settings; those that the environment asks for where None.
         tokens: False runs the memory but hides it: the comparison without memory.
     """
 
@@ -46,8 +45,9 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
                 f"{type(env.unwrapped).__name__} gives no `observation`, so nothing can be remembered of it; "
                 "wrap one of the embodied environments (MiniGridTask, ...)"
             )
-        self.memory_config = memory or grid_memory_config()
-        self.perception = Perception(perception or PerceptionConfig())
+        embodied = cast(EmbodiedEnv, env.unwrapped)
+        self.memory_config = memory or embodied.memory_config()
+        self.perception = Perception(perception or embodied.perception_config())
         self.tokens = tokens
         self.loop = self._new_loop()
         self.moment: Moment | None = None

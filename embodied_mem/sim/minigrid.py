@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
+from embodied_mem.memory import MemoryConfig
+from embodied_mem.perception import PerceptionConfig
 from embodied_mem.perception.grid import GRID_LABELS
+from embodied_mem.sim.explorer import Explorer
+from embodied_mem.sim.grid_controller import GridController
+from embodied_mem.sim.grid_memory import grid_memory_config
 from embodied_mem.types import Goal, GridView, Observation
 
 STEP_NS = 100_000_000
@@ -88,6 +93,22 @@ class MiniGridTask(gymnasium.Env[GridObs, np.int64]):
         )
         self._steps = 0
         self._last: dict[str, Any] = {}
+
+    def memory_config(self) -> MemoryConfig:
+        """Returns the memory's settings for this world."""
+        return grid_memory_config()
+
+    def perception_config(self) -> PerceptionConfig:
+        """Returns perception's settings for this world."""
+        return PerceptionConfig()
+
+    def controller(self) -> GridController:
+        """Returns a controller that turns sub-goals into this world's actions."""
+        return GridController()
+
+    def explorer(self) -> Explorer:
+        """Returns the explorer for this world."""
+        return Explorer()
 
     def _encode(self, view: NDArray[np.uint8]) -> GridObs:
         pose = self._pose()

@@ -43,6 +43,8 @@ ENVIRONMENTS = (
     EnvEntry("MemoryS9-v0", "embodied_mem.sim.memory_room:MemoryRoom"),
     EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
+    EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),
+    EnvEntry("House-MultiObjectNav-v0", "embodied_mem.sim.house.object_nav:MultiObjectNav"),
     EnvEntry("MultiRoomMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/MultiRoom-v0"}),
     EnvEntry("PlaygroundMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/Playground-v0"}),
 )

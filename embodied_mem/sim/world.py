@@ -6,13 +6,29 @@ from typing import Any, Protocol
 
 import gymnasium
 
+from embodied_mem.loop import Controller
+from embodied_mem.memory import MemoryConfig
+from embodied_mem.perception import PerceptionConfig
+from embodied_mem.sim.explorer import Explorer
 from embodied_mem.types import Observation
 
 
 class EmbodiedEnv(Protocol):
-    """A gymnasium environment that also gives its last step as an `Observation`."""
+    """A gymnasium environment that gives its last step as an `Observation`, and says what fits it."""
 
     observation: Observation
+
+    def memory_config(self) -> MemoryConfig:
+        """Returns the memory's settings for this world."""
+
+    def perception_config(self) -> PerceptionConfig:
+        """Returns perception's settings for this world."""
+
+    def controller(self) -> Controller:
+        """Returns a controller that turns sub-goals into this world's actions."""
+
+    def explorer(self) -> Explorer:
+        """Returns an explorer as patient as this world's actions need."""
 
 
 class EnvWorld:

@@ -1,4 +1,4 @@
-"""Measure the parts of the loop, training, and the octree; warm up the kernels."""
+"""Measure the parts of the loop, training, the octree and the houses; warm up the kernels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 
 
 def bench(
-    what: Literal["loop", "octree", "warmup"],
+    what: Literal["loop", "octree", "sim", "warmup"],
     steps: int = 2000,
     scans: Path | None = None,
     threads: int = 1,
     json: bool = False,
 ) -> int:
-    """Measure the loop by parts, the octree against its peer, or warm up the kernels.
+    """Measure the loop by parts, the octree or the houses against their peers, or warm up the kernels.
 
     Example: embodied-mem bench loop --json
 
     Args:
-        what: "loop", "octree", or "warmup" (compiles and caches every kernel).
-        steps: steps of the loop to time.
+        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), or "warmup"
+            (compiles and caches every kernel).
+        steps: steps of the loop, or in houses, to time.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree.
         json: print JSON.
@@ -37,6 +38,10 @@ def bench(
         from embodied_mem.memory.octree.bench import bench_octree
 
         report = bench_octree(scans, threads)
+    elif what == "sim":
+        from embodied_mem.sim.house.bench import bench_houses
+
+        report = bench_houses(steps)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))

@@ -102,10 +102,7 @@ def record_episode(
     from embodied_mem.log.writer import EpisodeWriter
     from embodied_mem.loop import Identity, Loop, Moment
     from embodied_mem.memory import Memory
-    from embodied_mem.perception import Perception, PerceptionConfig
-    from embodied_mem.sim.explorer import Explorer
-    from embodied_mem.sim.grid_controller import GridController
-    from embodied_mem.sim.grid_memory import grid_memory_config
+    from embodied_mem.perception import Perception
     from embodied_mem.sim.world import EnvWorld
 
     if agent not in AGENTS:
@@ -129,13 +126,16 @@ def record_episode(
         if on_step is not None:
             on_step(moment.obs.step + 1)
 
-    with Memory.open(memory_path, grid_memory_config()) as memory:
-        writer = EpisodeWriter(log_path, config=to_mapping(memory.config))
+    embodied: Any = env.unwrapped
+    perception_config = embodied.perception_config()
+    with Memory.open(memory_path, embodied.memory_config()) as memory:
+        settings = {"memory": to_mapping(memory.config), "perception": to_mapping(perception_config)}
+        writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
-        policy: Any = Explorer() if agent == "explorer" else RandomAgent(env, seed)
-        controller: Any = GridController() if agent == "explorer" else Identity()
+        policy: Any = embodied.explorer() if agent == "explorer" else RandomAgent(env, seed)
+        controller: Any = embodied.controller() if agent == "explorer" else Identity()
         world = EnvWorld(env, seed)
-        loop = Loop(world, Perception(PerceptionConfig()), memory, policy, controller, [writer, watch])
+        loop = Loop(world, Perception(perception_config), memory, policy, controller, [writer, watch])
         done = loop.run(steps)
         digest = memory.digest()
         writer.close(digest)

@@ -1,0 +1,108 @@
+"""From a sub-goal to the steps and turns of a robot on the floor, along the shortest traversable path."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.geometry import Pose
+from embodied_mem.memory import GridMap, Memory
+from embodied_mem.memory.navigation import cell_of, shortest_path
+from embodied_mem.sim.explorer import Subgoal
+from embodied_mem.sim.house.robot import Action
+
+
+class BaseController:
+    """Turns towards the path and goes along it; what it bumped into it keeps away from.
+
+    It knows the map and the pose from the memory alone. A step ahead after which the pose has hardly
+    changed was a collision with something that the map does not show.
+
+    Args:
+        turn: angle of a turn [rad].
+        forward: length of a step [m].
+        look_ahead: it heads for the farthest point of the path in sight within this distance [m].
+        bump_radius: it keeps this far away from what it bumped into [m].
+    """
+
+    def __init__(
+        self,
+        turn: float = math.radians(30.0),
+        forward: float = 0.25,
+        look_ahead: float = 1.0,
+        bump_radius: float = 0.2,
+    ) -> None:
+        self.turn = turn
+        self.forward = forward
+        self.look_ahead = look_ahead
+        self.bump_radius = bump_radius
+        self._bumps: list[NDArray[np.float64]] = []
+        self._stepped_from: NDArray[np.float64] | None = None
+
+    def step(self, action: Any, memory: Memory) -> int | None:
+        """Returns the next primitive action towards a `Subgoal`.
+
+        Args:
+            action: a `Subgoal`; a primitive action or None is passed on as it is.
+            memory: the memory, which knows the map and the pose.
+        """
+        pose = memory.map_T_base
+        self._feel(pose)
+        chosen = self._towards(action, pose, memory) if isinstance(action, Subgoal) else action
+        self._stepped_from = pose.position if chosen == Action.FORWARD else None
+        return None if chosen is None else int(chosen)
+
+    def _feel(self, pose: Pose) -> None:
+        """Notes a bump where the last step ahead led hardly anywhere."""
+        if self._stepped_from is None:
+            return
+        moved = pose.position - self._stepped_from
+        if math.hypot(moved[0], moved[1]) < 0.3 * self.forward:
+            self._bumps.append(pose.transform(np.array([0.6 * self.forward + 0.1, 0.0, 0.0])))
+
+    def _towards(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> int:
+        grid = self._without_bumps(memory.grid_map())
+        path = shortest_path(grid, pose.position, subgoal.position, diagonal=True)  # (M, 3), from here
+        if len(path) < 2:
+            return Action.RIGHT  # there already, or no way: look around
+        target = self._in_sight(grid, pose, path)
+        ahead = pose.inverse().transform(target)
+        bearing = math.atan2(ahead[1], ahead[0])
+        if abs(bearing) > self.turn / 2 + 1e-6:
+            return Action.LEFT if bearing > 0 else Action.RIGHT
+        return Action.FORWARD
+
+    def _without_bumps(self, grid: GridMap) -> GridMap:
+        """Returns the map with obstacles where the robot bumped into something."""
+        if not self._bumps or grid.cells.size == 0:
+            return grid
+        cells = grid.cells.copy()
+        reach = int(self.bump_radius / grid.resolution)
+        for bump in self._bumps:
+            iy, ix = cell_of(grid, bump)
+            cells[
+                max(0, iy - reach) : max(0, iy + reach + 1), max(0, ix - reach) : max(0, ix + reach + 1)
+            ] = 100
+        return dataclasses.replace(grid, cells=cells)
+
+    def _in_sight(self, grid: GridMap, pose: Pose, path: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the farthest point of the path to which the straight line is traversable."""
+        count = min(len(path) - 1, max(1, int(self.look_ahead / grid.resolution)))
+        for index in range(count, 1, -2):
+            if self._is_clear(grid, pose.position, path[index]):
+                return path[index]
+        return path[min(len(path) - 1, 2)]
+
+    def _is_clear(self, grid: GridMap, a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+        count = max(2, int(2 * math.hypot(*(b - a)[:2].tolist()) / grid.resolution))
+        # The robot's own surroundings may be too narrow by the map's margin: it has to leave them anyway.
+        along = np.linspace(0.0, 1.0, count + 1)[1:, None]
+        points = a + along * (b - a)
+        ix = np.floor((points[:, 0] - grid.origin[0]) / grid.resolution).astype(int)
+        iy = np.floor((points[:, 1] - grid.origin[1]) / grid.resolution).astype(int)
+        inside = (ix >= 0) & (iy >= 0) & (ix < grid.cells.shape[1]) & (iy < grid.cells.shape[0])
+        return bool(inside.all() and (grid.cells[iy, ix] == 0).all())

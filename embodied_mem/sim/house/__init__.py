@@ -1,0 +1,1 @@
+"""House: procedural, furnished 3-D houses, seen by ray casting."""

@@ -1,0 +1,33 @@
+"""The memory's and perception's settings for houses."""
+
+from __future__ import annotations
+
+from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
+from embodied_mem.perception import DepthConfig, PerceptionConfig
+from embodied_mem.sim.house.config import HouseConfig
+
+
+def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
+    """Returns settings for a robot in a house: 5 cm voxels, 5 m of range, no doors that open.
+
+    Args:
+        house: has the robot's size.
+    """
+    house = house or HouseConfig()
+    return MemoryConfig(
+        octree=OctreeConfig(resolution=0.05, max_range=5.0),
+        # A voxel's edge of margin, since an obstacle is known only to the voxel.
+        navigation=NavigationConfig(
+            robot_height=house.robot_height,
+            step_height=0.1,
+            robot_radius=house.robot_radius + 0.05,
+            passable=(),
+        ),
+        # As the map shows them, doors are narrower by the robot's width on both sides.
+        scene=SceneConfig(boundary=(), passage_width=0.65, room_area=1.5, room_every=4),
+    )
+
+
+def house_perception_config(max_range: float = 5.0) -> PerceptionConfig:
+    """Returns settings that believe depth as far as the octree does [m]."""
+    return PerceptionConfig(depth=DepthConfig(max_range=max_range))

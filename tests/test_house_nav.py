@@ -1,0 +1,229 @@
+"""ObjectNav and MultiObjectNav in houses."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import gymnasium
+import numpy as np
+import pytest
+
+import embodied_mem.sim  # noqa: F401
+from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.log.replay import replay
+from embodied_mem.loop import Loop
+from embodied_mem.memory import Memory
+from embodied_mem.perception import Perception
+from embodied_mem.sim.house.catalog import HOUSE_LABELS
+from embodied_mem.sim.house.object_nav import MultiObjectNav, ObjectNav
+from embodied_mem.sim.house.renderer import scene_of
+from embodied_mem.sim.house.robot import Action
+from embodied_mem.sim.memory_wrapper import MemoryWrapper
+from embodied_mem.sim.world import EnvWorld
+from embodied_mem.types import Observation
+from embodied_mem.verbs.record import record_episode
+
+SMALL = {"width": 32, "image_height": 24}
+
+
+def oracle(env: ObjectNav | MultiObjectNav) -> int:
+    """Returns the next action along the true shortest way: what no robot could know."""
+    plan, robot = env.house.floor_plan, env.robot
+    goal = env.unwrapped.observation.goal
+    label = HOUSE_LABELS.name(goal.label)
+    field = env.house.distances_to(label, env.success_radius)
+    if plan.look_up(field, robot.position) <= 0.1:
+        return Action.FOUND
+    # The turn after which a step ahead leads nearest to the goal.
+    turn = math.radians(env.robot_config.turn)
+    count = round(2 * math.pi / turn)
+    ends = [plan.advance(robot.position, robot.yaw + k * turn, 0.25)[0] for k in range(count)]
+    best = int(np.argmin([plan.look_up(field, end) for end in ends]))
+    if best == 0:
+        return Action.FORWARD
+    return Action.LEFT if best <= count // 2 else Action.RIGHT
+
+
+def run_oracle(env: ObjectNav | MultiObjectNav, seed: int) -> tuple[dict, float]:
+    _, info = env.reset(seed=seed)
+    total, done = 0.0, False
+    while not done:
+        _, reward, terminated, truncated, info = env.step(oracle(env))
+        total += reward
+        done = terminated or truncated
+    return info, total
+
+
+def test_who_knows_the_way_succeeds_with_an_spl_near_one():
+    env = ObjectNav(robot=SMALL)
+    infos = [run_oracle(env, seed)[0] for seed in range(8)]
+    assert sum(info["success"] for info in infos) >= 7
+    assert np.mean([info["spl"] for info in infos]) > 0.8
+    assert len({info["house"] for info in infos}) > 4
+
+
+def test_measures_follow_their_definitions():
+    env = ObjectNav(robot=SMALL)
+    _, first = env.reset(seed=3)
+    info, total = run_oracle(env, 3)
+    steps = env.observation.step
+    assert info["success"] and info["is_success"] and info["goals_found"] == 1
+    expected = first["distance_to_goal"] / max(first["distance_to_goal"], info["path_length"])
+    assert info["spl"] == pytest.approx(expected) and info["soft_spl"] == pytest.approx(expected)
+    assert total == pytest.approx(first["distance_to_goal"] - info["distance_to_goal"] + 2.5 - 0.01 * steps)
+    assert first["distance_to_goal"] >= 2.0 and info["distance_to_goal"] <= 0.1
+
+
+def test_a_wrong_found_ends_the_episode_without_success():
+    for cls in (ObjectNav, MultiObjectNav):
+        env = cls(robot=SMALL)
+        env.reset(seed=1)
+        _, reward, terminated, _, info = env.step(Action.FOUND)
+        assert terminated and not info["success"] and info["spl"] == 0.0 and reward < 0
+
+
+def test_several_goals_follow_each_other_and_some_come_again():
+    env = MultiObjectNav(goals=4, revisit=0.8, robot=SMALL)
+    revisits = 0
+    for seed in range(4):
+        info, _ = run_oracle(env, seed)
+        labels = [goal["label"] for goal in info["goals"]]
+        assert all(a != b for a, b in pairwise(labels))
+        for i, goal in enumerate(info["goals"]):
+            assert goal["revisit"] == (goal["label"] in labels[:i])
+        if info["success"]:
+            assert len(labels) == info["goals_found"] == 4 and info["spl"] > 0.6
+            assert all(goal["success"] and 0 < goal["spl"] <= 1 for goal in info["goals"])
+        revisits += sum(goal["revisit"] for goal in info["goals"])
+    assert revisits >= 3
+
+
+def test_the_episode_is_truncated_at_its_limit():
+    env = ObjectNav(max_steps=3, robot=SMALL)
+    env.reset(seed=0)
+    assert [env.step(Action.LEFT)[3] for _ in range(3)] == [False, False, True]
+
+
+def test_the_observation_holds_what_a_robot_has_and_no_ground_truth():
+    env = ObjectNav(robot=SMALL)
+    env.reset(seed=2)
+    env.step(Action.FORWARD)
+    obs = env.observation
+    assert obs.detections == () and obs.goal.position is None and obs.grid is None
+    frame = obs.cameras[0]
+    assert np.array_equal(frame.semantic.data, env.view.label)
+    images = (frame.depth.data, frame.color.data, frame.semantic.data)
+    assert not any(np.array_equal(image, env.view.instance) for image in images)
+    assert frame.semantic.data.max() < len(HOUSE_LABELS) < env.view.instance.max()
+    names = {field.name for field in dataclasses.fields(Observation)}
+    assert not any("instance" in name for name in names)
+    assert frame.depth.intrinsics.cx == (32 - 1) / 2
+    assert obs.action == Action.FORWARD and obs.stamp == 100_000_000
+    assert np.allclose(obs.map_T_base.position[:2], env.robot.position)
+
+
+def test_looking_up_tilts_the_camera_and_stops_at_its_limit():
+    env = ObjectNav(robot=SMALL)
+    env.reset(seed=0)
+    for expected in (30, 60, 60):
+        env.step(Action.UP)
+        assert math.degrees(env.robot.tilt) == pytest.approx(expected)
+    ahead = env.observation.cameras[0].depth.base_T_camera.rotate(np.array([0.0, 0.0, 1.0]))
+    assert ahead[2] == pytest.approx(math.sin(math.radians(60)))
+
+
+def test_environments_of_one_house_share_its_meshes():
+    envs = [ObjectNav(house_seed=5, robot=SMALL) for _ in range(3)]
+    for seed, env in enumerate(envs):
+        env.reset(seed=seed)
+    assert len({id(scene_of(env.house)) for env in envs}) == 1
+    assert len({tuple(env.robot.position) for env in envs}) == 3
+
+
+def test_nights_change_the_house_and_keep_its_plan():
+    env = ObjectNav(house_seed=5, robot=SMALL)
+    env.reset(seed=0)
+    evening = env.house
+    env.reset(seed=0, options={"nights": 1})
+    assert env.house.things != evening.things and env.house.rooms == evening.rooms
+
+
+def test_noise_is_seeded_and_reaches_the_observation_alone():
+    noise = {"depth": 0.005, "dropout": 0.02, "odometry": 0.05}
+    clean, first, second = (
+        ObjectNav(robot={**SMALL, **extra}) for extra in ({}, {"noise": noise}, {"noise": noise})
+    )
+    for env in (clean, first, second):
+        env.reset(seed=9)
+        for action in (1, 2, 1, 3, 1, 1):
+            env.step(action)
+    assert clean.observation.covariance is None and first.observation.covariance.shape == (6, 6)
+    depth = [env.observation.cameras[0].depth.data for env in (clean, first, second)]
+    assert np.array_equal(depth[1], depth[2]) and not np.array_equal(depth[0], depth[1])
+    assert np.array_equal(first.observation.map_T_base.position, second.observation.map_T_base.position)
+    assert not np.array_equal(first.observation.map_T_base.position[:2], first.robot.position)
+    assert np.array_equal(clean.robot.position, first.robot.position)
+    assert np.array_equal(clean.view.depth, first.view.depth)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"split": "holiday"}, 'no split "holiday"'),
+        ({"house_seed": -3}, "must not be negative, got -3"),
+        ({"max_steps": 0}, "must be at least 1"),
+        ({"robot": {"wheels": 3}}, 'unknown key "wheels"'),
+        ({"robot": {"hfov": 200.0}}, "hfov must be in"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(settings: dict, line: str):
+    with pytest.raises(ConfigError, match=line):
+        ObjectNav(**settings)
+
+
+def test_goals_that_do_not_exist_are_refused_in_one_line():
+    with pytest.raises(InputError, match='no label "unicorn"'):
+        ObjectNav(goal_labels=("unicorn",))
+    env = ObjectNav(house_seed=5, goal_labels=("washing machine",), house={"furniture": (), "objects": ()})
+    with pytest.raises(ConfigError, match="has none of the goals washing machine"):
+        env.reset(seed=0)
+
+
+def test_the_memory_wrapper_takes_the_settings_that_fit_a_house():
+    env = MemoryWrapper(ObjectNav(robot=SMALL))
+    obs, _ = env.reset(seed=0)
+    assert env.memory.config.octree.resolution == 0.05
+    assert obs["mem_frontier"].sum() > 0 and obs["rgb"].shape == (24, 32, 3)
+
+
+def test_the_explorer_sees_most_of_a_house_and_bumps_into_little_of_it():
+    env = ObjectNav(house_seed=5, house={"rooms": (2, 3)}, robot={"width": 64, "image_height": 64})
+    memory = Memory(env.memory_config())
+    world = EnvWorld(env, 0)
+    perception = Perception(env.perception_config())
+    steps = Loop(world, perception, memory, env.explorer(), env.controller()).run(250)
+    plan, grid = env.house.floor_plan, memory.grid_map()
+    centers = plan.centers[np.flatnonzero(plan.main_part)]
+    index = np.floor((centers - grid.origin) / grid.resolution).astype(int)
+    inside = ((index >= 0) & (index < grid.cells.shape[::-1])).all(axis=1)
+    known = grid.cells[index[inside, 1], index[inside, 0]] == 0
+    assert known.sum() / len(centers) > 0.8
+    assert env.robot.collisions < 0.05 * steps + 3
+
+
+@pytest.mark.parametrize("agent", ["explorer", "random"])
+def test_a_recorded_episode_replays_to_the_same_memory(tmp_path, agent: str):
+    recording = record_episode(
+        "EmbodiedMem/House-ObjectNav-v0", tmp_path / "run", seed=2, steps=25, agent=agent
+    )
+    result = replay(recording.log, verify=True)
+    assert result.verified is True and result.digest == recording.digest
+    assert result.frames == recording.steps and not result.warnings
+
+
+def test_registered_houses_can_be_made_with_settings():
+    env = gymnasium.make("EmbodiedMem/House-MultiObjectNav-v0", goals=2, robot=SMALL, split="test")
+    obs, info = env.reset(seed=0)
+    assert obs["rgb"].shape == (24, 32, 3) and 11_000 <= info["house"] < 12_000
