@@ -12,19 +12,19 @@ import numpy as np
 
 
 def bench(
-    what: Literal["loop", "octree", "warmup"],
+    what: Literal["loop", "octree", "policy", "warmup"],
     steps: int = 2000,
     scans: Path | None = None,
     threads: int = 1,
     json: bool = False,
 ) -> int:
-    """Measure the loop by parts, the octree against its peer, or warm up the kernels.
+    """Measure the loop by parts, the octree and the policies against their peers, or warm up the kernels.
 
     Example: embodied-mem bench loop --json
 
     Args:
-        what: "loop", "octree", or "warmup" (compiles and caches every kernel).
-        steps: steps of the loop to time.
+        what: "loop", "octree", "policy", or "warmup" (compiles and caches every kernel).
+        steps: steps of the loop to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree.
         json: print JSON.
@@ -37,6 +37,10 @@ def bench(
         from embodied_mem.memory.octree_bench import bench_octree
 
         report = bench_octree(scans, threads)
+    elif what == "policy":
+        from embodied_mem.verbs.bench_policy import bench_policy
+
+        report = bench_policy(steps)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))
