@@ -28,5 +28,8 @@ def test_the_peer_has_about_as_many_parameters(monkeypatch: pytest.MonkeyPatch) 
 def test_training_is_timed_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_policy, "N_ENVS", 2)
     monkeypatch.setattr(bench_policy, "N_STEPS", 16)
-    report = bench_policy.time_training(bench_policy.make_policy(policy="none"), 1)
-    assert report["sps"] > 0 and 0 < report["rollout_share"] < 1
+    models = {name: bench_policy.make_policy(policy=name) for name in ("none", "gru")}
+    report = bench_policy.time_training(models, 2)
+    assert models["gru"].num_timesteps == 3 * 2 * 16
+    for facts in report.values():
+        assert facts["sps"] > 0 and 0 < facts["rollout_share"] < 1

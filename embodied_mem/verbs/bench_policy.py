@@ -25,12 +25,12 @@ WINDOW = 500
 """Steps before an age over which times are taken."""
 
 
-def bench_policy(steps: int, rollouts: int = 2) -> dict[str, Any]:
+def bench_policy(steps: int, rollouts: int = 3) -> dict[str, Any]:
     """Measures training throughput, and latency and state by age, in this process.
 
     Args:
         steps: the oldest age, in steps of one trial, at which streaming is measured.
-        rollouts: rollouts with their updates that are timed, after one that is not.
+        rollouts: timed rollouts with their updates per method; methods take turns, medians count.
 
     Returns:
         `workload`; `train.sps` (environment steps a second, end to end), `train.rollout_share` and
@@ -42,10 +42,10 @@ def bench_policy(steps: int, rollouts: int = 2) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        trained = {
-            name: time_training(make_policy(**settings), rollouts) for name, settings in METHODS.items()
-        }
-        peer = time_training(make_recurrent_ppo(trained["memo"]["parameters"]), rollouts)
+        models = {name: make_policy(**settings) for name, settings in METHODS.items()}
+        models["RecurrentPPO"] = make_recurrent_ppo(count_parameters(models["memo"]))
+        trained = time_training(models, rollouts)
+        peer = trained.pop("RecurrentPPO")
         ages = sorted({min(1000, steps), steps})
         streamed = {
             name: {f"batch_{batch}": time_streaming(settings, ages, batch) for batch in (1, 32)}
@@ -108,9 +108,34 @@ def count_parameters(model: Any) -> int:
     return sum(p.numel() for p in model.policy.parameters())
 
 
-def time_training(model: Any, rollouts: int) -> dict[str, Any]:
-    """Times rollouts with their updates; returns steps a second, the rollouts' share and parameters."""
-    model.learn(N_ENVS * N_STEPS)
+def time_training(models: dict[str, Any], rounds: int) -> dict[str, dict[str, Any]]:
+    """Times one rollout with its updates per round, the models taking turns.
+
+    Returns:
+        By name: steps a second in the median round, the rollout's share of it, and parameters.
+    """
+    walls: dict[str, list[float]] = {name: [] for name in models}
+    shares: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(rounds + 1):
+        for name, model in models.items():
+            wall, rollout = time_rollout(model)
+            if turn:  # the first one warms up
+                walls[name].append(wall)
+                shares[name].append(rollout / wall)
+    for model in models.values():
+        model.get_env().close()
+    return {
+        name: {
+            "sps": N_ENVS * N_STEPS / float(np.median(walls[name])),
+            "rollout_share": float(np.median(shares[name])),
+            "parameters": count_parameters(model),
+        }
+        for name, model in models.items()
+    }
+
+
+def time_rollout(model: Any) -> tuple[float, float]:
+    """Lets a model learn for one rollout; returns the seconds of all, and of the rollout alone."""
     spent = 0.0
     collect = model.collect_rollouts
 
@@ -122,15 +147,12 @@ def time_training(model: Any, rollouts: int) -> dict[str, Any]:
         return out
 
     model.collect_rollouts = timed
-    begin = time.perf_counter()
-    model.learn(rollouts * N_ENVS * N_STEPS, reset_num_timesteps=False)
-    wall = time.perf_counter() - begin
-    model.get_env().close()
-    return {
-        "sps": rollouts * N_ENVS * N_STEPS / wall,
-        "rollout_share": spent / wall,
-        "parameters": count_parameters(model),
-    }
+    try:
+        begin = time.perf_counter()
+        model.learn(N_ENVS * N_STEPS, reset_num_timesteps=False)
+        return time.perf_counter() - begin, spent
+    finally:
+        model.collect_rollouts = collect
 
 
 def time_streaming(settings: dict[str, Any], ages: list[int], batch: int) -> dict[str, Any]:
