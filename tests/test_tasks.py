@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
-from embodied_mem.errors import ConfigError
+from embodied_mem.configs import load_config
+from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.policy import PolicyConfig, PPOConfig
 from embodied_mem.sim.dark_key_to_door import MOVES, DarkKeyToDoor
 from embodied_mem.sim.endless_tmaze import FORWARD, LEFT, RIGHT, STAY, EndlessTMaze
 from embodied_mem.sim.memory_room import MemoryRoom
 from embodied_mem.sim.passive_tmaze import DOWN, UP, PassiveTMaze
+from embodied_mem.verbs.evaluate import evaluate, lengthened
+from embodied_mem.verbs.train import TrainConfig, make_model
+
+CONFIGS = Path(__file__).parents[1] / "sim_configs"
 
 # ---------------------------------------------------------------- passive T-maze
 
@@ -228,3 +237,37 @@ def test_the_right_object_of_the_memory_room_is_success_and_the_wrong_one_is_not
                 _, reward, terminated, truncated, info = env.step(action)
             assert terminated and not truncated
             assert info["is_success"] == right and (reward > 0) == right
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_training_config_makes_a_model_that_runs(path: Path) -> None:
+    config = load_config(TrainConfig, path)
+    agent = make_model(replace(config, n_envs=2, ppo=replace(config.ppo, n_steps=6, warmup=0.0)))
+    agent.learn(12)
+    assert agent.first_ratio_error < 1e-4
+    agent.get_env().close()
+
+
+def test_a_checkpoint_is_evaluated_beyond_its_horizon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(
+        env="EmbodiedMem/DarkKeyToDoor-v0", env_kwargs={"trial_steps": 30}, n_envs=2, total_steps=40,
+        policy=PolicyConfig(width=16, heads=2), ppo=PPOConfig(n_steps=20),
+    )  # fmt: skip
+    agent = make_model(config).learn(40)
+    agent.export(tmp_path / "out", env_id=config.env, env_kwargs=config.env_kwargs)
+    assert evaluate(tmp_path / "out", episodes=2, horizon=("1x", "4x"), json=True) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [r["env_kwargs"]["trial_steps"] for r in results] == [30, 120]
+    assert all("doors" in r["counts"] for r in results)
+    evaluate(tmp_path / "out", episodes=2, horizon=("2x",))
+    assert capsys.readouterr().out.startswith("2x EmbodiedMem/DarkKeyToDoor-v0: return")
+    with pytest.raises(InputError, match="multiples such as 1x"):
+        evaluate(tmp_path / "out", horizon=("half",))
+    assert lengthened("EmbodiedMem/EndlessTMaze-v0", {}, 3) == {"corridors": 30}
+    with pytest.raises(ConfigError, match="has no length"):
+        lengthened("EmbodiedMem/MemoryS9-v0", {}, 2)

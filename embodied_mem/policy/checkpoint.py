@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from stable_baselines3.common.utils import safe_mean
 from embodied_mem import __version__
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy.agent import MemoAgent, Normalization
-from embodied_mem.policy.config import PolicyConfig, from_dict, to_dict
+from embodied_mem.policy.config import LearningRate, PolicyConfig, PPOConfig, from_dict, to_dict
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.spaces import space_from_json, space_to_json
 
@@ -139,10 +140,22 @@ def _facts(
             "steps": model.num_timesteps,
             "seed": model.seed,
             "environments": model.n_envs,
-            **model.ppo_settings(),
+            **ppo_settings(model),
             "mean_return": round(float(safe_mean([e["r"] for e in episodes])), 6) if episodes else None,
             "success": round(float(safe_mean(successes)), 6) if successes else None,
         },
+    }
+
+
+def ppo_settings(model: MemoPPO) -> dict[str, Any]:
+    """Returns the settings of the optimisation, JSON-ready."""
+    rate = model.learning_rate
+    plain = None if callable(rate) else rate
+    names = [f.name for f in fields(PPOConfig) if f.name not in ("learning_rate", "schedule", "warmup")]
+    return {name: getattr(model, name) for name in names} | {
+        "learning_rate": rate.peak if isinstance(rate, LearningRate) else plain,
+        "schedule": rate.schedule if isinstance(rate, LearningRate) else "custom",
+        "warmup": rate.warmup if isinstance(rate, LearningRate) else 0.0,
     }
 
 

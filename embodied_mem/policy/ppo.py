@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,9 +23,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from embodied_mem.errors import InputError
-from embodied_mem.policy.config import LearningRate, PPOConfig, split_settings
+from embodied_mem.policy.config import split_settings
 from embodied_mem.policy.encoder import check_space, find_nan
+from embodied_mem.policy.loss import ppo_loss
 from embodied_mem.policy.memo_policy import MemoPolicy
+from embodied_mem.policy.random_state import random_state, restore_random_state
 from embodied_mem.policy.rollout import SequenceBuffer, Sequences
 
 
@@ -333,38 +334,20 @@ class MemoPPO(OnPolicyAlgorithm):
         advantages = data.advantages[skip:]
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        log_ratio = log_prob - data.log_probs[skip:]
-        ratio = log_ratio.exp()
-        clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
-        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
-        value_loss = (data.returns[skip:] - values).square().mean()
-        entropy_loss = -entropy.mean()
-        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        with torch.no_grad():
-            error = (ratio - 1).abs()
-            stats = torch.stack(
-                [loss, policy_loss, value_loss, entropy_loss, (ratio - 1 - log_ratio).mean(),
-                 (error > self.clip_range).float().mean(), error.max()]
-            ).tolist()  # fmt: skip
-        if not math.isfinite(stats[0]):
+        loss, stats = ppo_loss(
+            values, log_prob, entropy, data.log_probs[skip:], advantages, data.returns[skip:],
+            clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef,
+        )  # fmt: skip
+        if not math.isfinite(stats["loss"]):
             raise InputError(
-                f"the loss is {stats[0]} at update {self._n_updates}: lower learning_rate, or scale rewards "
-                "and observations (VecNormalize); the policy is as the last good update left it"
+                f"the loss is {stats['loss']} at update {self._n_updates}: lower learning_rate, or scale "
+                "rewards and observations (VecNormalize); the policy is as the last good update left it"
             )
         self.policy.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
-        names = (
-            "loss",
-            "policy_gradient_loss",
-            "value_loss",
-            "entropy_loss",
-            "approx_kl",
-            "clip_fraction",
-            "ratio_error",
-        )
-        return dict(zip(names, stats))
+        return stats
 
     # ---------------------------------------------------------------- files and seeds
 
@@ -377,10 +360,7 @@ class MemoPPO(OnPolicyAlgorithm):
     def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         reset = kwargs.get("reset_num_timesteps", args[1] if len(args) > 1 else True)
         if self._rng is not None and not reset:  # a resumed training draws what it would have drawn
-            random.setstate(self._rng["python"])
-            np.random.set_state(self._rng["numpy"])  # noqa: NPY002 - SB3 draws from it
-            torch.set_rng_state(self._rng["torch"])
-            self._generator.bit_generator.state = self._rng["segments"]
+            restore_random_state(self._rng, self._generator)
         self._rng = None
         return super()._setup_learn(total_timesteps, *args, **kwargs)
 
@@ -395,12 +375,7 @@ class MemoPPO(OnPolicyAlgorithm):
         The file is SB3's zip, which holds pickles: load only files you trust; `export` what you
         deploy. It is whole or not there, even where the process is killed.
         """
-        self._rng = {
-            "python": random.getstate(),
-            "numpy": np.random.get_state(),  # noqa: NPY002
-            "torch": torch.get_rng_state(),
-            "segments": self._generator.bit_generator.state,
-        }
+        self._rng = random_state(self._generator)
         try:
             if not isinstance(path, (str, os.PathLike)):
                 super().save(path, exclude, include)
@@ -416,20 +391,6 @@ class MemoPPO(OnPolicyAlgorithm):
                 part.unlink(missing_ok=True)
         finally:
             self._rng = None
-
-    def ppo_settings(self) -> dict[str, Any]:
-        """Returns the settings of the optimisation, JSON-ready."""
-        rate = self.learning_rate
-        names = [f.name for f in fields(PPOConfig) if f.name not in ("learning_rate", "schedule", "warmup")]
-        return {name: getattr(self, name) for name in names} | {
-            "learning_rate": rate.peak
-            if isinstance(rate, LearningRate)
-            else None
-            if callable(rate)
-            else rate,
-            "schedule": rate.schedule if isinstance(rate, LearningRate) else "custom",
-            "warmup": rate.warmup if isinstance(rate, LearningRate) else 0.0,
-        }
 
     def export(
         self, path: str | os.PathLike[str], *, env_id: str = "", env_kwargs: Mapping[str, Any] | None = None

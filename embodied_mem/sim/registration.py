@@ -19,12 +19,14 @@ class EnvEntry:
         entry_point: "module:callable".
         kwargs: arguments of the callable.
         max_episode_steps: step limit, None where the environment has its own.
+        horizon: the argument that says how long memory must last, None where there is none.
     """
 
     name: str
     entry_point: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
+    horizon: str | None = None
 
     @property
     def id(self) -> str:
@@ -36,10 +38,10 @@ _GRID = "embodied_mem.sim.minigrid:MiniGridTask"
 _GRID_MEMORY = "embodied_mem.sim.memory_wrapper:make_with_memory"
 
 ENVIRONMENTS = (
-    EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory"),
-    EnvEntry("PassiveTMaze-v0", "embodied_mem.sim.passive_tmaze:PassiveTMaze"),
-    EnvEntry("EndlessTMaze-v0", "embodied_mem.sim.endless_tmaze:EndlessTMaze"),
-    EnvEntry("DarkKeyToDoor-v0", "embodied_mem.sim.dark_key_to_door:DarkKeyToDoor"),
+    EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory", horizon="length"),
+    EnvEntry("PassiveTMaze-v0", "embodied_mem.sim.passive_tmaze:PassiveTMaze", horizon="length"),
+    EnvEntry("EndlessTMaze-v0", "embodied_mem.sim.endless_tmaze:EndlessTMaze", horizon="corridors"),
+    EnvEntry("DarkKeyToDoor-v0", "embodied_mem.sim.dark_key_to_door:DarkKeyToDoor", horizon="trial_steps"),
     EnvEntry("MemoryS9-v0", "embodied_mem.sim.memory_room:MemoryRoom"),
     EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),

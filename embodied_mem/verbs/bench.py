@@ -12,20 +12,20 @@ import numpy as np
 
 
 def bench(
-    what: Literal["loop", "octree", "sim", "warmup"],
+    what: Literal["loop", "octree", "sim", "policy", "warmup"],
     steps: int = 2000,
     scans: Path | None = None,
     threads: int = 1,
     json: bool = False,
 ) -> int:
-    """Measure the loop by parts, the octree or the houses against their peers, or warm up the kernels.
+    """Measure the loop by parts, the octree, houses or policies against peers, or warm up the kernels.
 
     Example: embodied-mem bench loop --json
 
     Args:
-        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), or "warmup"
-            (compiles and caches every kernel).
-        steps: steps of the loop, or in houses, to time.
+        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "policy", or
+            "warmup" (compiles and caches every kernel).
+        steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree.
         json: print JSON.
@@ -42,6 +42,10 @@ def bench(
         from embodied_mem.sim.house.bench import bench_houses
 
         report = bench_houses(steps)
+    elif what == "policy":
+        from embodied_mem.verbs.bench_policy import bench_policy
+
+        report = bench_policy(steps)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))
