@@ -227,3 +227,16 @@ def test_registered_houses_can_be_made_with_settings():
     env = gymnasium.make("EmbodiedMem/House-MultiObjectNav-v0", goals=2, robot=SMALL, split="test")
     obs, info = env.reset(seed=0)
     assert obs["rgb"].shape == (24, 32, 3) and 11_000 <= info["house"] < 12_000
+
+
+def test_the_memory_of_an_explored_house_knows_its_things():
+    env = ObjectNav(house_seed=5, house={"rooms": (2, 3)})
+    memory = Memory(env.memory_config())
+    perception = Perception(env.perception_config())
+    Loop(EnvWorld(env, 0), perception, memory, env.explorer(), env.controller()).run(150)
+    found = set()
+    for thing in env.house.things:
+        for known in memory.scene.objects(label=thing.label, labels=memory.labels):
+            if math.dist(known.position[:2], thing.center[:2]) < 0.5:
+                found.add(thing.id)
+    assert len(found) >= 0.5 * len(env.house.things)

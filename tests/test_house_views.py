@@ -107,6 +107,7 @@ def test_nothing_within_range_is_infinite_depth_without_label(house: House):
         beyond = full.depth > 3.0
         assert np.isinf(near.depth[beyond]).all() and (near.label[beyond] == 0).all()
         assert (near.instance[beyond] == 0).all()
+        assert np.array_equal(near.color, full.color)  # a colour camera has no such limit
         assert np.array_equal(near.depth[~beyond], full.depth[~beyond])
         assert np.isfinite(full.depth).all()  # a house is closed
         far += beyond.sum()

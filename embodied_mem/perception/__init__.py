@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embodied_mem.perception.camera import intrinsics_from_camera_info, register_depth
-    from embodied_mem.perception.config import DepthConfig, PerceptionConfig, SnapshotConfig
+    from embodied_mem.perception.config import DepthConfig, DetectorConfig, PerceptionConfig, SnapshotConfig
+    from embodied_mem.perception.detectors import SemanticDetector
     from embodied_mem.perception.grid import GRID_LABELS, GridPerception
     from embodied_mem.perception.perception import Perception
     from embodied_mem.perception.rgbd import RgbdPerception
 
 _MODULES = {
     "DepthConfig": "config",
+    "DetectorConfig": "config",
     "PerceptionConfig": "config",
     "SnapshotConfig": "config",
     "GRID_LABELS": "grid",
     "GridPerception": "grid",
     "Perception": "perception",
     "RgbdPerception": "rgbd",
+    "SemanticDetector": "detectors",
     "intrinsics_from_camera_info": "camera",
     "register_depth": "camera",
 }
@@ -30,10 +33,12 @@ _MODULES = {
 __all__ = [
     "GRID_LABELS",
     "DepthConfig",
+    "DetectorConfig",
     "GridPerception",
     "Perception",
     "PerceptionConfig",
     "RgbdPerception",
+    "SemanticDetector",
     "SnapshotConfig",
     "intrinsics_from_camera_info",
     "register_depth",

@@ -53,6 +53,37 @@ class SnapshotConfig:
 
 
 @dataclass(frozen=True)
+class DetectorConfig:
+    """Which things in label images become objects."""
+
+    labels: tuple[str, ...] = ()
+    """Names of the labels that are objects; without any, none are looked for."""
+    min_pixels: int = 12
+    """Things with fewer pixels are ignored."""
+    max_range: float = 4.5
+    """Things farther than this are ignored [m]."""
+    depth_jump: float = 0.08
+    """Neighbouring pixels whose depths differ by more than this fraction are two things."""
+    max_hidden: float = 0.15
+    """Things are ignored if nearer things cover more than this fraction of their outline."""
+    position_sigma: float = 0.03
+    """Standard deviation of the position of a small thing nearby [m]."""
+    score: float = 0.9
+    """Confidence of what is found."""
+
+    def __post_init__(self) -> None:
+        if self.min_pixels < 1:
+            raise ConfigError(f"detector.min_pixels must be at least 1, got {self.min_pixels}")
+        for name in ("max_range", "depth_jump", "position_sigma"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"detector.{name} must be positive, got {getattr(self, name)}")
+        if not 0.0 <= self.max_hidden <= 1.0:
+            raise ConfigError(f"detector.max_hidden must be in [0, 1], got {self.max_hidden}")
+        if not 0.0 < self.score <= 1.0:
+            raise ConfigError(f"detector.score must be in (0, 1], got {self.score}")
+
+
+@dataclass(frozen=True)
 class PerceptionConfig:
     """How observations become percepts."""
 
@@ -60,3 +91,5 @@ class PerceptionConfig:
     """Depth images."""
     snapshot: SnapshotConfig = field(default_factory=SnapshotConfig)
     """Colour images to remember moments by."""
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    """Objects in label images."""

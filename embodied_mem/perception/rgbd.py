@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.perception.camera import check_image
-from embodied_mem.perception.config import DepthConfig, SnapshotConfig
+from embodied_mem.perception.config import DepthConfig, DetectorConfig, SnapshotConfig
 from embodied_mem.perception.depth import depth_scan
+from embodied_mem.perception.detectors import SemanticDetector
 from embodied_mem.types import CameraFrame, Observation, Percept, Scan
 
 
@@ -17,16 +18,23 @@ class RgbdPerception:
 
     Every camera with a depth image gives one scan in the base frame, through that image's own
     calibration and pose; a label image, of the same or of another camera, names its points. Objects
-    detected outside are passed on.
+    detected outside are passed on; the detector adds those that it finds in label images.
 
     Args:
         config: which readings are believed.
         snapshot: which colour images are offered to the memory.
+        detector: which labels are objects.
     """
 
-    def __init__(self, config: DepthConfig | None = None, snapshot: SnapshotConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: DepthConfig | None = None,
+        snapshot: SnapshotConfig | None = None,
+        detector: DetectorConfig | None = None,
+    ) -> None:
         self.config = config or DepthConfig()
         self.snapshot = snapshot or SnapshotConfig()
+        self.detector = SemanticDetector(detector) if detector and detector.labels else None
 
     def __call__(self, obs: Observation) -> Percept:
         """Perceives one observation.
@@ -35,6 +43,10 @@ class RgbdPerception:
             InputError: an image's size contradicts its calibration, or a camera's pose is not finite.
         """
         event = "episode_start" if obs.is_first else ""
+        detections = obs.detections
+        if self.detector is not None:
+            for camera in obs.cameras:
+                detections += self.detector(camera, obs.labels)
         return Percept(
             stamp=obs.stamp,
             step=obs.step,
@@ -43,7 +55,7 @@ class RgbdPerception:
             covariance=obs.covariance,
             labels=obs.labels,
             scans=tuple(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
-            detections=obs.detections,
+            detections=detections,
             snapshot=self._snapshot(obs),
             action=obs.action,
             reward=obs.reward,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
-from embodied_mem.perception import DepthConfig, PerceptionConfig
+from embodied_mem.perception import DepthConfig, DetectorConfig, PerceptionConfig
+from embodied_mem.sim.house.catalog import FURNITURE_LABELS, OBJECT_LABELS
 from embodied_mem.sim.house.config import HouseConfig
 
 
@@ -29,5 +30,6 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
 
 
 def house_perception_config(max_range: float = 5.0) -> PerceptionConfig:
-    """Returns settings that believe depth as far as the octree does [m]."""
-    return PerceptionConfig(depth=DepthConfig(max_range=max_range))
+    """Returns settings that believe depth as far as the octree does [m], and find every kind of thing."""
+    labels = (*FURNITURE_LABELS, *OBJECT_LABELS)
+    return PerceptionConfig(depth=DepthConfig(max_range=max_range), detector=DetectorConfig(labels=labels))

@@ -24,7 +24,7 @@ class View:
     """What a camera sees.
 
     Attributes:
-        color: (H, W, 3) uint8 RGB.
+        color: (H, W, 3) uint8 RGB, at any distance.
         depth: (H, W) float32 planar depth [m]; +inf where nothing is within range.
         label: (H, W) int32 label ids of `HOUSE_LABELS`; 0 where nothing is within range.
         instance: (H, W) int32 ids of things, ground truth; 0 where nothing is within range.
@@ -71,18 +71,19 @@ class Scene:
 
         Args:
             rays: (H, W, 6) float32.
-            max_depth: what is farther is not seen [m].
+            max_depth: what is farther has colour, but neither depth nor labels [m].
         """
         # One thread: environments run beside each other, and a small image gains little from more.
         hits = self.cast(rays)
         depth = hits["t_hit"].numpy()
         triangle = np.minimum(hits["primitive_ids"].numpy(), len(self._label) - 1)
+        color = np.take(self._color, triangle, axis=0)  # a colour camera sees farther than depth does
         far = depth > max_depth
         if far.any():
             depth[far] = np.inf
             triangle[far] = len(self._label) - 1
         return View(
-            color=np.take(self._color, triangle, axis=0),
+            color=color,
             depth=depth,
             label=np.take(self._label, triangle),
             instance=np.take(self._instance, triangle),
