@@ -156,9 +156,20 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
+        if not cast and hits.any() and names[~hits].any():
+            names = self._hits_win(points, hits, names)
         marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(len(points), marks.dropped, misses, ends)
+
+    def _hits_win(
+        self, points: NDArray[np.float32], hits: NDArray[np.bool_], names: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Returns the labels without those of misses in voxels that are hit in the same scan."""
+        where = np.floor(points.astype(np.float64) * (1.0 / self.resolution))
+        _, voxel = np.unique(where, axis=0, return_inverse=True)
+        hit_voxels = np.bincount(voxel.reshape(-1)[hits], minlength=len(points)) > 0
+        return np.where(~hits & hit_voxels[voxel.reshape(-1)], 0, names).astype(names.dtype)
 
     def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
         """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
