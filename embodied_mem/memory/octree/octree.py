@@ -156,7 +156,7 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
-        if not cast and hits.any() and names[~hits].any():
+        if not cast and len(names) and hits.any() and names[~hits].any():
             names = self._hits_win(points, hits, names)
         marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
         misses, ends = self._merge(marks, stamp)
