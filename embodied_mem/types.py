@@ -340,7 +340,7 @@ class Query:
     Attributes:
         near: (3,) [m] in the map frame, with `radius` [m].
         radius: how far from `near` [m].
-        room: id of a room.
+        room: id of a room, or its name.
         place: id of a place.
         since, until: time range [ns], inclusive.
         as_of: answer as the memory stood at this time [ns].
@@ -354,7 +354,7 @@ class Query:
 
     near: tuple[float, float, float] | None = None
     radius: float | None = None
-    room: int | None = None
+    room: int | str | None = None
     place: int | None = None
     since: int | None = None
     until: int | None = None

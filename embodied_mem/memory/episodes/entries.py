@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
 from embodied_mem.memory.episodes.encounters import Encounters
-from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unit_float16, unpack_row
+from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unpack_row
+from embodied_mem.memory.episodes.vectors import Vectors, quantise
 from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
 
@@ -39,7 +40,8 @@ class Episodes:
         self._heads = np.empty(64, HEAD)
         self._count = 0
         self._rest: list[EpisodeRow] = []
-        self._embeddings = np.empty((0, 0), np.float16)
+        self.vectors = Vectors()
+        """Embeddings, in the order of the entries."""
         self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
         self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
         self._touched: dict[int, int] = {}
@@ -96,9 +98,14 @@ class Episodes:
         return self._heads["trust"][: self._count]
 
     @property
-    def embeddings(self) -> NDArray[np.float16]:
-        """(N, D) float16 of unit length, zero where an entry has none; D = 0 before the first."""
-        return self._embeddings[: self._count]
+    def utilities(self) -> NDArray[np.float64]:
+        """(N,) float64 learned usefulness, 0 before any feedback."""
+        return self._heads["utility"][: self._count]
+
+    @property
+    def embeddings(self) -> NDArray[np.int8]:
+        """(N, D) int8 directions, zero where an entry has none; D = 0 before the first."""
+        return self.vectors.rows
 
     # ---- writing
 
@@ -130,7 +137,7 @@ class Episodes:
                 place_id=changes.place_id,
                 room_id=changes.room_id,
                 object_ids=tuple(sorted(set(changes.seen_objects))),
-                embedding=unit_float16(percept.embedding),
+                embedding=quantise(percept.embedding),
                 action=percept.action,
                 reward=float(percept.reward),
                 event=percept.event,
@@ -168,8 +175,7 @@ class Episodes:
         self._unlink(row)
         n = self._count
         self._heads[row : n - 1] = self._heads[row + 1 : n]
-        if len(self._embeddings):
-            self._embeddings[row : n - 1] = self._embeddings[row + 1 : n]
+        self.vectors.remove(row)
         del self._rest[row]
         self._count -= 1
         self._touched[entry_id] = self.version
@@ -216,14 +222,7 @@ class Episodes:
         if row == len(self._heads):
             self._heads = np.concatenate([self._heads, np.empty(row, HEAD)])
         self._heads[row] = entry.head()
-        size = 0 if entry.embedding is None else len(entry.embedding)
-        if size and self._embeddings.shape[1] == 0:
-            self._embeddings = np.zeros((len(self._heads), size), np.float16)
-        if len(self._embeddings) and len(self._embeddings) < len(self._heads):
-            more = np.zeros((len(self._heads) - len(self._embeddings), self.embedding_size), np.float16)
-            self._embeddings = np.concatenate([self._embeddings, more])
-        if len(self._embeddings):
-            self._embeddings[row] = entry.embedding if size else 0
+        self.vectors.append(entry.embedding)
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
         for object_id in entry.object_ids:
@@ -243,7 +242,7 @@ class Episodes:
     @property
     def embedding_size(self) -> int:
         """Size D of the embeddings, 0 before the first."""
-        return int(self._embeddings.shape[1])
+        return self.vectors.size
 
     @property
     def first_stamp(self) -> int:
@@ -262,11 +261,7 @@ class Episodes:
 
     def at(self, row: int) -> Episode:
         """Returns the entry of a row."""
-        vector = self._embeddings[row] if self.embedding_size else None
-        has_vector = vector is not None and bool(vector.any())
-        return self._rest[row].episode(
-            self._heads[row], vector.copy() if has_vector and vector is not None else None
-        )
+        return self._rest[row].episode(self._heads[row], self.vectors.at(row))
 
     def __iter__(self) -> Iterator[Episode]:
         return (self.at(row) for row in range(self._count))
@@ -366,6 +361,4 @@ class Episodes:
             self._put(unpack_row(entry_id, payload))
 
     def _payload(self, row: int) -> bytes:
-        return pack_row(
-            self._heads[row], self._rest[row], self._embeddings[row] if self.embedding_size else None
-        )
+        return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))

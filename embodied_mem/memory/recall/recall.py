@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.recall.episodes import recall_episodes, rooms_of
+from embodied_mem.memory.episodes.entries import Episode
+from embodied_mem.memory.recall.episodes import recall_episodes
+from embodied_mem.memory.recall.rooms import rooms_of
 from embodied_mem.memory.recall.terms import KINDS, Candidate, Terms
 from embodied_mem.memory.scene.graph import SceneObject
 from embodied_mem.types import NS_PER_S, Query, Recall
@@ -39,7 +41,7 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
     candidates = [c for kind in terms.kinds for c in sources[kind](terms, contents)]
     for candidate in candidates:
         candidate.score = terms.score(candidate)
-    candidates.sort(key=lambda c: (-c.score, -c.stamp, KINDS.index(c.kind), c.id))
+    candidates = _sorted(candidates, contents)
     answers = (_answer(candidate, terms, contents) for candidate in candidates)
     kept = []
     for answer in answers:
@@ -48,6 +50,19 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
         if len(kept) == query.k:
             break
     return kept
+
+
+def _sorted(candidates: list[Candidate], contents: Contents) -> list[Candidate]:
+    """Returns the candidates, best first; what is flagged goes last."""
+    if contents.config.recall.utility and all(c.kind == "episode" for c in candidates):
+        return candidates  # in the order of relevance and utility
+    return sorted(candidates, key=lambda c: (c.is_flagged, -c.score, -c.stamp, KINDS.index(c.kind), c.id))
+
+
+def _trust(candidate: Candidate, newest: Episode | None) -> float:
+    if candidate.trust is not None:
+        return candidate.trust
+    return 1.0 if newest is None else newest.trust
 
 
 def _objects(terms: Terms, contents: Contents) -> list[Candidate]:
@@ -123,7 +138,7 @@ def _rooms(terms: Terms, contents: Contents) -> list[Candidate]:
         last = max((visits.get(i, -1) for i in room.place_ids), default=-1)
         stamp = _last_stay(terms, contents, "room", room.id, last)
         asked = terms.query.place is None or terms.query.place in room.place_ids
-        if stamp is None or not asked or terms.query.room not in (None, room.id):
+        if stamp is None or not asked or terms.room_id not in (None, room.id):
             continue
         things = ", ".join(inside.get(room.id, []))
         text = f"{room.name}, {room.area:.1f} m2" + (f", with {things}" if things else "")
@@ -187,7 +202,7 @@ def _answer(candidate: Candidate, terms: Terms, contents: Contents) -> Recall:
         why="; ".join(candidate.why) or "the newest first",
         age=max(terms.now - candidate.stamp, 0) / NS_PER_S,
         source="" if newest is None else newest.source,
-        trust=1.0 if newest is None else newest.trust,
+        trust=_trust(candidate, newest),
         existence=candidate.existence,
         evidence=evidence,
     )
