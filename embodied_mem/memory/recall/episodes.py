@@ -243,6 +243,6 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> C
     if flag is not None:
         shown = ", ".join(f"#{i}" for i in flag.against[:3]) + (" ..." if len(flag.against) > 3 else "")
         result.why.append(f"contradicts {len(flag.against)} entries that agree ({shown})")
-        result.trust *= flag.support
+        result.trust = entry.trust * flag.support
         result.is_flagged = True
     return result

@@ -7,6 +7,8 @@ the same memory gives the same answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from embodied_mem.memory.contents import Contents
@@ -19,14 +21,17 @@ from embodied_mem.types import NS_PER_S, Query, Recall
 
 EVIDENCE = 64
 """At most so many entries are named as evidence, the newest."""
+LOOKED_AT = 8
+"""So many of them are looked at for a snapshot."""
 
 
-def recall(query: Query, contents: Contents) -> list[Recall]:
+def recall(query: Query, contents: Contents, has_snapshot: Callable[[int], bool]) -> list[Recall]:
     """Answers a query, best first.
 
     Args:
         query: every field that is given must hold.
         contents: the memory.
+        has_snapshot: tells by its id whether an entry has an image.
 
     Raises:
         InputError: the query makes no sense.
@@ -42,7 +47,7 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
     for candidate in candidates:
         candidate.score = terms.score(candidate)
     candidates = _sorted(candidates, contents)
-    answers = (_answer(candidate, terms, contents) for candidate in candidates)
+    answers = (_answer(candidate, terms, contents, has_snapshot) for candidate in candidates)
     kept = []
     for answer in answers:
         if answer.trust >= query.min_trust:
@@ -171,7 +176,7 @@ def _stays(contents: Contents, kind: str, number: int) -> np.ndarray:
 def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[int, ...]:
     episodes = contents.episodes
     if candidate.kind == "episode":
-        return (candidate.id,)
+        return (candidate.id, *episodes.summaries().get(candidate.id, ())[::-1])[:EVIDENCE]
     if candidate.kind == "object":
         since = terms.since
         if since is not None:
@@ -185,7 +190,9 @@ def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[i
     return tuple(ids[:EVIDENCE])
 
 
-def _answer(candidate: Candidate, terms: Terms, contents: Contents) -> Recall:
+def _answer(
+    candidate: Candidate, terms: Terms, contents: Contents, has_snapshot: Callable[[int], bool]
+) -> Recall:
     evidence = _evidence(candidate, terms, contents)
     newest = contents.episodes.entry(evidence[0]) if evidence else None
     return Recall(
@@ -205,4 +212,6 @@ def _answer(candidate: Candidate, terms: Terms, contents: Contents) -> Recall:
         trust=_trust(candidate, newest),
         existence=candidate.existence,
         evidence=evidence,
+        log_offset=-1 if newest is None else newest.step,
+        snapshot=next((i for i in evidence[:LOOKED_AT] if has_snapshot(i)), -1),
     )
