@@ -80,13 +80,7 @@ def consolidate(memory: Memory, keep: int = KEEP_FRESH) -> None:
     """Makes summaries of entries that have none yet, except of the newest `keep`."""
     if not isinstance(keep, int) or keep < 0:
         raise InputError(f"keep must be zero or positive, got {keep}")
-    consolidation.consolidate(memory.episodes, keep, lambda i: _name(memory, i))
-
-
-def _name(memory: Memory, object_id: int) -> str:
-    table = memory.scene.object_table
-    row = table.index(object_id)
-    return memory.labels.name(int(table.labels[row])) if row >= 0 else "something"
+    consolidation.consolidate(memory.episodes, keep, memory.object_name)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

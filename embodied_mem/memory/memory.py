@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
+from embodied_mem.memory.asked import Asked
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
@@ -31,26 +32,21 @@ from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
-from embodied_mem.memory.recall.encoder import ImageEncoder
-from embodied_mem.memory.recall.recall import recall
 from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.store.store import SCHEMA
 from embodied_mem.types import (
-    NS_PER_S,
     Command,
     Goal,
     LabelMap,
     MemoryTokens,
     Percept,
-    Query,
-    Recall,
     Receipt,
 )
 
 
-class Memory:
+class Memory(Asked):
     """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
 
     Args:
@@ -74,7 +70,7 @@ class Memory:
         self._snapshots: dict[int, bytes] = {}  # without a file
         self._ground = Ground(contents.config.navigation)
         self._recent = RecentRecalls()
-        self.encoder: ImageEncoder | None = None
+        self.encoder = None
         self._closed = False
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
@@ -281,20 +277,6 @@ class Memory:
         self.apply(Command("note", {"text": text}))
         return self.episodes.next_id - 1
 
-    def feedback(self, recall_id: int, *, useful: bool) -> None:
-        """Says whether an answer was useful, which `recall` learns from where `recall.utility` is on.
-
-        Args:
-            recall_id: of an answer that `recall` gave.
-            useful: whether it helped.
-
-        Raises:
-            InputError: no such answer, or too long ago.
-        """
-        entries = list(self._recent.evidence(recall_id))
-        if entries:
-            self.apply(Command("feedback", {"entries": entries, "value": 1.0 if useful else -1.0}))
-
     def consolidate(self, keep: int = KEEP_FRESH) -> tuple[int, ...]:
         """Makes summaries of entries that have none yet; they link to their evidence, which stays.
 
@@ -315,15 +297,6 @@ class Memory:
         else:
             self._archive.keep_snapshot(entry_id, None)
 
-    def _credit(self, percept: Percept) -> None:
-        """Credits a reward to what was recalled shortly before it, as a command of its own."""
-        settings = self.config.recall
-        if not settings.utility or percept.reward == 0 or not self._contents.stamp:
-            return
-        entries = self._recent.since(self.stamp - round(settings.utility_horizon * NS_PER_S))
-        if entries:
-            self.apply(Command("feedback", {"entries": list(entries), "value": float(percept.reward)}))
-
     # ---- reading
 
     def grid_map(self) -> GridMap:
@@ -343,19 +316,6 @@ class Memory:
         return read_tokens(
             self.octree, self.scene, self.episodes, pose, goal, self.config.read, self.stamp, self.grid_map()
         )
-
-    def recall(self, query: Query) -> list[Recall]:
-        """Answers a question, best first; every field of the query that is given must hold.
-
-        Raises:
-            InputError: the query makes no sense.
-        """
-        if isinstance(query.like, np.ndarray) and query.like.ndim == 3:
-            if self.encoder is None:
-                raise InputError("like is an image, but this memory has no encoder; set memory.encoder")
-            query = replace(query, like=self.encoder.image(query.like))
-        answers = recall(query, self._contents, self._has_snapshot)
-        return self._recent.number(answers, self.stamp)
 
     def _has_snapshot(self, entry_id: int) -> bool:
         return entry_id in self._snapshots if self._archive is None else self._archive.has_snapshot(entry_id)
@@ -406,6 +366,10 @@ class Memory:
     def sequence(self) -> int:
         """Number of the newest write or command."""
         return self._contents.sequence
+
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        return self._contents.object_name(object_id)
 
     def flush(self) -> None:
         """Waits until every write is on the disk; raises `StoreError` if that fails."""

@@ -322,6 +322,10 @@ class Episodes:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
         return self._rest[row].object_ids
 
+    def text(self, row: int) -> str:
+        """Returns the note in words of a row, or ""."""
+        return self._rest[row].text
+
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
         stamps, steps = self._knots()

@@ -194,24 +194,26 @@ def _answer(
     candidate: Candidate, terms: Terms, contents: Contents, has_snapshot: Callable[[int], bool]
 ) -> Recall:
     evidence = _evidence(candidate, terms, contents)
-    newest = contents.episodes.entry(evidence[0]) if evidence else None
+    newest = contents.episodes.entry(evidence[0]) if evidence and candidate.source is None else None
+    source = "" if newest is None else newest.source
+    step = -1 if newest is None else newest.step
     return Recall(
         kind=candidate.kind,
         id=candidate.id,
         label=candidate.label,
         text=candidate.text,
         stamp=candidate.stamp,
-        step=contents.episodes.step_of(candidate.stamp),
+        step=candidate.step if candidate.source is not None else contents.episodes.step_of(candidate.stamp),
         position=candidate.position,
         place_id=candidate.place_id,
         room_id=candidate.room_id,
         score=candidate.score,
         why="; ".join(candidate.why) or "the newest first",
         age=max(terms.now - candidate.stamp, 0) / NS_PER_S,
-        source="" if newest is None else newest.source,
+        source=candidate.source if candidate.source is not None else source,
         trust=_trust(candidate, newest),
         existence=candidate.existence,
         evidence=evidence,
-        log_offset=-1 if newest is None else newest.step,
+        log_offset=step if candidate.source is None else candidate.step,
         snapshot=next((i for i in evidence[:LOOKED_AT] if has_snapshot(i)), -1),
     )
