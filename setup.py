@@ -49,7 +49,7 @@ EXTRAS = {
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with
-    "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
+    "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],
 }
 
 ROS_OPTIONS = {
