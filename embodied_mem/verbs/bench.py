@@ -27,7 +27,7 @@ def bench(
             "warmup" (compiles and caches every kernel).
         steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
-        threads: threads of the octree.
+        threads: threads of the octree, or of the policies.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -45,7 +45,7 @@ def bench(
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 
-        report = bench_policy(steps)
+        report = bench_policy(steps, threads=threads)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))
