@@ -16,7 +16,7 @@ PACKAGE = ROOT / "embodied_mem"
 
 BASE = {"types", "labels", "geometry", "errors", "configs"}
 BELOW = {"base", "perception", "memory", "policy", "loop"}
-EVERYTHING = BELOW | {"sim", "log", "ros", "viz", "top"}
+EVERYTHING = BELOW | {"sim", "log", "ros", "viz", "exports", "top"}
 ALLOWED = {
     "base": set(),
     "perception": {"base"},
@@ -25,6 +25,7 @@ ALLOWED = {
     "loop": {"base", "memory", "policy"},
     "sim": BELOW,
     "viz": BELOW,
+    "exports": BELOW | {"viz"},
     "log": BELOW | {"viz"},  # replay draws the map it rebuilt
     "ros": BELOW | {"log", "viz"},
     "top": EVERYTHING,
