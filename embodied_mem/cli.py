@@ -17,6 +17,7 @@ VERBS = {
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "export": ("export:export", "hand a memory to other tools: json, ply, octomap_bt, occupancy_grid"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
@@ -30,6 +31,7 @@ EXTRAS = {
     "gymnasium": "sim",
     "minigrid": "sim",
     "open3d": "sim",
+    "rerun": "viz",
 }
 
 
