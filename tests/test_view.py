@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -79,6 +80,18 @@ def test_the_browser_view_is_served_on_this_machine_and_kept_to_it(recording: Re
             assert script.status == 200
         allowed = {word for word in policy.split() if word.startswith(("http", "ws", "*"))}
         assert allowed == {"http://127.0.0.1:*", "ws://127.0.0.1:*"}
+        data = int(url.rpartition("127.0.0.1:")[2].partition("/")[0])
+        assert answers(data)
+    assert ends(data)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ends(port: int) -> bool:
+    return any(not answers(port) or time.sleep(0.1) for _ in range(200))
 
 
 def test_a_port_that_is_taken_is_said(recording: Recording, tmp_path: Path):

@@ -7,6 +7,7 @@ sends it with a Content-Security-Policy, by which the browser loads from this ma
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -68,7 +69,8 @@ def serving(recording: Path, port: int) -> Iterator[str]:
         page = ThreadingHTTPServer((HOST, port), _handler(f"http://{HOST}:{inner}"))
     except OSError as error:
         raise EmbodiedMemError(f"port {port}: {error.strerror}; choose another with --port") from None
-    viewer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=QUIET)
+    quiet = subprocess.DEVNULL
+    viewer = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=QUIET, start_new_session=True)
     try:
         _wait(viewer, inner)
         _start(page)
@@ -76,7 +78,7 @@ def serving(recording: Path, port: int) -> Iterator[str]:
     finally:
         page.shutdown()
         page.server_close()
-        viewer.terminate()
+        os.killpg(viewer.pid, signal.SIGTERM)  # Rerun's Python command starts a program, which must end too
         viewer.wait()
 
 
