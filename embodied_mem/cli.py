@@ -18,6 +18,7 @@ VERBS = {
     "query": ("query:query", "ask a memory: what, where, when"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
+    "report": ("report:report", "write one HTML page about a run or a memory"),
     "export": ("export:export", "hand a memory to other tools: json, ply, octomap_bt, occupancy_grid"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
