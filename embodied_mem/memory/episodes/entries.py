@@ -364,6 +364,7 @@ class Episodes:
         """
         for entry_id, payload in sorted(rows):
             self._put(unpack_row(entry_id, payload))
+        self.version = max(self.version, 1)  # 0 asks `export_rows` for all there is: it would not tell removals
 
     def _payload(self, row: int) -> bytes:
         return pack_row(
