@@ -19,6 +19,7 @@ VERBS = {
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "report": ("report:report", "write one HTML page about a run or a memory"),
+    "serve": ("serve:serve", "let language-model planners ask a memory (Model Context Protocol)"),
     "export": ("export:export", "hand a memory to other tools: json, ply, octomap_bt, occupancy_grid"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
@@ -33,6 +34,7 @@ EXTRAS = {
     "minigrid": "sim",
     "open3d": "sim",
     "rerun": "viz",
+    "mcp": "mcp",
 }
 
 

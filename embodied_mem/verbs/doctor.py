@@ -24,6 +24,7 @@ ADDS = {
     "rl": "training and running policies",
     "ros": "joining a ROS 2 graph without ROS",
     "viz": "the live view",
+    "mcp": "a server for planners that are language models",
     "data": "datasets for offline learning",
 }
 """What each extra is for; "" is what every installation has. Test and developer extras are left out."""

@@ -6,12 +6,8 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from embodied_mem.errors import InputError
-
-if TYPE_CHECKING:
-    import rerun
 
 
 def view(file: Path, save: Path | None = None, web: bool = False, port: int = 9090) -> int:
@@ -58,17 +54,18 @@ def write_rrd(file: Path, out: Path) -> str:
     Raises:
         EmbodiedMemError: the file cannot be read, or `out` cannot be written.
     """
-    stream = _stream(file, out)
-    if file.suffix == ".emem":
-        from embodied_mem.memory import Memory
-        from embodied_mem.viz.rerun_view import log_memory
+    from embodied_mem.memory import Memory
+    from embodied_mem.viz.rerun_view import RerunView, file_stream, log_memory
 
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"{out} cannot be written: name a file in a folder that exists")
+    stream = file_stream(file.stem, out)
+    if file.suffix == ".emem":
         with Memory.open(file, read_only=True) as memory:
             log_memory(stream, memory)
             said = f"a memory of {len(memory.episodes)} entries"
     else:
         from embodied_mem.log.replay import replay
-        from embodied_mem.viz.rerun_view import RerunView
 
         views: list[RerunView] = []
 
@@ -81,15 +78,3 @@ def write_rrd(file: Path, out: Path) -> str:
         said = f"{result.frames} steps"
     stream.disconnect()
     return said
-
-
-def _stream(file: Path, out: Path) -> rerun.RecordingStream:
-    import rerun
-
-    from embodied_mem.viz.rerun_view import APPLICATION
-
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"{out} cannot be written: name a file in a folder that exists")
-    stream = rerun.RecordingStream(APPLICATION, recording_id=file.stem)
-    stream.save(str(out))
-    return stream

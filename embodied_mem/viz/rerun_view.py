@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,13 @@ class RerunView:
             said.append(f"{moment.receipt.verdict}: {moment.receipt.reason}")
         for line in filter(None, said):
             self._stream.log("run/events", rr.TextLog(line))
+
+
+def file_stream(name: str, path: Path) -> rr.RecordingStream:
+    """Returns a stream into an .rrd file, which is replaced; `name` is the recording's."""
+    stream = rr.RecordingStream(APPLICATION, recording_id=name)
+    stream.save(str(path))
+    return stream
 
 
 def log_memory(stream: rr.RecordingStream, memory: Memory) -> None:
