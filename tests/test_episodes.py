@@ -10,6 +10,7 @@ from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import EpisodeConfig, Episodes, Memory
 from embodied_mem.memory.episodes.encounters import Encounters
+from embodied_mem.memory.episodes.row import HEAD
 from embodied_mem.memory.episodes.vectors import unit
 from embodied_mem.memory.scene.graph import SceneChanges, SceneEvent
 from embodied_mem.types import NS_PER_S, Percept
@@ -160,7 +161,7 @@ def test_a_damaged_entry_is_found_out():
         payload + b"x",
         payload[:60],
         b"",
-        payload[:112] + b"\xff" * 4 + payload[116:],
+        payload[: HEAD.itemsize] + b"\xff" * 4 + payload[HEAD.itemsize + 4 :],
     ):
         with pytest.raises(StoreError, match="damaged"):
             Episodes().import_rows([(number, spoilt)])

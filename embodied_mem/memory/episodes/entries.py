@@ -44,6 +44,7 @@ class Episodes:
         """Embeddings, in the order of the entries."""
         self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
         self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
+        self._summaries: dict[int, tuple[int, ...]] = {}  # summary -> ids of its evidence
         self._touched: dict[int, int] = {}
         self._turn = math.cos(self.config.angle / 2)
 
@@ -166,6 +167,33 @@ class Episodes:
             )
         )
 
+    def add(self, entry: Episode) -> int:
+        """Adds an entry made elsewhere, such as a summary, whose id is the next; returns that id."""
+        self.version += 1
+        return self._append(entry)
+
+    def learn(self, entry_ids: Iterable[int], value: float, rate: float) -> None:
+        """Moves the utility of entries, those that exist, towards a value by a rate in [0, 1]."""
+        self.version += 1
+        for entry_id in entry_ids:
+            row = self.index(entry_id)
+            if row >= 0:
+                held = self._heads["utility"]
+                held[row] += rate * (value - held[row])
+                self._touched[entry_id] = self.version
+
+    def summaries(self) -> dict[int, tuple[int, ...]]:
+        """Returns the evidence of each summary, by the id of the summary."""
+        return self._summaries
+
+    def summarised(self) -> set[int]:
+        """Returns the ids of the entries that a summary covers."""
+        return {i for evidence in self._summaries.values() for i in evidence}
+
+    def derived_from(self, entry_id: int) -> tuple[int, ...]:
+        """Returns the ids of the summaries that rest on an entry."""
+        return tuple(i for i, evidence in self._summaries.items() if entry_id in evidence)
+
     def forget(self, entry_id: int) -> bool:
         """Removes an entry; its id is never given again. False where there is none."""
         row = self.index(entry_id)
@@ -225,6 +253,8 @@ class Episodes:
         self.vectors.append(entry.embedding)
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
+        if entry.evidence:
+            self._summaries[entry.id] = entry.evidence
         for object_id in entry.object_ids:
             self._seen_in.setdefault(object_id, []).append(entry.id)
         for token in self._rest[row].words():
@@ -232,6 +262,7 @@ class Episodes:
 
     def _unlink(self, row: int) -> None:
         rest, entry_id = self._rest[row], int(self.ids[row])
+        self._summaries.pop(entry_id, None)
         for object_id in rest.object_ids:
             self._seen_in[object_id].remove(entry_id)
         for token in rest.words():
@@ -290,6 +321,10 @@ class Episodes:
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
         return self._rest[row].object_ids
+
+    def text(self, row: int) -> str:
+        """Returns the note in words of a row, or ""."""
+        return self._rest[row].text
 
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""

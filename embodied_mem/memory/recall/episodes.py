@@ -65,10 +65,11 @@ def recall_episodes(terms: Terms, contents: Contents) -> list[Candidate]:
     found = _filter(terms, contents)
     _relevant(terms, contents, found, pool)
     if settings.consensus and ranks_more:
-        found.flags = contradictions(contents.episodes, found.rows, settings.related, bool(terms.words))
+        found.flags = contradictions(contents.episodes, found.rows, settings.related, contents.object_name)
     _order(contents, found, settings)
     found.keep(np.arange(min(k, len(found.rows))))
-    return [_candidate(terms, contents, found, i) for i in range(len(found.rows))]
+    rooms = rooms_of(contents, found.rows).tolist()
+    return [_candidate(terms, contents, found, i, rooms[i]) for i in range(len(found.rows))]
 
 
 def _filter(terms: Terms, contents: Contents) -> _Found:
@@ -211,13 +212,12 @@ def _reasons(terms: Terms) -> list[str]:
     return why + ([f"it was at place {query.place}"] if query.place is not None else [])
 
 
-def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> Candidate:
+def _candidate(terms: Terms, contents: Contents, found: _Found, index: int, room_id: int) -> Candidate:
     row = int(found.rows[index])
     entry = contents.episodes.at(row)
-    names = [thing.name for i in entry.object_ids if (thing := contents.scene.object(i)) is not None]
+    names = [name for i in entry.object_ids if (name := contents.object_name(i))]
     changes = "; ".join(words for _, words in entry.changes)
     parts = [entry.event, entry.text, changes, f"in view: {', '.join(names)}" if names else ""]
-    room_id = int(rooms_of(contents, np.array([row]))[0])
     result = Candidate(
         kind="episode",
         id=entry.id,
@@ -230,6 +230,8 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> C
         matches=[],
         why=_reasons(terms),
         trust=entry.trust,
+        source=entry.source,
+        step=entry.step,
     )
     if "text" in found.scores:
         terms.add_text(result, terms.words_in(found.words[row]))
@@ -243,6 +245,6 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> C
     if flag is not None:
         shown = ", ".join(f"#{i}" for i in flag.against[:3]) + (" ..." if len(flag.against) > 3 else "")
         result.why.append(f"contradicts {len(flag.against)} entries that agree ({shown})")
-        result.trust *= flag.support
+        result.trust = entry.trust * flag.support
         result.is_flagged = True
     return result

@@ -7,6 +7,8 @@ the same memory gives the same answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from embodied_mem.memory.contents import Contents
@@ -19,14 +21,17 @@ from embodied_mem.types import NS_PER_S, Query, Recall
 
 EVIDENCE = 64
 """At most so many entries are named as evidence, the newest."""
+LOOKED_AT = 8
+"""So many of them are looked at for a snapshot."""
 
 
-def recall(query: Query, contents: Contents) -> list[Recall]:
+def recall(query: Query, contents: Contents, has_snapshot: Callable[[int], bool]) -> list[Recall]:
     """Answers a query, best first.
 
     Args:
         query: every field that is given must hold.
         contents: the memory.
+        has_snapshot: tells by its id whether an entry has an image.
 
     Raises:
         InputError: the query makes no sense.
@@ -42,7 +47,7 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
     for candidate in candidates:
         candidate.score = terms.score(candidate)
     candidates = _sorted(candidates, contents)
-    answers = (_answer(candidate, terms, contents) for candidate in candidates)
+    answers = (_answer(candidate, terms, contents, has_snapshot) for candidate in candidates)
     kept = []
     for answer in answers:
         if answer.trust >= query.min_trust:
@@ -171,7 +176,7 @@ def _stays(contents: Contents, kind: str, number: int) -> np.ndarray:
 def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[int, ...]:
     episodes = contents.episodes
     if candidate.kind == "episode":
-        return (candidate.id,)
+        return (candidate.id, *episodes.summaries().get(candidate.id, ())[::-1])[:EVIDENCE]
     if candidate.kind == "object":
         since = terms.since
         if since is not None:
@@ -185,24 +190,30 @@ def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[i
     return tuple(ids[:EVIDENCE])
 
 
-def _answer(candidate: Candidate, terms: Terms, contents: Contents) -> Recall:
+def _answer(
+    candidate: Candidate, terms: Terms, contents: Contents, has_snapshot: Callable[[int], bool]
+) -> Recall:
     evidence = _evidence(candidate, terms, contents)
-    newest = contents.episodes.entry(evidence[0]) if evidence else None
+    newest = contents.episodes.entry(evidence[0]) if evidence and candidate.source is None else None
+    source = "" if newest is None else newest.source
+    step = -1 if newest is None else newest.step
     return Recall(
         kind=candidate.kind,
         id=candidate.id,
         label=candidate.label,
         text=candidate.text,
         stamp=candidate.stamp,
-        step=contents.episodes.step_of(candidate.stamp),
+        step=candidate.step if candidate.source is not None else contents.episodes.step_of(candidate.stamp),
         position=candidate.position,
         place_id=candidate.place_id,
         room_id=candidate.room_id,
         score=candidate.score,
         why="; ".join(candidate.why) or "the newest first",
         age=max(terms.now - candidate.stamp, 0) / NS_PER_S,
-        source="" if newest is None else newest.source,
+        source=candidate.source if candidate.source is not None else source,
         trust=_trust(candidate, newest),
         existence=candidate.existence,
         evidence=evidence,
+        log_offset=step if candidate.source is None else candidate.step,
+        snapshot=next((i for i in evidence[:LOOKED_AT] if has_snapshot(i)), -1),
     )

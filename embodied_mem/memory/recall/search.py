@@ -44,11 +44,14 @@ def select(
 
     Args:
         rows: (R,) int64 rows to look at, ascending; empty for all from `first` to `last`.
-        first, last: range of rows, `last` excluded.
-        places, rooms: (N,) int64 columns.
-        place, room: wanted ids; -2 for any.
+        first: first row of the range.
+        last: the row after it.
+        places: (N,) int64 column.
+        place: the wanted id; -2 for any.
+        rooms: (N,) int64 column.
         room_of_place: (P,) int64 room of each place as known today, -1 unknown.
         trusts: (N,) float64 column.
+        room: the wanted id; -2 for any.
         min_trust: lowest trust.
         positions: (N, 3) float64 column [m].
         near: (3,) float64 [m].

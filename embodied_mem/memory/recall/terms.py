@@ -38,6 +38,7 @@ class Candidate:
         score: filled in by `Terms.score`.
         trust: in [0, 1]; None where it is that of the newest evidence.
         is_flagged: whether related entries agree on something else.
+        source, step: of an entry; those of the newest evidence where `source` is None.
     """
 
     kind: str
@@ -54,6 +55,8 @@ class Candidate:
     score: float = field(default=0.0)
     trust: float | None = None
     is_flagged: bool = False
+    source: str | None = None
+    step: int = -1
 
 
 class Terms:

@@ -39,6 +39,7 @@ class Archive:
         self.store = store
         self.contents = contents
         self._marks = marks
+        self._kept: dict[int, bool] = {}  # of this session: whether an entry has an image
         self._pending = 0
         self._staged: list[Blocks] = []
         self._staged_bytes = 0
@@ -66,6 +67,15 @@ class Archive:
         """Keeps the image of an entry for the next batch; None removes the entry's image."""
         assert self._writer is not None
         self._writer.keep_snapshot(entry_id, b"" if image is None else image)
+        self._kept[entry_id] = image is not None
+
+    def has_snapshot(self, entry_id: int) -> bool:
+        """Whether an entry has an image, on the disk or on its way there."""
+        if entry_id in self._kept:
+            return self._kept[entry_id]
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return self._reader.has("snapshots", entry_id)
 
     def wrote(self) -> None:
         """Notes one more change, and hands over a batch where it is time for one."""

@@ -182,6 +182,12 @@ class Store:
         with _explained(self.path):
             return next((row[-1] for row in self._rows(name, key)), None)
 
+    def has(self, name: str, key: int) -> bool:
+        """Whether a table with a single key has a row."""
+        with _explained(self.path):
+            found = self._db.execute(f"SELECT 1 FROM {name} WHERE {_names(name)} = ?", (key,))
+            return found.fetchone() is not None
+
     def _rows(self, name: str, key: int | None = None) -> Iterator[Row]:
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = "" if key is None else f" WHERE {_names(name)} = ?"
@@ -235,9 +241,10 @@ def _put_rows(
     keys = _names(name).split(", ")
     gone = [row[:-1] for row in rows if not row[-1]]
     kept = [row for row in rows if row[-1]]
-    payloads: list[bytes] = [row[-1] for row in kept]
+    payloads: list[Any] = [row[-1] for row in kept]
     if name == COMPRESSED and payloads:
-        payloads = [part.tobytes() for part in compressor.multi_compress_to_buffer(payloads)]
+        packed = compressor.multi_compress_to_buffer(payloads)
+        payloads = [packed[i].tobytes() for i in range(len(packed))]
     marks = f"({', '.join('?' * (len(keys) + 2))})"
     # Many rows a call: SQLite and zstd give up the interpreter's lock in every call, and where the
     # loop is busy each time may cost a switch of threads.
