@@ -66,6 +66,12 @@ class Contents:
         self.scene = SceneGraph(self.config.scene)
         self.episodes = Episodes(self.config.episodes)
 
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        table = self.scene.object_table
+        row = table.index(object_id)
+        return self.labels.name(int(table.labels[row])) if row >= 0 else ""
+
     def digest(self) -> str:
         """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
         sha = hashlib.sha256()

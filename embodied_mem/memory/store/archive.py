@@ -39,6 +39,7 @@ class Archive:
         self._marks = marks
         self._images: dict[int, NDArray[np.uint8] | bytes | None] = {}
         self._image_bytes = 0
+        self._kept: dict[int, bool] = {}  # of this session: whether an entry has an image
         self._pending = 0
         self._handed_at = -np.inf
         self._writer = None if store.read_only else StoreWriter(store, contents.sequence)
@@ -64,6 +65,15 @@ class Archive:
         """Keeps the image of an entry for the next batch; None removes the entry's image."""
         self._images[entry_id] = image.copy() if isinstance(image, np.ndarray) else image
         self._image_bytes += image.nbytes if isinstance(image, np.ndarray) else 0
+        self._kept[entry_id] = image is not None
+
+    def has_snapshot(self, entry_id: int) -> bool:
+        """Whether an entry has an image, on the disk or on its way there."""
+        if entry_id in self._kept:
+            return self._kept[entry_id]
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return self._reader.has("snapshots", entry_id)
 
     def wrote(self) -> None:
         """Notes one more change, and hands over a batch where it is time for one."""

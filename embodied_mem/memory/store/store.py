@@ -181,6 +181,12 @@ class Store:
         with _explained(self.path):
             return next((row[-1] for row in self._rows(name, key)), None)
 
+    def has(self, name: str, key: int) -> bool:
+        """Whether a table with a single key has a row."""
+        with _explained(self.path):
+            found = self._db.execute(f"SELECT 1 FROM {name} WHERE {_names(name)} = ?", (key,))
+            return found.fetchone() is not None
+
     def _rows(self, name: str, key: int | None = None) -> Iterator[Row]:
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = "" if key is None else f" WHERE {_names(name)} = ?"
