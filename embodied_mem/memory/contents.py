@@ -13,17 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.memory.submaps.rebuild import Rebuild
+from embodied_mem.memory.submaps.submaps import Submaps
 from embodied_mem.types import LabelMap
 
 COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
 LOADED = ("meta", "graph", "episodes", "encounters", "octree")
-"""Tables that are read when a memory is opened; snapshots are fetched when they are asked for."""
+"""Tables that are read when a memory is opened; snapshots and submaps are fetched when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Marks:
     scene: int = 0
     episodes: int = 0
     encounters: int = 0
+    submaps: int = 0
 
 
 @dataclass(eq=False)
@@ -49,6 +54,9 @@ class Contents:
         sequence: number of the newest write or command.
         counts: how many writes, rejections, ..., by the names in `COUNTS`.
         last_rejection: why the newest rejected write was rejected, or "".
+        rebuild: the octree that is being built after a correction, or None.
+        rebuild_left: writes until it takes the old one's place.
+        gone_blocks: keys of octree blocks that are no more -> the octree's version then.
     """
 
     config: MemoryConfig
@@ -59,12 +67,20 @@ class Contents:
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     last_rejection: str = ""
+    rebuild: Rebuild | None = None
+    rebuild_left: int = 0
+    gone_blocks: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        o = self.config.octree
-        self.octree = Octree(o.resolution, hit=o.hit, miss=o.miss, clamp=o.clamp)
+        self.octree = self.new_octree()
+        self.submaps = Submaps()
         self.scene = SceneGraph(self.config.scene)
         self.episodes = Episodes(self.config.episodes)
+
+    def new_octree(self) -> Octree:
+        """Returns an empty octree with the memory's settings."""
+        o = self.config.octree
+        return Octree(o.resolution, hit=o.hit, miss=o.miss, clamp=o.clamp)
 
     def object_name(self, object_id: int) -> str:
         """Returns the name of an object's label; "" where there is no such object."""
@@ -78,28 +94,42 @@ class Contents:
         for part in (self.octree.digest(), self.scene.digest(), self.episodes.digest()):
             sha.update(part)
         sha.update(self.labels.to_json().encode())
+        if self.rebuild_left:  # the octree is not yet what it will be
+            sha.update(f"rebuild {self.rebuild_left}".encode())
         return sha.hexdigest()
 
     def marks(self) -> Marks:
         """Returns the versions of the parts as they are now."""
         return Marks(
-            self.octree.version, self.scene.version, self.episodes.version, self.episodes.encounters.version
+            self.octree.version,
+            self.scene.version,
+            self.episodes.version,
+            self.episodes.encounters.version,
+            self.submaps.version,
         )
 
     def export(self, since: Marks) -> dict[str, Sequence[tuple[Any, ...]]]:
         """Returns the rows of all tables that changed after some marks; an empty payload removes a row."""
         return {
             "meta": [("state", json.dumps(self._state()).encode())],
-            "octree": self.octree.export_blocks(since.octree),
+            "octree": [*self.octree.export_blocks(since.octree), *self._gone_rows(since.octree)],
             "graph": self.scene.export_rows(since.scene),
             "episodes": self.episodes.export_rows(since.episodes),
             "encounters": self.episodes.encounters.export_rows(since.encounters),
+            "submaps": self.submaps.export_rows(since.submaps),
         }
+
+    def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
+        keys = sorted(key for key, version in self.gone_blocks.items() if version > since)
+        back = self.octree.holds(np.array(keys, np.int64))
+        return [(key, b"") for key, is_back in zip(keys, back.tolist()) if not is_back]
 
     def settle(self, marks: Marks) -> None:
         """Lets go of lists of changes that have been exported."""
         self.episodes.settle(marks.episodes)
         self.episodes.encounters.settle(marks.encounters)
+        self.submaps.settle(marks.submaps)
+        self.gone_blocks = {k: v for k, v in self.gone_blocks.items() if v > marks.octree}
 
     def restore(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         """Takes over what `export(Marks())` of another memory gave.
@@ -128,6 +158,7 @@ class Contents:
             "labels": self.labels.names,
             "counts": self.counts,
             "last_rejection": self.last_rejection,
+            "rebuild_left": self.rebuild_left,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
             "next_episode": self.episodes.next_id,
@@ -143,6 +174,7 @@ class Contents:
         self.labels = LabelMap(tuple(state["labels"]))
         self.counts.update(state["counts"])
         self.last_rejection = state["last_rejection"]
+        self.rebuild_left = int(state["rebuild_left"])
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)

@@ -44,6 +44,7 @@ class Archive:
         self._handed_at = -np.inf
         self._writer = None if store.read_only else StoreWriter(store, contents.sequence)
         self._reader: Store | None = store if store.read_only else None
+        contents.submaps.fetch = self._submaps
 
     @property
     def read_only(self) -> bool:
@@ -108,6 +109,13 @@ class Archive:
         if self._reader is None:
             self._reader = Store(self.store.path, read_only=True)
         return self._reader.get("snapshots", entry_id)
+
+    def _submaps(self) -> list[tuple[int, bytes]]:
+        """Returns (entry id, payload) of all submaps."""
+        self.flush()
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return [(int(number), payload) for number, payload in self._reader.load(("submaps",))["submaps"]]
 
     def close(self) -> None:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
