@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree.contents import Contents as Blocks
+from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.submaps.rebuild import Rebuild
 from embodied_mem.memory.submaps.submaps import Submaps
@@ -39,6 +41,7 @@ class Marks:
     episodes: int = 0
     encounters: int = 0
     submaps: int = 0
+    gone: int = 0
 
 
 @dataclass(eq=False)
@@ -56,7 +59,8 @@ class Contents:
         last_rejection: why the newest rejected write was rejected, or "".
         rebuild: the octree that is being built after a correction, or None.
         rebuild_left: writes until it takes the old one's place.
-        gone_blocks: keys of octree blocks that are no more -> the octree's version then.
+        gone_version: grows when the octree is replaced.
+        gone_blocks: keys of octree blocks that are no more -> the `gone_version` then.
     """
 
     config: MemoryConfig
@@ -69,6 +73,7 @@ class Contents:
     last_rejection: str = ""
     rebuild: Rebuild | None = None
     rebuild_left: int = 0
+    gone_version: int = 0
     gone_blocks: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,18 +111,34 @@ class Contents:
             self.episodes.version,
             self.episodes.encounters.version,
             self.submaps.version,
+            self.gone_version,
         )
 
     def export(self, since: Marks) -> dict[str, Sequence[tuple[Any, ...]]]:
         """Returns the rows of all tables that changed after some marks; an empty payload removes a row."""
-        return {
+        return self.take(since)()
+
+    def take(
+        self, since: Marks, staged: Sequence[Blocks] = ()
+    ) -> Callable[[], dict[str, Sequence[tuple[Any, ...]]]]:
+        """Copies what changed after some marks; returns what makes its rows of it, on any thread.
+
+        The copying is all that the thread which writes the memory has to wait for.
+
+        Args:
+            since: versions of what has been taken before.
+            staged: blocks of the octree that were copied before `since`, oldest first.
+        """
+        octree = [*staged, self.octree.take_blocks(since.octree)]
+        tables: dict[str, Sequence[tuple[Any, ...]]] = {
             "meta": [("state", json.dumps(self._state()).encode())],
-            "octree": [*self.octree.export_blocks(since.octree), *self._gone_rows(since.octree)],
             "graph": self.scene.export_rows(since.scene),
             "episodes": self.episodes.export_rows(since.episodes),
             "encounters": self.episodes.encounters.export_rows(since.encounters),
             "submaps": self.submaps.export_rows(since.submaps),
         }
+        gone = self._gone_rows(since.gone)
+        return lambda: {**tables, "octree": [*pack_blocks(newest(octree)), *gone]}
 
     def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
         keys = sorted(key for key, version in self.gone_blocks.items() if version > since)
@@ -129,7 +150,7 @@ class Contents:
         self.episodes.settle(marks.episodes)
         self.episodes.encounters.settle(marks.encounters)
         self.submaps.settle(marks.submaps)
-        self.gone_blocks = {k: v for k, v in self.gone_blocks.items() if v > marks.octree}
+        self.gone_blocks = {k: v for k, v in self.gone_blocks.items() if v > marks.gone}
 
     def restore(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         """Takes over what `export(Marks())` of another memory gave.

@@ -37,7 +37,7 @@ from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.store.store import SCHEMA
-from embodied_mem.memory.submaps.keyframe import Keyframe
+from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
 from embodied_mem.types import (
     Command,
@@ -76,8 +76,10 @@ class Memory(Asked):
         self.encoder = None
         self._closed = False
         self._is_lost = archive is not None and contents.stamp is not None and contents.config.gate.relocalize
+        if archive is not None:
+            contents.submaps.fetch = archive.submaps
         if contents.rebuild_left:  # closed, or killed, before it was done
-            reanchoring.begin(contents)
+            reanchoring.begin(contents, contents.submaps.packed())
             reanchoring.finish(contents)
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
@@ -206,7 +208,10 @@ class Memory(Asked):
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
-            held.submaps.add(entry_id, Keyframe.of(percept, changes.seen_objects, resolution, scans))
+            payload = pack_keyframe(Keyframe.of(percept, changes.seen_objects, resolution, scans))
+            held.submaps.add(entry_id, payload)
+            if held.rebuild is not None:
+                held.rebuild.late[entry_id] = payload
         if reanchoring.tick(held):
             self.map_changed()
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:

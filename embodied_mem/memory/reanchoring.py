@@ -7,7 +7,7 @@ writes later: a replay of the log does the same at the same step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     correction = _correction(contents, sorted(anchors, key=lambda anchor: anchor[0]))
     finish(contents)
     episodes = contents.episodes
-    keyframes = list(contents.submaps.keyframes())
+    packed = contents.submaps.packed()
+    keyframes = [(i, unpack_keyframe(payload)) for i, payload in packed.items()]
     shifts = _object_shifts(contents, correction, keyframes)
     episodes.move(correction.poses(_stamps_of_evidence(contents), episodes.poses.copy()))
     now = np.array([contents.stamp or 0], np.int64)
@@ -47,7 +48,7 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     if correction.largest <= contents.octree.resolution:
         return
     if any(keyframe.scans for _, keyframe in keyframes):
-        begin(contents)
+        begin(contents, packed)
     else:
         replace_octree(contents, _moved(contents, correction))
 
@@ -117,9 +118,8 @@ def _object_shifts(
 # ---- the octree
 
 
-def begin(contents: Contents) -> None:
-    """Starts to rebuild the octree from the submaps at the poses that their entries now have."""
-    packed = contents.submaps.packed()
+def begin(contents: Contents, packed: Mapping[int, bytes]) -> None:
+    """Starts to rebuild the octree from submaps at the poses that their entries now have."""
     episodes = contents.episodes
     rows = {i: episodes.index(i) for i in packed}
     poses = {i: Pose.from_list(episodes.poses[row]) for i, row in rows.items() if row >= 0}
@@ -145,9 +145,9 @@ def finish(contents: Contents) -> None:
         return
     octree = rebuild.result()
     contents.rebuild, contents.rebuild_left = None, 0
-    for entry_id, payload in contents.submaps.packed().items():
+    for entry_id, payload in sorted(rebuild.late.items()):  # written while it was being built
         row = contents.episodes.index(entry_id)
-        if entry_id not in rebuild.done and row >= 0:  # written while it was being built
+        if row >= 0:
             pose = Pose.from_list(contents.episodes.poses[row])
             keyframe = unpack_keyframe(payload)
             max_range = contents.config.octree.max_range
@@ -157,8 +157,9 @@ def finish(contents: Contents) -> None:
 
 def replace_octree(contents: Contents, octree: Octree) -> None:
     """Puts an octree in the place of the one there is."""
+    contents.gone_version += 1
     for key in octree.succeed(contents.octree).tolist():
-        contents.gone_blocks[key] = octree.version
+        contents.gone_blocks[key] = contents.gone_version
     contents.octree = octree
 
 

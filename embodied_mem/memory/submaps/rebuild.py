@@ -49,13 +49,16 @@ class Rebuild:
         packed: submaps by entry id.
         poses: `map_T_base` by entry id; keyframes without one are left out.
         max_range: as of the memory's octree [m].
+
+    Attributes:
+        late: submaps by entry id that were made since it began; they are added by who takes the result.
     """
 
     def __init__(
         self, octree: Octree, packed: Mapping[int, bytes], poses: Mapping[int, Pose], max_range: float
     ) -> None:
         self.octree = octree
-        self.done = frozenset(packed)
+        self.late: dict[int, bytes] = {}
         self._work = [(packed[i], poses[i]) for i in sorted(packed) if i in poses]
         self._max_range = max_range
         self._error: BaseException | None = None

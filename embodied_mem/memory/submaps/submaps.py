@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-
-from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe, unpack_keyframe
+from collections.abc import Callable, Iterable
 
 
 class Submaps:
@@ -22,10 +20,10 @@ class Submaps:
         self._gone: set[int] = set()
         self._touched: dict[int, int] = {}
 
-    def add(self, entry_id: int, keyframe: Keyframe) -> None:
-        """Keeps a keyframe's submap."""
+    def add(self, entry_id: int, payload: bytes) -> None:
+        """Keeps a keyframe's submap, packed (`keyframe.pack_keyframe`)."""
         self.version += 1
-        self._packed[entry_id] = pack_keyframe(keyframe)
+        self._packed[entry_id] = payload
         self._touched[entry_id] = self.version
 
     def remove(self, entry_id: int) -> None:
@@ -45,11 +43,6 @@ class Submaps:
         found = dict(self.fetch()) if self.fetch is not None else {}
         found.update(self._packed)
         return {i: found[i] for i in sorted(found) if i not in self._gone}
-
-    def keyframes(self) -> Iterator[tuple[int, Keyframe]]:
-        """Yields all keyframes with the ids of their entries, ascending."""
-        for entry_id, payload in self.packed().items():
-            yield entry_id, unpack_keyframe(payload)
 
     def export_rows(self, since_version: int = 0) -> list[tuple[int, bytes]]:
         """Returns (entry id, payload) of what changed after a version; b"" where one is no more."""
