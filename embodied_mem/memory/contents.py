@@ -25,9 +25,11 @@ from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.submaps.rebuild import Rebuild
 from embodied_mem.memory.submaps.submaps import Submaps
-from embodied_mem.types import LabelMap
+from embodied_mem.types import LabelMap, Percept
 
 COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
+QUARANTINED = 32
+"""So many of the newest rejected writes are listed."""
 LOADED = ("meta", "graph", "episodes", "encounters", "octree")
 """Tables that are read when a memory is opened; snapshots and submaps are fetched when they are asked for."""
 
@@ -57,6 +59,7 @@ class Contents:
         sequence: number of the newest write or command.
         counts: how many writes, rejections, ..., by the names in `COUNTS`.
         last_rejection: why the newest rejected write was rejected, or "".
+        quarantine: the newest rejected writes: stamp, step, source and reason of each, oldest first.
         rebuild: the octree that is being built after a correction, or None.
         rebuild_left: writes until it takes the old one's place.
         gone_version: grows when the octree is replaced.
@@ -71,6 +74,7 @@ class Contents:
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     last_rejection: str = ""
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
     rebuild: Rebuild | None = None
     rebuild_left: int = 0
     gone_version: int = 0
@@ -81,6 +85,13 @@ class Contents:
         self.submaps = Submaps()
         self.scene = SceneGraph(self.config.scene)
         self.episodes = Episodes(self.config.episodes)
+
+    def reject(self, percept: Percept, reason: str) -> None:
+        """Notes a write that was not let in."""
+        self.counts["rejected"] += 1
+        self.last_rejection = reason
+        facts = {"stamp": percept.stamp, "step": percept.step, "source": percept.source, "reason": reason}
+        self.quarantine = [*self.quarantine, facts][-QUARANTINED:]
 
     def new_octree(self) -> Octree:
         """Returns an empty octree with the memory's settings."""
@@ -179,6 +190,7 @@ class Contents:
             "labels": self.labels.names,
             "counts": self.counts,
             "last_rejection": self.last_rejection,
+            "quarantine": self.quarantine,
             "rebuild_left": self.rebuild_left,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
@@ -195,6 +207,7 @@ class Contents:
         self.labels = LabelMap(tuple(state["labels"]))
         self.counts.update(state["counts"])
         self.last_rejection = state["last_rejection"]
+        self.quarantine = list(state["quarantine"])
         self.rebuild_left = int(state["rebuild_left"])
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]

@@ -193,8 +193,7 @@ class Memory(Asked):
         )
         reason = lost or self._gate.objection(percept, held.stamp, held.pose)
         if reason:
-            held.counts["rejected"] += 1
-            held.last_rejection = reason
+            held.reject(percept, reason)
             return self._done("rejected", reason)
         cleaned = clean(percept, held.episodes.embedding_size)
         percept = self._relabel.percept(cleaned.percept)
@@ -391,6 +390,7 @@ class Memory(Asked):
             "seconds": (self.stamp - episodes.first_stamp) / 1e9,
             **held.counts,
             "last_rejection": held.last_rejection,
+            "quarantine": held.quarantine,
             "labels": list(held.labels.names[1:]),
             "octree_bytes": self.octree.nbytes,
             "bytes_on_disk": 0 if self._archive is None else self._archive.store.size,

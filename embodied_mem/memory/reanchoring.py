@@ -21,6 +21,9 @@ from embodied_mem.memory.submaps.correction import Correction
 from embodied_mem.memory.submaps.keyframe import Keyframe, unpack_keyframe
 from embodied_mem.memory.submaps.rebuild import Rebuild, integrate_scans
 
+BLENDED = 0.05
+"""An object whose sightings move apart by more than this is a blend of different places [m]."""
+
 
 def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     """Moves what is remembered as corrected keyframes demand, and begins to rebuild the octree.
@@ -94,25 +97,32 @@ def _stamps_of_evidence(contents: Contents) -> NDArray[np.int64]:
 def _object_shifts(
     contents: Contents, correction: Correction, keyframes: list[tuple[int, Keyframe]]
 ) -> dict[int, NDArray[np.float64]]:
-    """Returns by how much each object moves: the mean over the keyframes of its present stay [m]."""
+    """Returns by how much each object moves [m], from the keyframes of its present stay.
+
+    Where they all move alike, so does it. Where they do not, it is a blend of places that were
+    apart, and goes to the middle of where its sightings are now.
+    """
     episodes, table = contents.episodes, contents.scene.object_table
-    total: dict[int, NDArray[np.float64]] = {}
-    count: dict[int, int] = {}
+    sightings: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
     for entry_id, keyframe in keyframes:
         row = episodes.index(entry_id)
         if row < 0 or not len(keyframe.objects):
             continue
         seen = Pose.from_list(episodes.poses[row]).transform(keyframe.positions)
-        stamps = np.full(len(seen), keyframe.stamp, np.int64)
-        shift = correction.points(stamps, seen) - seen
+        moved = correction.points(np.full(len(seen), keyframe.stamp, np.int64), seen)
         for i, object_id in enumerate(keyframe.objects.tolist()):
             at = table.index(object_id)
-            if at < 0 or keyframe.stamp < table.since[at]:
-                continue
-            known = int(table.ids[at])
-            total[known] = total.get(known, np.zeros(3)) + shift[i]
-            count[known] = count.get(known, 0) + 1
-    return {object_id: total[object_id] / count[object_id] for object_id in total}
+            if at >= 0 and keyframe.stamp >= table.since[at] >= 0:
+                sightings.setdefault(int(table.ids[at]), []).append((seen[i], moved[i]))
+    shifts = {}
+    for object_id, pairs in sightings.items():
+        before, after = (np.array(part) for part in zip(*pairs))
+        motion = after - before
+        if np.ptp(motion, axis=0).max() <= BLENDED:
+            shifts[object_id] = motion.mean(axis=0)
+        else:
+            shifts[object_id] = np.median(after, axis=0) - table.positions[table.index(object_id)]
+    return shifts
 
 
 # ---- the octree
