@@ -151,7 +151,7 @@ def pack_blocks(contents: Contents) -> list[tuple[int, bytes]]:
         heads.view(np.uint8).reshape(-1, _HEAD.size),
         _bytes(contents.log_odds, "<i1", 512),
         _bytes(contents.noted, "<u8", 64),
-        tuple(_bytes(a, k, w) for a, k, w in zip(contents[4:], RECORD_TYPES, _WIDTHS)),
+        tuple(_bytes(np.asarray(a), k, w) for a, k, w in zip(contents[4:], RECORD_TYPES, _WIDTHS)),
         counts,
         ends,
         _TABLE,
@@ -181,7 +181,7 @@ def unpack_blocks(rows: Iterable[tuple[int, bytes]]) -> Contents:
     total = int(((sizes - _FIXED - _CRC_BYTES) // _RECORD_BYTES).sum())
     heads = np.empty((len(kept), _HEAD.size), np.uint8)
     log_odds, noted = np.empty((len(kept), 512), np.uint8), np.empty((len(kept), 64), np.uint8)
-    records = tuple(np.empty((total, width), np.uint8) for width in _WIDTHS)
+    records: tuple[Any, ...] = tuple(np.empty((total, width), np.uint8) for width in _WIDTHS)
     counts = np.empty(len(kept), np.int64)
     wrong, at = _take(data, np.cumsum(sizes), _TABLE, heads, log_odds, noted, counts, records)
     if wrong == _DAMAGED:

@@ -242,9 +242,10 @@ def _put_rows(
     keys = _names(name).split(", ")
     gone = [row[:-1] for row in rows if not row[-1]]
     kept = [row for row in rows if row[-1]]
-    payloads: list[bytes] = [row[-1] for row in kept]
+    payloads: list[Any] = [row[-1] for row in kept]
     if name == COMPRESSED and payloads:
-        payloads = [part.tobytes() for part in compressor.multi_compress_to_buffer(payloads)]
+        packed = compressor.multi_compress_to_buffer(payloads)
+        payloads = [packed[i].tobytes() for i in range(len(packed))]
     marks = f"({', '.join('?' * (len(keys) + 2))})"
     # Many rows a call: SQLite and zstd give up the interpreter's lock in every call, and where the
     # loop is busy each time may cost a switch of threads.

@@ -9,9 +9,12 @@ from typing import Any
 from embodied_mem.errors import ConfigError
 
 SECTIONS = {
-    "write": ("write", "keyframes per second with snapshots; how long the loop's thread is held"),
+    "write": (
+        "embodied_mem.verbs.bench_memory.write:measure",
+        "keyframes per second with snapshots; how long the loop's thread is held",
+    ),
 }
-"""Name of a section: the module in this folder whose `measure()` makes it, and what it says."""
+"""Name of a section: the function that measures it, and what it says."""
 
 
 def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,4 +27,8 @@ def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f'no section "{unknown[0]}" of bench memory; there are: {", ".join(SECTIONS)}')
     chosen = [name for name in SECTIONS if name in sections or not sections]
-    return {name: import_module(f"{__name__}.{SECTIONS[name][0]}").measure() for name in chosen}
+    report = {}
+    for name in chosen:
+        module, function = SECTIONS[name][0].split(":")
+        report[name] = getattr(import_module(module), function)()
+    return report
