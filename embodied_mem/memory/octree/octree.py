@@ -178,14 +178,21 @@ class Octree(OctreeReader):
         store = self._store
         rows = store.insert(marks.keys)
         seen, noted = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        misses, ends, need = merge.update_blocks(
-            rows, marks.marks, marks.names, store.blocks, self._step_array, seen, noted
-        )
+        counts: list[tuple[int, int, int]] = []
+
+        def update(i: int, j: int) -> None:
+            part = (rows[i:j], marks.marks[i:j], marks.names[i:j])
+            counts.append(
+                merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j])
+            )
+
+        self._byte_map.spread(update, len(rows))
+        misses, ends, need = (sum(column) for column in zip(*counts))
         store.lay_records(rows, seen, noted, marks.names, need, int(stamp))
         self.version += 1
         store.blocks.stamps[rows] = int(stamp)
         store.blocks.versions[rows] = self.version
-        return int(misses), int(ends)
+        return misses, ends
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.
