@@ -93,13 +93,19 @@ def test_exact_mode_on_a_house_is_exact():
         assert tree.digest() == plain.digest()
 
 
-def test_maps_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized", "points"])
+def test_maps_do_not_depend_on_the_number_of_threads(mode):
     boxes, view = house(), camera(160, 120)
     trees = [Octree(0.05, threads=n) for n in (1, 2, 5)]
     for pose in poses(boxes, 4):
         depth = render(boxes, view, pose)
+        labels = (np.arange(depth.size) % 5).reshape(depth.shape).astype(np.int32)
+        points, used = lifted(depth, view, pose)
         for tree in trees:
-            tree.integrate_depth(depth, view, pose, mode="exact", labels=np.ones(depth.shape, np.int32))
+            if mode == "points":
+                tree.integrate(points, pose.position, labels=labels[used], max_range=3.0)
+            else:
+                tree.integrate_depth(depth, view, pose, mode=mode, labels=labels)
     assert len({tree.digest() for tree in trees}) == 1 and len(trees[0]) > 0
 
 

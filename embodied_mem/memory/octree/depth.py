@@ -42,14 +42,6 @@ def _farthest(pyramid: Array, offsets: Array, u0: int, u1: int, v0: int, v1: int
     return best
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _middle_depth(view: View, x: int, y: int, z: int) -> float:
-    """Returns the depth of the middle of the block at (x, y, z) [m]."""
-    r, at = view.rotation, view.at
-    a, b, c = x + 4.0 - at[0], y + 4.0 - at[1], z + 4.0 - at[2]
-    return (r[0, 2] * a + r[1, 2] * b + r[2, 2] * c) * view.resolution
-
-
 @njit(cache=True, nogil=True)
 def _outline(
     view: View, x: float, y: float, z: float, edge: float
@@ -426,13 +418,15 @@ def mark_view(
     """
     flat = reach.reshape(-1)
     sx, sy = strides[0], strides[1]
-    furthest = limit + 8.0 * view.resolution  # a block reaches less than seven edges from its middle
+    r, at = view.rotation, view.at
+    furthest = limit / view.resolution + 8.0  # a block reaches less than seven edges from its middle
     tried = 0
     for block in range(first, last):
         z0 = block % shape[2] * 8
         y0 = block // shape[2] % shape[1] * 8
         x0 = block // (shape[2] * shape[1]) * 8
-        if _middle_depth(view, x0, y0, z0) > furthest:
+        a, b, c = x0 + 4.0 - at[0], y0 + 4.0 - at[1], z0 + 4.0 - at[2]
+        if r[0, 2] * a + r[1, 2] * b + r[2, 2] * c > furthest:
             continue
         u0, u1, v0, v1, near, far = _outline(view, x0, y0, z0, 8.0)
         if u0 > u1 or far < 0.0 or near > limit or _farthest(pyramid, offsets, u0, u1, v0, v1, 4) < near:

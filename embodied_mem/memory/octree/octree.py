@@ -156,20 +156,9 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
-        if not cast and len(names) and hits.any() and names[~hits].any():
-            names = self._hits_win(points, hits, names)
         marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(len(points), marks.dropped, misses, ends)
-
-    def _hits_win(
-        self, points: NDArray[np.float32], hits: NDArray[np.bool_], names: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        """Returns the labels without those of misses in voxels that are hit in the same scan."""
-        where = np.floor(points.astype(np.float64) * (1.0 / self.resolution))
-        _, voxel = np.unique(where, axis=0, return_inverse=True)
-        hit_voxels = np.bincount(voxel.reshape(-1)[hits], minlength=len(points)) > 0
-        return np.where(~hits & hit_voxels[voxel.reshape(-1)], 0, names).astype(names.dtype)
 
     def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
         """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
@@ -182,9 +171,7 @@ class Octree(OctreeReader):
 
         def update(i: int, j: int) -> None:
             part = (rows[i:j], marks.marks[i:j], marks.names[i:j])
-            counts.append(
-                merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j])
-            )
+            counts.append(merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j]))
 
         self._byte_map.spread(update, len(rows))
         misses, ends, need = (sum(column) for column in zip(*counts))

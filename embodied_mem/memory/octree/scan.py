@@ -64,7 +64,11 @@ class ByteMap:
             done.result()
 
     def cast(
-        self, points: NDArray[np.float32], hit: NDArray[np.bool_], frame: dense.Frame, cells: NDArray[np.uint8]
+        self,
+        points: NDArray[np.float32],
+        hit: NDArray[np.bool_],
+        frame: dense.Frame,
+        cells: NDArray[np.uint8],
     ) -> NDArray[np.int32]:
         """Marks the voxels that rays pass; returns the cells in which they end, (N,) int32.
 
