@@ -17,6 +17,7 @@ VERBS = {
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player"),
     "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
 }
 """Name, where its function is (in `embodied_mem.verbs`), and what it does."""
@@ -28,6 +29,7 @@ EXTRAS = {
     "gymnasium": "sim",
     "minigrid": "sim",
     "open3d": "sim",
+    "cyclonedds": "ros",
 }
 
 
