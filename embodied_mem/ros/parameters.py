@@ -42,7 +42,8 @@ class Parameter:
 
 def parameters(config: Any, prefix: str = "") -> Iterator[Parameter]:
     """Yields the parameters of a config dataclass, those of nested ones with dotted names."""
-    texts = field_docs(type(config))
+    kind: Any = type(config)
+    texts = field_docs(kind)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         name = f"{prefix}{field.name}"
