@@ -20,6 +20,7 @@ CORE = [  # memory, replay and query
     "numba>=0.61",
     "numpy>=1.26",
     "opencv-python>=4.9",
+    "packaging>=23.0",
     "PyYAML>=6.0",
     "rich>=13.7",
     "rosbags>=0.10.6",
@@ -49,9 +50,11 @@ EXTRAS = {
     ],
     "ros": [DDS],  # a ROS 2 graph without ROS
     "viz": ["rerun-sdk>=0.26"],  # live view
+    "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
-    "dev": [*TEST, "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
+    # lancedb: what `bench memory` compares recall with
+    "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],
 }
 
 ROS_OPTIONS = {
