@@ -31,6 +31,7 @@ from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
 from embodied_mem.memory.recall.recall import recall
+from embodied_mem.memory.scene.evidence import dynamic_labels, without_labels
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.store.store import SCHEMA
@@ -189,7 +190,9 @@ class Memory:
     def _integrate(self, percept: Percept) -> int:
         """Adds the scans to the octree; returns the number of points it dropped."""
         pose, dropped = percept.map_T_base, 0
+        moving = sorted(dynamic_labels(percept.labels, self.config.scene.dynamic))
         for scan in percept.scans:
+            scan = without_labels(scan, moving)
             points = pose.transform(scan.points).astype(np.float32)
             if scan.origin is None:
                 stats = self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=percept.stamp)
