@@ -45,10 +45,12 @@ EXTRAS = {
         "tqdm>=4.66",  # progress_bar=True
     ],
     "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
+    "graph": ["networkx>=3.2", "spark-dsg>=1.1"],  # the scene graph for others
     "viz": ["rerun-sdk>=0.26"],  # live view
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
-    "dev": [*TEST, "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
+    # lancedb: what `bench memory` compares recall with
+    "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],
 }
 
 ROS_OPTIONS = {

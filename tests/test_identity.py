@@ -165,6 +165,15 @@ def test_the_graph_is_exported(tmp_path):
     assert isinstance(graph, networkx.DiGraph) and graph.nodes["object", 0]["name"] == "mug"
 
 
+def test_the_graph_goes_to_spark_dsg_and_back(tmp_path):
+    dsg = pytest.importorskip("spark_dsg")
+    walk = Walk()
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    walk.scene.to_spark_dsg(tmp_path / "graph.json")
+    graph = dsg.DynamicSceneGraph.load(str(tmp_path / "graph.json"))
+    assert graph.get_node(dsg.NodeSymbol("O", 0)).attributes.name == "mug"
+
+
 def test_a_restored_graph_still_knows_who_was_together_and_who_is_who():
     walk, old, new = Walk(), (2.0, 0.5, 0.8), (2.0, -0.8, 0.8)
     walk.look(seen(MUG, *old), scans=(through(new),), times=4)

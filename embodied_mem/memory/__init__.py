@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embodied_mem.memory.memory import Memory
     from embodied_mem.memory.octree import GridMap, Octree
     from embodied_mem.memory.reading import ReadConfig
+    from embodied_mem.memory.recall.config import RecallConfig
     from embodied_mem.memory.scene.config import SceneConfig
     from embodied_mem.memory.scene.graph import SceneGraph
 
@@ -33,6 +34,7 @@ __all__ = [
     "Octree",
     "OctreeConfig",
     "ReadConfig",
+    "RecallConfig",
     "SceneConfig",
     "SceneGraph",
     "StoreConfig",
@@ -51,6 +53,7 @@ _MODULES = {
     "GridMap": "octree",
     "Octree": "octree",
     "ReadConfig": "reading",
+    "RecallConfig": "recall.config",
     "SceneConfig": "scene.config",
     "SceneGraph": "scene.graph",
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.memory.reading import ReadConfig
+from embodied_mem.memory.recall.config import RecallConfig
 from embodied_mem.memory.scene.config import SceneConfig
 
 
@@ -141,6 +142,8 @@ class MemoryConfig:
     """Episodic entries."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is not let in."""
+    recall: RecallConfig = field(default_factory=RecallConfig)
+    """Ranking of answers."""
     read: ReadConfig = field(default_factory=ReadConfig)
     """Tokens for the policy."""
     store: StoreConfig = field(default_factory=StoreConfig)

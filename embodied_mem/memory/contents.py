@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree.contents import Contents as Blocks
+from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.types import LabelMap
 
@@ -66,6 +68,12 @@ class Contents:
         self.scene = SceneGraph(self.config.scene)
         self.episodes = Episodes(self.config.episodes)
 
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        table = self.scene.object_table
+        row = table.index(object_id)
+        return self.labels.name(int(table.labels[row])) if row >= 0 else ""
+
     def digest(self) -> str:
         """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
         sha = hashlib.sha256()
@@ -82,13 +90,27 @@ class Contents:
 
     def export(self, since: Marks) -> dict[str, Sequence[tuple[Any, ...]]]:
         """Returns the rows of all tables that changed after some marks; an empty payload removes a row."""
-        return {
+        return self.take(since)()
+
+    def take(
+        self, since: Marks, staged: Sequence[Blocks] = ()
+    ) -> Callable[[], dict[str, Sequence[tuple[Any, ...]]]]:
+        """Copies what changed after some marks; returns what makes its rows of it, on any thread.
+
+        The copying is all that the thread which writes the memory has to wait for.
+
+        Args:
+            since: versions of what has been taken before.
+            staged: blocks of the octree that were copied before `since`, oldest first.
+        """
+        octree = [*staged, self.octree.take_blocks(since.octree)]
+        tables: dict[str, Sequence[tuple[Any, ...]]] = {
             "meta": [("state", json.dumps(self._state()).encode())],
-            "octree": self.octree.export_blocks(since.octree),
             "graph": self.scene.export_rows(since.scene),
             "episodes": self.episodes.export_rows(since.episodes),
             "encounters": self.episodes.encounters.export_rows(since.encounters),
         }
+        return lambda: {**tables, "octree": pack_blocks(newest(octree))}
 
     def settle(self, marks: Marks) -> None:
         """Lets go of lists of changes that have been exported."""

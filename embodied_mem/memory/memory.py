@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
+from embodied_mem.memory.asked import Asked
+from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes.entries import Episodes
@@ -30,23 +32,29 @@ from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
-from embodied_mem.memory.recall.recall import recall
+from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.evidence import dynamic_labels, without_labels
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.store.store import SCHEMA
-from embodied_mem.types import Command, Goal, LabelMap, MemoryTokens, Percept, Query, Recall, Receipt
+from embodied_mem.types import (
+    Command,
+    Goal,
+    LabelMap,
+    MemoryTokens,
+    Percept,
+    Receipt,
+)
 
-FORGETTABLE = ("object", "episode")
 
-
-class Memory:
+class Memory(Asked):
     """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
 
     Args:
         config: settings of the parts.
 
     Attributes:
+        encoder: makes embeddings of images for `Query.like`; None where only embeddings are given.
         on_command: called with every `Command` that has changed the memory, exactly once, whether
             it came through `apply` or through a method of its own.
     """
@@ -62,6 +70,8 @@ class Memory:
         self._relabel = Relabel(contents.labels)
         self._snapshots: dict[int, bytes] = {}  # without a file
         self._ground = Ground(contents.config.navigation)
+        self._recent = RecentRecalls()
+        self.encoder = None
         self._closed = False
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
@@ -167,6 +177,7 @@ class Memory:
         self._check_writable()
         held = self._contents
         check_shapes(percept)
+        self._credit(percept)
         reason = self._gate.objection(percept, held.stamp, held.pose)
         if reason:
             held.counts["rejected"] += 1
@@ -269,25 +280,25 @@ class Memory:
         self.apply(Command("note", {"text": text}))
         return self.episodes.next_id - 1
 
-    def _forget(self, kind: str, id: int) -> None:
-        if kind not in FORGETTABLE:
-            raise InputError(f'cannot forget "{kind}"; what can be forgotten: {", ".join(FORGETTABLE)}')
-        known = self.scene.forget_object(id) if kind == "object" else self.episodes.forget(id)
-        if not known:
-            raise InputError(f"there is no {kind} {id} in this memory")
-        if kind == "object":
-            self.episodes.forget_object(id)
-        elif self._archive is None:
-            self._snapshots.pop(id, None)
-        else:
-            self._archive.keep_snapshot(id, None)
+    def consolidate(self, keep: int = KEEP_FRESH) -> tuple[int, ...]:
+        """Makes summaries of entries that have none yet; they link to their evidence, which stays.
 
-    def _note(self, text: str) -> None:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError("a note needs words")
-        position = self.map_T_base.position
-        place_id, room_id = self.scene.place_at(position), self.scene.room_at(position)
-        self.episodes.note(text, self.map_T_base, place_id, room_id, "note")
+        Args:
+            keep: so many of the newest entries are left for later.
+
+        Returns:
+            ids of the summaries made.
+        """
+        first = self.episodes.next_id
+        self.apply(Command("consolidate", {"keep": int(keep)}))
+        return tuple(range(first, self.episodes.next_id))
+
+    def drop_snapshot(self, entry_id: int) -> None:
+        """Removes the image of an entry, where it has one; part of `forget`."""
+        if self._archive is None:
+            self._snapshots.pop(entry_id, None)
+        else:
+            self._archive.keep_snapshot(entry_id, None)
 
     # ---- reading
 
@@ -309,13 +320,8 @@ class Memory:
             self.octree, self.scene, self.episodes, pose, goal, self.config.read, self.stamp, self.grid_map()
         )
 
-    def recall(self, query: Query) -> list[Recall]:
-        """Answers a question, best first; every field of the query that is given must hold.
-
-        Raises:
-            InputError: the query makes no sense.
-        """
-        return recall(query, self._contents)
+    def _has_snapshot(self, entry_id: int) -> bool:
+        return entry_id in self._snapshots if self._archive is None else self._archive.has_snapshot(entry_id)
 
     def snapshot(self, entry_id: int) -> NDArray[np.uint8] | None:
         """Returns the (H, W, 3) uint8 RGB image kept with an episodic entry, or None."""
@@ -364,6 +370,10 @@ class Memory:
         """Number of the newest write or command."""
         return self._contents.sequence
 
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        return self._contents.object_name(object_id)
+
     def flush(self) -> None:
         """Waits until every write is on the disk; raises `StoreError` if that fails."""
         if self._archive is not None and not self._closed:
@@ -391,7 +401,3 @@ class Memory:
             self._closed = self._archive is not None
             if self._archive is not None:
                 self._archive.close()
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"forget": Memory._forget, "note": Memory._note}
-"""What `Memory.apply` knows, by name; the names are those in a log's ledger."""

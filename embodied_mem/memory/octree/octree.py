@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels, merge
+from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
+from embodied_mem.memory.octree.payloads import pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.scan import FEW, Marks, mark
 from embodied_mem.memory.octree.types import (
@@ -227,7 +229,7 @@ class Octree(OctreeReader):
     def digest(self) -> bytes:
         """Returns the SHA-256 over settings and sorted voxels; the same map, the same digest."""
         header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
-        return file.digest_of(self._contents(), header)
+        return digest_of(self._contents(), header)
 
     def save(self, path: str | Path, *, three_state: bool = False) -> None:
         """Writes the octree to a file with a checksum, whole or not at all.
@@ -256,14 +258,18 @@ class Octree(OctreeReader):
             clamp=tuple(settings["clamp"]),
         )
         tree.version = 1
-        file.put_contents(tree._store, contents, tree.version)
+        put_contents(tree._store, contents, tree.version)
         return tree
 
     def export_blocks(self, since_version: int = 0) -> list[tuple[int, bytes]]:
         """Returns (key, payload) of the 8^3 blocks changed after a version, sorted by key."""
-        rows = self._store.sorted_rows()
-        rows = rows[self._store.blocks.versions[rows] > since_version]
-        return file.pack_blocks(file.contents_of(self._store, rows))
+        return pack_blocks(self.take_blocks(since_version))
+
+    def take_blocks(self, since_version: int = 0) -> Contents:
+        """Returns copies of the blocks changed after a version, sorted by key, for `payloads.pack_blocks`."""
+        store = self._store
+        rows = np.flatnonzero(store.blocks.versions[: store.count] > since_version)
+        return contents_of(store, rows[np.argsort(store.keys[rows], kind="stable")])
 
     def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Replaces or adds blocks from what `export_blocks` made, all or none.
@@ -271,14 +277,14 @@ class Octree(OctreeReader):
         Raises:
             StoreError: a payload is damaged.
         """
-        contents = file.unpack_blocks(rows)
+        contents = unpack_blocks(rows)
         if len(contents.keys):
             self.version += 1
-            file.put_contents(self._store, contents, self.version)
+            put_contents(self._store, contents, self.version)
 
-    def _contents(self) -> file.Contents:
+    def _contents(self) -> Contents:
         rows = self._store.sorted_rows()
-        return file.contents_of(self._store, rows[self._store.known(rows).any(axis=1)])
+        return contents_of(self._store, rows[self._store.known(rows).any(axis=1)])
 
 
 def warm_up() -> None:

@@ -75,7 +75,7 @@ def to_networkx(scene: SceneGraph) -> Any:
     try:
         import networkx
     except ImportError:
-        raise EmbodiedMemError("networkx is missing: pip install networkx") from None
+        raise EmbodiedMemError("networkx is missing: pip install 'embodied-mem[graph]'") from None
     graph = networkx.DiGraph()
     for room in scene.rooms():
         graph.add_node(("room", room.id), name=room.name, position=_tuple(room.position), area=room.area)
@@ -124,9 +124,7 @@ def to_spark_dsg(scene: SceneGraph, path: str | Path | None) -> Any:
     try:
         import spark_dsg as dsg
     except ImportError:
-        raise EmbodiedMemError(
-            "spark_dsg is missing: pip install spark-dsg (or the extra embodied-mem[dsg])"
-        ) from None
+        raise EmbodiedMemError("spark_dsg is missing: pip install 'embodied-mem[graph]'") from None
     graph = dsg.DynamicSceneGraph()
     for room in scene.rooms():
         node = dsg.RoomNodeAttributes()
