@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent
-from embodied_mem.types import LabelMap, Scan
+from embodied_mem.types import LabelMap, Percept, Scan
 
 MOSTLY = 0.6
 """A place was empty if this part of the points in it was free."""
@@ -82,11 +81,18 @@ def dynamic_labels(labels: LabelMap, words: tuple[str, ...]) -> frozenset[int]:
     return frozenset(i for word in words for i in labels.matching(word))
 
 
-def without_labels(scan: Scan, labels: Sequence[int]) -> Scan:
-    """Returns a scan without the points of some labels: what moves by itself is no part of the map."""
-    if not labels:
-        return scan
-    keep = ~np.isin(scan.labels, labels)
-    if keep.all():
-        return scan
-    return Scan(scan.points[keep], scan.hit[keep], scan.labels[keep], scan.origin)
+def without_moving(percept: Percept, words: tuple[str, ...]) -> Percept:
+    """Returns a percept without the points of what moves by itself: it is no part of the map.
+
+    Args:
+        percept: with labels of the memory.
+        words: of the labels of what moves.
+    """
+    labels = sorted(dynamic_labels(percept.labels, words))
+    if not labels or not any(np.isin(scan.labels, labels).any() for scan in percept.scans):
+        return percept
+    scans = []
+    for scan in percept.scans:
+        keep = ~np.isin(scan.labels, labels)
+        scans.append(Scan(scan.points[keep], scan.hit[keep], scan.labels[keep], scan.origin))
+    return replace(percept, scans=tuple(scans))
