@@ -24,6 +24,7 @@ from embodied_mem.sim.house.memory import house_memory_config, house_perception_
 from embodied_mem.sim.house.overnight import change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
+from embodied_mem.sim.house.truth import ground_truth
 from embodied_mem.types import CameraFrame, Goal, Image, Observation
 
 STEP_NS = 100_000_000
@@ -153,6 +154,14 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
     def view(self) -> View:
         """The last images without noise, with instance ids: ground truth, for evaluators only."""
         return self._view
+
+    def ground_truth(self, whole: bool) -> dict[str, Any]:
+        """Returns where the robot and the things are and what is in view, for a log's evaluator only.
+
+        Args:
+            whole: with all things and rooms.
+        """
+        return ground_truth(self, whole)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
