@@ -20,6 +20,7 @@ CORE = [  # memory, replay and query
     "numba>=0.61",
     "numpy>=1.26",
     "opencv-python>=4.9",
+    "packaging>=23.0",
     "PyYAML>=6.0",
     "rich>=13.7",
     "rosbags>=0.10.6",
@@ -46,6 +47,7 @@ EXTRAS = {
     ],
     "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
     "viz": ["rerun-sdk>=0.26"],  # live view
+    "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with

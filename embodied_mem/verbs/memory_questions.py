@@ -153,11 +153,14 @@ def _inventory(truth: Truth, memory: Memory, rng: Any) -> list[Asked]:
         hidden = {t["label"] for t in things.values() if t["room"] == room_id} - there
         elsewhere = sorted({t["label"] for i, t in things.items() if i in seen} - there - hidden)
         absent = [elsewhere[i] for i in rng.permutation(len(elsewhere))[: len(there)].tolist()]
-        number = _room_number(truth, memory, inside)
-        if number < 0 or not there:
+        numbers = _room_numbers(truth.days[last["day"]]["rooms"][room_id], memory)
+        if not there:
             continue
-        words = f"what was in room {number} at step {last['step']}?"
-        told = {answer.label for answer in memory.ask(words, k=100).answers}
+        told: set[str] = set()
+        words = f"what was in a room not known at step {last['step']}?"
+        for number in numbers:
+            words = f"what was in room {number} at step {last['step']}?"
+            told |= {answer.label for answer in memory.ask(words, k=100).answers}
         for label in sorted({*there, *absent}):
             expected, answered = label in there, label in told
             yes = ("not there", "there")
@@ -167,15 +170,22 @@ def _inventory(truth: Truth, memory: Memory, rng: Any) -> list[Asked]:
     return asked
 
 
-def _room_number(truth: Truth, memory: Memory, inside: Sequence[int]) -> int:
-    """Returns the memory's number of the room in which the robot was at some frames."""
-    votes: dict[int, int] = {}
-    for index in inside:
-        x, y, _ = truth.frames[index]["robot"]
-        number = memory.scene.room_at((x, y, 0.0))
-        votes[number] = votes.get(number, 0) + 1
-    votes.pop(-1, None)
-    return max(votes, key=lambda number: (votes[number], -number), default=-1)
+def _room_numbers(room: dict[str, Any], memory: Memory) -> list[int]:
+    """Returns the memory's numbers of a room: those that lie mostly in it, seen from above.
+
+    A room that the memory has cut in two is asked for by both numbers; how well rooms are told
+    apart is another question.
+    """
+    x0, y0, x1, y1 = room["rect"]
+    found = []
+    for candidate in memory.scene.rooms():
+        low, high = candidate.position - candidate.extent / 2, candidate.position + candidate.extent / 2
+        xs, ys = (np.linspace(low[i], high[i], 15) for i in (0, 1))
+        points = [(x, y) for x in xs for y in ys if memory.scene.room_at((x, y, 0.0)) == candidate.id]
+        inside = sum(x0 <= x <= x1 and y0 <= y <= y1 for x, y in points)
+        if points and inside > len(points) / 2:
+            found.append(candidate.id)
+    return found
 
 
 def _visits(truth: Truth, memory: Memory, rng: Any) -> list[Asked]:

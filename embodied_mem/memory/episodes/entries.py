@@ -400,6 +400,7 @@ class Episodes:
         """
         for entry_id, payload in sorted(rows):
             self._put(unpack_row(entry_id, payload))
+        self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def _payload(self, row: int) -> bytes:
         return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))

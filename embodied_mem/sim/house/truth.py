@@ -9,7 +9,7 @@ import numpy as np
 from embodied_mem.sim.house.catalog import FURNITURE_LABELS, OBJECT_LABELS
 
 if TYPE_CHECKING:
-    from embodied_mem.sim.house.nav_task import HouseNav
+    from embodied_mem.sim.house.house_nav import HouseNav
 
 RANGE = 4.5
 """What is farther away than this is not counted as in view [m]."""
