@@ -17,6 +17,7 @@ VERBS = {
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "check": ("check:check", "check a memory file, and repair what can be rebuilt"),
     "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
 }
 """Name, where its function is (in `embodied_mem.verbs`), and what it does."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embodied_mem.errors import StoreError
@@ -21,9 +21,23 @@ from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.contents import Contents as Blocks
 from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
-from embodied_mem.types import LabelMap
+from embodied_mem.types import NS_PER_S, LabelMap, Percept
 
-COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
+COUNTS = (
+    "writes",
+    "rejected",
+    "commands",
+    "snapshots",
+    "dropped_points",
+    "dropped_detections",
+    "dropped_embeddings",
+    "evicted_entries",
+    "evicted_blocks",
+    "evicted_positions",
+    "evicted_encounters",
+)
+RUN_GAP = NS_PER_S
+"""From the newest stamp to the first of a run whose clock has started again [ns]."""
 LOADED = ("meta", "graph", "episodes", "encounters", "octree")
 """Tables that are read when a memory is opened; snapshots are fetched when they are asked for."""
 
@@ -51,6 +65,8 @@ class Contents:
         sequence: number of the newest write or command.
         counts: how many writes, rejections, ..., by the names in `COUNTS`.
         last_rejection: why the newest rejected write was rejected, or "".
+        offset: from the clock of the run that is being written to the memory's time [ns].
+        runs: (first stamp in the memory's time, offset) [ns] of each run that had to be moved.
     """
 
     config: MemoryConfig
@@ -61,6 +77,8 @@ class Contents:
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     last_rejection: str = ""
+    offset: int = 0
+    runs: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         o = self.config.octree
@@ -73,6 +91,21 @@ class Contents:
         table = self.scene.object_table
         row = table.index(object_id)
         return self.labels.name(int(table.labels[row])) if row >= 0 else ""
+
+    def in_time(self, percept: Percept) -> Percept:
+        """Returns a percept with its stamp in the memory's time, which never goes back.
+
+        A run whose clock starts again (its first percept is not after the newest stamp) is laid
+        `RUN_GAP` after it; the offset holds until the next first percept. A clock that has gone on
+        is taken as it is.
+        """
+        if percept.is_first and self.stamp is not None:
+            if percept.stamp > self.stamp:
+                self.offset = 0
+            elif percept.stamp + self.offset <= self.stamp:
+                self.offset = self.stamp + RUN_GAP - percept.stamp
+                self.runs.append((percept.stamp + self.offset, self.offset))
+        return replace(percept, stamp=percept.stamp + self.offset) if self.offset else percept
 
     def digest(self) -> str:
         """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
@@ -144,6 +177,8 @@ class Contents:
             "labels": self.labels.names,
             "counts": self.counts,
             "last_rejection": self.last_rejection,
+            "offset": self.offset,
+            "runs": self.runs,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
             "next_episode": self.episodes.next_id,
@@ -159,6 +194,8 @@ class Contents:
         self.labels = LabelMap(tuple(state["labels"]))
         self.counts.update(state["counts"])
         self.last_rejection = state["last_rejection"]
+        self.offset = int(state.get("offset", 0))
+        self.runs = [(int(since), int(offset)) for since, offset in state.get("runs", ())]
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,6 +19,9 @@ from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
 
 __all__ = ["Episode", "Episodes"]
+
+ROW_BYTES = 64
+"""What the file needs for a row beside its contents: lengths, key, checksum, room in pages."""
 
 
 class Episodes:
@@ -46,6 +50,8 @@ class Episodes:
         self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
         self._summaries: dict[int, tuple[int, ...]] = {}  # summary -> ids of its evidence
         self._touched: dict[int, int] = {}
+        self.content_bytes = 0
+        """Bytes of all entries as they are stored, about."""
         self._turn = math.cos(self.config.angle / 2)
 
     def __len__(self) -> int:
@@ -102,6 +108,11 @@ class Episodes:
     def utilities(self) -> NDArray[np.float64]:
         """(N,) float64 learned usefulness, 0 before any feedback."""
         return self._heads["utility"][: self._count]
+
+    @property
+    def has_words(self) -> NDArray[np.bool_]:
+        """(N,) bool, True where an entry has an event, a text, or says what changed."""
+        return np.fromiter((bool(r.event or r.text or r.changes) for r in self._rest), bool, self._count)
 
     @property
     def embeddings(self) -> NDArray[np.int8]:
@@ -199,15 +210,21 @@ class Episodes:
         row = self.index(entry_id)
         if row < 0:
             return False
-        self.version += 1
-        self._unlink(row)
-        n = self._count
-        self._heads[row : n - 1] = self._heads[row + 1 : n]
-        self.vectors.remove(row)
-        del self._rest[row]
-        self._count -= 1
-        self._touched[entry_id] = self.version
+        self.remove(np.array([entry_id]))
         return True
+
+    def remove(self, entry_ids: NDArray[np.int64]) -> None:
+        """Removes entries, all of which must exist, in one pass; their ids are never given again."""
+        self.version += 1
+        rows = np.searchsorted(self.ids, entry_ids)
+        self._unlink(rows.tolist())
+        keep = np.ones(self._count, bool)
+        keep[rows] = False
+        self._heads = self._heads[: self._count][keep]
+        self.vectors.keep(keep)
+        self._rest = list(itertools.compress(self._rest, keep.tolist()))
+        self._count -= len(rows)
+        self._touched.update(dict.fromkeys(entry_ids.tolist(), self.version))
 
     def forget_object(self, object_id: int) -> None:
         """Removes an object from all entries and encounters."""
@@ -215,6 +232,7 @@ class Episodes:
         self.encounters.forget_object(object_id)
         for entry_id in self._seen_in.pop(object_id, []):
             rest = self._rest[self.index(entry_id)]
+            self.content_bytes -= 8
             rest.object_ids = tuple(i for i in rest.object_ids if i != object_id)
             self._touched[entry_id] = self.version
         for row, rest in enumerate(self._rest):
@@ -224,7 +242,9 @@ class Episodes:
     def _forget_changes(self, row: int, object_id: int) -> None:
         rest, entry_id = self._rest[row], int(self.ids[row])
         before = rest.words()
+        self.content_bytes -= rest.nbytes
         rest.changes = tuple(change for change in rest.changes if change[0] != object_id)
+        self.content_bytes += rest.nbytes
         for token in set(before) - set(rest.words()):
             self._by_word[token].remove(entry_id)
         self._touched[entry_id] = self.version
@@ -248,11 +268,12 @@ class Episodes:
     def _put(self, entry: Episode) -> None:
         row = self._count
         if row == len(self._heads):
-            self._heads = np.concatenate([self._heads, np.empty(row, HEAD)])
+            self._heads = np.concatenate([self._heads, np.empty(max(row, 64), HEAD)])
         self._heads[row] = entry.head()
         self.vectors.append(entry.embedding)
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
+        self.content_bytes += self._size(row)
         if entry.evidence:
             self._summaries[entry.id] = entry.evidence
         for object_id in entry.object_ids:
@@ -260,13 +281,22 @@ class Episodes:
         for token in self._rest[row].words():
             self._by_word.setdefault(token, []).append(entry.id)
 
-    def _unlink(self, row: int) -> None:
-        rest, entry_id = self._rest[row], int(self.ids[row])
-        self._summaries.pop(entry_id, None)
-        for object_id in rest.object_ids:
-            self._seen_in[object_id].remove(entry_id)
-        for token in rest.words():
-            self._by_word[token].remove(entry_id)
+    def _unlink(self, rows: Sequence[int]) -> None:
+        """Takes rows out of the indexes; each list that names one of them is gone through once."""
+        gone = {int(i) for i in self.ids[list(rows)]}
+        objects: set[int] = set()
+        words: set[str] = set()
+        for row in rows:
+            self.content_bytes -= self._size(row)
+            objects.update(self._rest[row].object_ids)
+            words.update(self._rest[row].words())
+        for entry_id in gone & self._summaries.keys():
+            del self._summaries[entry_id]
+        for index in (*(self._seen_in[i] for i in objects), *(self._by_word[word] for word in words)):
+            index[:] = [entry_id for entry_id in index if entry_id not in gone]
+
+    def _size(self, row: int) -> int:
+        return HEAD.itemsize + ROW_BYTES + self.vectors.size + self._rest[row].nbytes
 
     # ---- reading
 

@@ -103,6 +103,13 @@ class EpisodeRow:
             entry.object_ids, action, entry.event, entry.text, entry.changes, entry.source, entry.evidence
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it as it is stored, about: characters count as one."""
+        numbers = len(self.object_ids) + len(self.evidence)
+        words = len(self.event) + len(self.text) + len(self.source) + len(self.action)
+        return 8 * numbers + words + sum(16 + len(said) for _, said in self.changes)
+
     def words(self) -> tuple[str, ...]:
         """Returns the distinct words of event, text and changes."""
         return words_of(" ".join((self.event, self.text, *(words for _, words in self.changes))))

@@ -63,7 +63,7 @@ class Vectors:
             self._rows = np.zeros((capacity, len(vector)), np.int8)
             self._scales = np.zeros(capacity, np.float32)
         if self.size and self._count == len(self._rows):
-            more = len(self._rows)
+            more = max(len(self._rows), 64)
             self._rows = np.concatenate([self._rows, np.zeros((more, self.size), np.int8)])
             self._scales = np.concatenate([self._scales, np.zeros(more, np.float32)])
         if self.size:
@@ -71,13 +71,12 @@ class Vectors:
             self._scales[self._count] = 0.0 if vector is None else _scale(vector)
         self._count += 1
 
-    def remove(self, row: int) -> None:
-        """Removes a row; those after it move up."""
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Removes all rows but those where the (N,) mask is True."""
         if self.size:
-            n = self._count
-            self._rows[row : n - 1] = self._rows[row + 1 : n]
-            self._scales[row : n - 1] = self._scales[row + 1 : n]
-        self._count -= 1
+            self._rows = self._rows[: self._count][rows]
+            self._scales = self._scales[: self._count][rows]
+        self._count = int(np.count_nonzero(rows))
 
 
 def _scale(vector: NDArray[np.int8]) -> float:
