@@ -81,6 +81,7 @@ def test_a_file_of_the_former_schema_opens_and_goes_on(tmp_path: Path):
     with Memory.open(path) as memory:
         assert memory.digest() == digest
         assert memory.recall(Query(like=query, kind="episode", k=1))[0].id == 7
+        assert memory.relocalize(memory.map_T_base).verdict == "accepted"
         assert memory.write(grid_walk.percept(12)).verdict == "accepted"
         assert memory.check().is_clean
     database = sqlite3.connect(path)

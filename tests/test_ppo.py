@@ -198,7 +198,8 @@ def test_partial_updates_renew_state_and_values() -> None:
     assert np.abs(kept["after"] - kept["before"]).max() > 1e-4
     values, state = kept["streamed"]
     np.testing.assert_allclose(kept["after"], values, atol=1e-4)
-    torch.testing.assert_close(kept["state"].slots.tokens, state.slots.tokens, atol=1e-4, rtol=0)
+    held = kept["state"].slots.tokens  # streaming makes room ahead
+    torch.testing.assert_close(held, state.slots.tokens[:, : held.shape[1]], atol=1e-4, rtol=0)
     assert torch.equal(kept["state"].length, state.length)
 
 

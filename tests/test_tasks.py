@@ -10,10 +10,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 
 from embodied_mem.configs import load_config
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.policy.vector import TaskVecEnv
 from embodied_mem.sim.dark_key_to_door import MOVES, DarkKeyToDoor
 from embodied_mem.sim.endless_tmaze import FORWARD, LEFT, RIGHT, STAY, EndlessTMaze
 from embodied_mem.sim.memory_room import MemoryRoom
@@ -271,3 +273,26 @@ def test_a_checkpoint_is_evaluated_beyond_its_horizon(
     assert lengthened("EmbodiedMem/EndlessTMaze-v0", {}, 3) == {"corridors": 30}
     with pytest.raises(ConfigError, match="has no length"):
         lengthened("EmbodiedMem/MemoryS9-v0", {}, 2)
+
+
+def test_environments_side_by_side_tell_what_stable_baselines_would() -> None:
+    def make() -> gymnasium.Env:
+        return gymnasium.make("EmbodiedMem/EndlessTMaze-v0", corridors=2, length=2, disable_env_checker=True)
+
+    ours, theirs = TaskVecEnv(make, 3, 5), make_vec_env(make, 3, seed=5)
+    assert np.array_equal(ours.reset(), theirs.reset())
+    rng, episodes = np.random.default_rng(0), 0
+    for _ in range(200):
+        actions = rng.integers(4, size=3)
+        (obs, rewards, dones, infos), expected = ours.step(actions), theirs.step(actions)
+        for mine, other in zip((obs, rewards, dones), expected[:3]):
+            assert np.array_equal(mine, other)
+        for info, other in zip(infos, expected[3]):
+            assert ("episode" in info) == ("episode" in other)
+            if "episode" in info:
+                episodes += 1
+                assert info["episode"]["r"] == pytest.approx(other["episode"]["r"], abs=1e-5)
+                assert info["episode"]["l"] == other["episode"]["l"]
+                assert info["TimeLimit.truncated"] == other["TimeLimit.truncated"]
+                assert np.array_equal(info["terminal_observation"], other["terminal_observation"])
+    assert episodes > 10

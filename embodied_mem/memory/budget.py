@@ -103,11 +103,14 @@ def enforce(contents: Contents) -> Evicted | None:
     objects = OBJECT_BYTES * (len(contents.scene.object_table) + len(contents.scene.place_table))
     room = planned * (1.0 - (config.snapshots if contents.counts["snapshots"] else 0.0))
     room = max(room - voxels - history - objects, 0.1 * planned)
-    used = contents.episodes.content_bytes
+    before, counts = len(contents.episodes), contents.counts
+    used = contents.episodes.content_bytes + counts["submap_bytes"]
     if used > room:
         excess = (used - (1.0 - SPARE) * room) / used
-        gone.entries = choose(contents, int(np.ceil(excess * len(contents.episodes))))
+        gone.entries = choose(contents, int(np.ceil(excess * before)))
         contents.episodes.remove(gone.entries)
+        # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
+        counts["submap_bytes"] -= counts["submap_bytes"] * len(gone.entries) // before
     some = len(gone.entries) or gone.blocks or gone.positions or gone.encounters
     return gone if some else None
 

@@ -29,6 +29,7 @@ def facts(contents: Contents) -> dict[str, Any]:
         "runs": [{"since": since, "offset": offset} for since, offset in contents.runs],
         **contents.counts,
         "last_rejection": contents.last_rejection,
+        "quarantine": contents.quarantine,
         "labels": list(contents.labels.names[1:]),
         "octree_bytes": octree.nbytes,
         "sequence": contents.sequence,

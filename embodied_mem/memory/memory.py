@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import budget
+from embodied_mem.memory import budget, reanchoring
 from embodied_mem.memory.asked import Asked
 from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
@@ -29,6 +29,7 @@ from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.episodes.snapshots import decode_jpeg, encode_jpeg
 from embodied_mem.memory.facts import facts
+from embodied_mem.memory.filed import Filed
 from embodied_mem.memory.gate import Gate, check_shapes, clean
 from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
@@ -37,7 +38,8 @@ from embodied_mem.memory.reading import read_tokens
 from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
-from embodied_mem.memory.store.check import Report, check_file
+from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
+from embodied_mem.memory.submaps.rebuild import integrate_scans
 from embodied_mem.types import (
     Command,
     Goal,
@@ -48,7 +50,7 @@ from embodied_mem.types import (
 )
 
 
-class Memory(Asked):
+class Memory(Asked, Filed):
     """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
 
     Args:
@@ -74,6 +76,12 @@ class Memory(Asked):
         self._recent = RecentRecalls()
         self.encoder = None
         self._closed = False
+        self._is_lost = archive is not None and contents.stamp is not None and contents.config.gate.relocalize
+        if archive is not None:
+            contents.submaps.fetch = archive.submaps
+        if contents.rebuild_left:  # closed, or killed, before it was done
+            reanchoring.begin(contents, contents.submaps.packed())
+            reanchoring.finish(contents)
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
 
@@ -191,18 +199,34 @@ class Memory(Asked):
         check_shapes(percept)
         percept = held.in_time(percept)
         self._credit(percept)
-        reason = self._gate.objection(percept, held.stamp, held.pose)
+        lost = (
+            "this memory was reopened; call relocalize(map_T_base) with a pose in its map first"
+            if self._is_lost
+            else ""
+        )
+        reason = lost or self._gate.objection(percept, held.stamp, held.pose)
         if reason:
-            held.counts["rejected"] += 1
-            held.last_rejection = reason
+            held.reject(percept, reason)
             return self._done("rejected", reason)
         cleaned = clean(percept, held.episodes.embedding_size)
         percept = self._relabel.percept(cleaned.percept)
         held.labels = percept.labels
-        dropped = self._integrate(percept)
+        max_range = self.config.octree.max_range
+        dropped = integrate_scans(self.octree, percept.scans, percept.map_T_base, percept.stamp, max_range)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
-        changes = held.scene.update(percept, held.octree, self.grid_map())
+        # Between a correction and the new octree, places and rooms wait for a map that fits them.
+        grid_map = None if held.rebuild_left else self.grid_map()
+        changes = held.scene.update(percept, held.octree, grid_map)
         entry_id = held.episodes.observe(percept, changes)
+        if entry_id >= 0:
+            scans, resolution = self.config.submaps.scans, self.config.octree.resolution
+            payload = pack_keyframe(Keyframe.of(percept, changes.seen_objects, resolution, scans))
+            held.submaps.add(entry_id, payload)
+            held.counts["submap_bytes"] += len(payload)
+            if held.rebuild is not None:
+                held.rebuild.late[entry_id] = payload
+        if reanchoring.tick(held):
+            self.map_changed()
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
@@ -222,26 +246,7 @@ class Memory(Asked):
             counts["evicted_positions"] += gone.positions
             counts["evicted_encounters"] += gone.encounters
             for entry_id in gone.entries.tolist():
-                self.drop_snapshot(entry_id)
-
-    def _integrate(self, percept: Percept) -> int:
-        """Adds the scans to the octree; returns the number of points it dropped."""
-        pose, dropped = percept.map_T_base, 0
-        for scan in percept.scans:
-            points = pose.transform(scan.points).astype(np.float32)
-            if scan.origin is None:
-                stats = self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=percept.stamp)
-            else:
-                stats = self.octree.integrate(
-                    points,
-                    pose.transform(scan.origin),
-                    hit=scan.hit,
-                    labels=scan.labels,
-                    stamp=percept.stamp,
-                    max_range=self.config.octree.max_range,
-                )
-            dropped += stats.dropped
-        return dropped
+                self.drop_images(entry_id)
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
@@ -259,12 +264,6 @@ class Memory(Asked):
         else:
             self._archive.wrote()
         return Receipt(self._contents.sequence, verdict, reason, entry_id)
-
-    def _check_writable(self) -> None:
-        if self._closed:
-            raise StoreError("this memory is closed; open it again to write")
-        if self._archive is not None:
-            self._archive.check()
 
     # ---- commands
 
@@ -318,8 +317,50 @@ class Memory(Asked):
         self.apply(Command("consolidate", {"keep": int(keep)}))
         return tuple(range(first, self.episodes.next_id))
 
-    def drop_snapshot(self, entry_id: int) -> None:
-        """Removes the image of an entry, where it has one; part of `forget`."""
+    def correct(self, anchor_poses: Mapping[int, Pose]) -> None:
+        """Moves everything with its keyframes, whose poses are now known better (a loop was closed).
+
+        Entries, objects, places and the trajectory move at once; the octree is rebuilt in the
+        background and takes the old one's place `submaps.swap_after` writes later.
+
+        Args:
+            anchor_poses: corrected `map_T_base` by stamp [ns]; what lies between is interpolated.
+
+        Raises:
+            InputError: no anchors, or stamps outside the time that is remembered.
+        """
+        rows = [[int(stamp), *pose.to_list()] for stamp, pose in sorted(anchor_poses.items())]
+        self.apply(Command("correct", {"anchors": rows}))
+
+    def relocalize(self, map_T_base: Pose) -> Receipt:
+        """Says where in its map a reopened memory's agent is; it is read-only until that is accepted.
+
+        Args:
+            map_T_base: at most `gate.relocalize_reach` from where the agent has been.
+        """
+        reason = self._gate.misplaced(map_T_base, self.episodes.positions)
+        if reason:
+            return Receipt(self.sequence, "rejected", reason)
+        self.apply(Command("relocalize", {"pose": map_T_base.to_list()}))
+        self._is_lost = False
+        return Receipt(self.sequence, "accepted")
+
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        return self._contents.object_name(object_id)
+
+    @property
+    def contents(self) -> Contents:
+        """What is in it, for the parts of a memory; changes go through `write` and `apply`."""
+        return self._contents
+
+    def map_changed(self) -> None:
+        """Lets go of what was made from the octree; part of `correct`."""
+        self._ground = Ground(self.config.navigation)
+
+    def drop_images(self, entry_id: int) -> None:
+        """Removes the snapshot and the submap of an entry, where it has them; part of `forget`."""
+        self._contents.submaps.remove(entry_id)
         if self._archive is None:
             self._snapshots.pop(entry_id, None)
         else:
@@ -365,65 +406,3 @@ class Memory(Asked):
             "evicted_snapshots": 0 if self._archive is None else self._archive.store.trimmed,
             "durable_sequence": self.durable_seq,
         }
-
-    # ---- the file
-
-    @property
-    def durable_seq(self) -> int:
-        """Number of the newest write that is on the disk; 0 for a memory without a file."""
-        return 0 if self._archive is None else self._archive.durable
-
-    @property
-    def sequence(self) -> int:
-        """Number of the newest write or command."""
-        return self._contents.sequence
-
-    def object_name(self, object_id: int) -> str:
-        """Returns the name of an object's label; "" where there is no such object."""
-        return self._contents.object_name(object_id)
-
-    def flush(self) -> None:
-        """Waits until every write is on the disk; raises `StoreError` if that fails."""
-        if self._archive is not None and not self._closed:
-            self._archive.flush()
-
-    def check(self) -> Report:
-        """Looks at every row of the file: checksums, formats and references (`embodied-mem check`).
-
-        Raises:
-            StoreError: the memory has no file.
-        """
-        if self._archive is None:
-            raise StoreError("a memory without a file has nothing to check; save it first")
-        self.flush()
-        return check_file(self._archive.store.path)
-
-    def compact(self) -> None:
-        """Writes the file anew without the room that removed entries have left, as small as it gets."""
-        self._check_writable()
-        self.flush()
-        if self._archive is not None:
-            self._archive.compact()
-
-    def save(self, path: str | Path) -> None:
-        """Writes the memory as it is now into a new file.
-
-        Raises:
-            StoreError: the file exists already, or cannot be written.
-        """
-        snapshots: Mapping[int, bytes] = self._snapshots
-        if self._archive is not None:
-            found = ((int(i), self._archive.snapshot(int(i))) for i in self.episodes.ids)
-            snapshots = {i: data for i, data in found if data is not None}
-        create_archive(Path(path), self._contents, snapshots).close()
-
-    def close(self) -> None:
-        """Writes what is left and closes the file; reading and recall go on working.
-
-        Raises:
-            StoreError: the file could not be written.
-        """
-        if not self._closed:
-            self._closed = self._archive is not None
-            if self._archive is not None:
-                self._archive.close()

@@ -72,11 +72,11 @@ def bench_policy(steps: int, rollouts: int = 3) -> dict[str, Any]:
 def make_env() -> Any:
     """Returns the environments that every method is timed in."""
     import gymnasium
-    from stable_baselines3.common.env_util import make_vec_env
 
     import embodied_mem.sim  # noqa: F401
+    from embodied_mem.policy.vector import TaskVecEnv
 
-    return make_vec_env(lambda: gymnasium.make(ENV, disable_env_checker=True), N_ENVS, seed=0)
+    return TaskVecEnv(lambda: gymnasium.make(ENV, disable_env_checker=True), N_ENVS, 0)
 
 
 def make_policy(**settings: Any) -> Any:

@@ -17,6 +17,9 @@ from embodied_mem.errors import ConfigError, InputError
 COUNTS = ("doors", "corridors")
 """What environments count in `info` at an episode's end."""
 
+BATCH = 64
+"""Episodes that are played side by side."""
+
 EVALUATION_SEED = 1_000_000
 """First seed of the evaluation episodes, far from those of training."""
 
@@ -41,7 +44,7 @@ def evaluate(
         horizon: multiples of the task's length in training, such as 1x 2x 4x; one evaluation for each.
         json: print JSON.
     """
-    factors = [_factor(text) for text in horizon] or [1]
+    factors = [read_factor(text) for text in horizon] or [1]
     results = [
         evaluate_checkpoint(checkpoint, env_id=env, episodes=episodes, seed=seed, factor=factor)
         for factor in factors
@@ -54,7 +57,7 @@ def evaluate(
     return 0
 
 
-def _factor(text: str) -> int:
+def read_factor(text: str) -> int:
     """Reads a multiple such as "4x"."""
     number = text.removesuffix("x")
     if not number.isdigit() or int(number) < 1:
@@ -91,12 +94,13 @@ def evaluate_checkpoint(
     seed: int = EVALUATION_SEED,
     factor: int = 1,
 ) -> dict[str, Any]:
-    """Runs the exported policy, greedily, on `episodes` seeded episodes, 16 side by side.
+    """Runs the exported policy, greedily, on `episodes` seeded episodes, side by side.
 
     Returns:
         JSON-ready facts: env, episodes, success and its Wilson interval (None where the environment
         does not tell success), mean return and its bootstrap interval, and the means of what the
-        environment counts (`doors`, `corridors`).
+        environment counts (`doors`, `corridors`): `counts` in whole episodes, `late_counts` in the
+        last of the `factor` parts of their steps.
 
     Raises:
         InputError: the checkpoint names no environment and none is given, or it has other observations.
@@ -115,7 +119,9 @@ def evaluate_checkpoint(
         raise InputError(f"{checkpoint} does not name its environment; give it with --env")
     kwargs = lengthened(env_id, agent.env_kwargs if env_id == agent.env_id else {}, factor)
     try:
-        envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(16, episodes))]
+        envs = [
+            gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(BATCH, episodes))
+        ]
     except gymnasium.error.Error as error:
         raise ConfigError(f"cannot make {env_id}: {' '.join(str(error).split())}") from None
     space = envs[0].observation_space
@@ -123,7 +129,7 @@ def evaluate_checkpoint(
         raise InputError(
             f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
         )
-    returns, successes, counts = _run_episodes(agent, envs, episodes, seed)
+    returns, successes, counts, late = _run_episodes(agent, envs, episodes, seed, factor)
     for env in envs:
         env.close()
     return {
@@ -137,17 +143,20 @@ def evaluate_checkpoint(
         "return": float(returns.mean()),
         "return_interval": bootstrap(returns),
         "counts": {name: float(np.mean(values)) for name, values in counts.items()},
+        "late_counts": {name: float(np.mean(values)) for name, values in late.items()},
     }
 
 
 def _run_episodes(
-    agent: Any, envs: list[Any], episodes: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None, dict[str, list[int]]]:
+    agent: Any, envs: list[Any], episodes: int, seed: int, factor: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None, dict[str, list[int]], dict[str, list[int]]]:
     """Plays the episodes, each env taking the next seed when it is done; order of results is by seed."""
     returns = np.zeros(episodes)
     success: list[bool | None] = [None] * episodes
     counts: dict[str, list[int]] = {}
+    late: dict[str, list[int]] = {}
     running = list(range(len(envs)))  # which episode each env plays; -1 once there is none left
+    counted: list[list[dict[str, int]]] = [[] for _ in envs]  # after each step of the episode
     started = len(envs)
     observations = [env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]
     state, starts = None, np.ones(len(envs), bool)
@@ -160,18 +169,24 @@ def _run_episodes(
                 continue
             observations[slot], reward, terminated, truncated, info = env.step(actions[slot])
             returns[episode] += reward
+            history = counted[slot]
+            history.append({name: int(info[name]) for name in COUNTS if name in info})
             if terminated or truncated:
                 success[episode] = info.get("is_success")
-                for name in COUNTS:
-                    if name in info:
-                        counts.setdefault(name, []).append(int(info[name]))
+                before = history[: len(history) - len(history) // factor]
+                for name, total in history[-1].items():
+                    counts.setdefault(name, []).append(total)
+                    earlier = before[-1].get(name) if before else 0
+                    if earlier is not None:
+                        late.setdefault(name, []).append(total - earlier)
+                history.clear()
                 running[slot] = started if started < episodes else -1
                 if running[slot] >= 0:
                     observations[slot] = env.reset(seed=seed + started)[0]
                     started += 1
                 starts[slot] = True
     told = all(s is not None for s in success)
-    return returns, np.array(success, bool) if told else None, counts
+    return returns, np.array(success, bool) if told else None, counts, late
 
 
 def _stack(observations: list[Any]) -> Any:

@@ -96,21 +96,16 @@ def record_episode(
     Raises:
         ConfigError: an unknown agent or environment.
     """
-    import gymnasium
-
-    import embodied_mem.sim  # noqa: F401
     from embodied_mem.log.writer import EpisodeWriter
     from embodied_mem.loop import Identity, Loop, Moment
     from embodied_mem.memory import Memory
     from embodied_mem.perception import Perception
+    from embodied_mem.sim import make
     from embodied_mem.sim.world import EnvWorld
 
     if agent not in AGENTS:
         raise ConfigError(f'unknown agent "{agent}"; there are: {", ".join(AGENTS)}')
-    try:
-        env = gymnasium.make(env_id, disable_env_checker=True)
-    except gymnasium.error.Error as error:
-        raise ConfigError(f"cannot make the environment {env_id}: {' '.join(str(error).split())}") from None
+    env = make(env_id)
     if not hasattr(type(env.unwrapped), "observation"):
         raise ConfigError(
             f"{env_id} gives no Observation to record; choose for example EmbodiedMem/MultiRoom-v0"

@@ -17,6 +17,7 @@ Found = dict[str, list[Row]]
 REBUILT = {
     "octree": "blocks of the map: they come back when the robot sees them again",
     "snapshots": "images of entries",
+    "submaps": "submaps: scans that a correction of the past would use",
     "encounters": "times at which objects were in view",
     "episodes": "entries",
 }
@@ -84,10 +85,11 @@ def _look(store: Store) -> tuple[Report, Found, Found]:
 def _look_inside(tables: Found, broken: Found, report: Report) -> None:
     """Reads the parts back and follows the references between them."""
     entries = {row[0] for row in tables["episodes"]}
-    for number, *_ in tables["snapshots"]:
-        if number not in entries:
-            broken["snapshots"].append((number,))
-            report.problems.append(f"snapshot {number}: there is no such entry")
+    for name in ("snapshots", "submaps"):
+        for number in (row[0] for row in tables[name]):
+            if number not in entries:
+                broken[name].append((number,))
+                report.problems.append(f"{name} {[number]}: there is no such entry")
     if any(broken[name] for name in LOADED):
         return
     contents = Contents(MemoryConfig())

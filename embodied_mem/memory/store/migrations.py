@@ -34,6 +34,9 @@ def _episode_1(payload: bytes) -> bytes:
 MIGRATIONS: dict[int, dict[str, Callable[[bytes], bytes]]] = {1: {"episodes": _episode_1}}
 """By schema and table: what makes a payload of the next schema."""
 
+NEW_TABLES = {1: ("submaps",)}
+"""By schema: the tables that it did not have."""
+
 
 def migrate(schema: int, table: str, payload: bytes) -> bytes:
     """Returns a payload of an older schema as it is written today; one of today's as it is."""

@@ -19,7 +19,7 @@ import zstandard
 
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.store.lock import StoreLock
-from embodied_mem.memory.store.migrations import migrate
+from embodied_mem.memory.store.migrations import NEW_TABLES, migrate
 
 APPLICATION_ID = 0x656D656D
 """SQLite's application id of a memory file ("emem")."""
@@ -32,6 +32,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "encounters": ("id INTEGER",),
     "octree": ("id INTEGER",),
     "snapshots": ("id INTEGER",),
+    "submaps": ("id INTEGER",),
 }
 """The key columns of each table; beside them each has a payload and its CRC-32."""
 COMPRESSED = "octree"
@@ -108,9 +109,7 @@ class Store:
                     database.execute("BEGIN")
                     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     database.execute(f"PRAGMA user_version = {SCHEMA}")
-                    for name, keys in TABLES.items():
-                        columns = f"{', '.join(keys)}, payload BLOB NOT NULL, crc INTEGER NOT NULL"
-                        database.execute(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({_names(name)}))")
+                    _make_tables(database)
                     compressor = zstandard.ZstdCompressor(level=compression)
                     for name, rows in tables.items():
                         _put_rows(database, compressor, name, rows)
@@ -148,6 +147,7 @@ class Store:
         if self.schema == SCHEMA:
             return
         self._db.execute("BEGIN IMMEDIATE")
+        _make_tables(self._db)
         for name in TABLES:
             _put_rows(self._db, self._compressor, name, list(self._rows(name)))
         self._db.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -286,6 +286,8 @@ class Store:
             return found.fetchone() is not None
 
     def _rows(self, name: str, *key: int | str) -> Iterator[Row]:
+        if self.schema < SCHEMA and name in NEW_TABLES[self.schema]:
+            return
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = " AND ".join(f"{column} = ?" for column in _names(name).split(", "))
         found = self._db.execute(
@@ -330,6 +332,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,  # the writer thread takes over what the opener has made
     )
+
+
+def _make_tables(database: sqlite3.Connection) -> None:
+    for name, keys in TABLES.items():
+        columns = f"{', '.join(keys)}, payload BLOB NOT NULL, crc INTEGER NOT NULL"
+        database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({_names(name)}))")
 
 
 def _names(table: str) -> str:
