@@ -170,3 +170,20 @@ def test_compact_gives_back_what_removed_entries_held(tmp_path: Path):
     with Memory.open(path, read_only=True) as memory:
         assert len(memory.episodes) == 101 and memory.check().is_clean
     assert path.stat().st_size <= small + 64 * 1024
+
+
+def test_what_counts_towards_the_budget_is_the_same_after_reopening(tmp_path: Path):
+    path = tmp_path / "home.emem"
+    with Memory.open(path, grid_config()) as memory:
+        memory.note("before there is an embedding: \u00fcber")
+        long_walk(memory, 90)
+        memory.forget("object", memory.scene.objects("cup")[0].id)
+        size, digest = memory.episodes.content_bytes, memory.digest()
+    with Memory.open(path) as memory:
+        assert memory.episodes.content_bytes == size
+        memory.episodes.remove(memory.episodes.ids[::2].copy())
+        fresh = Memory(grid_config())
+        for entry in memory.episodes:
+            fresh.episodes.add(entry)
+        assert memory.episodes.content_bytes == fresh.episodes.content_bytes
+        assert memory.episodes.digest() != digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
+from embodied_mem.memory.episodes.details import Details, columns_of
 from embodied_mem.memory.episodes.encounters import Encounters
-from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unpack_row
+from embodied_mem.memory.episodes.index import EntryIndex
+from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow
 from embodied_mem.memory.episodes.vectors import Vectors, quantise
 from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
@@ -43,12 +44,10 @@ class Episodes:
         """Stamp [ns] and step of the newest write, entry or not."""
         self._heads = np.empty(64, HEAD)
         self._count = 0
-        self._rest: list[EpisodeRow] = []
+        self._rest = Details()
         self.vectors = Vectors()
         """Embeddings, in the order of the entries."""
-        self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
-        self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
-        self._summaries: dict[int, tuple[int, ...]] = {}  # summary -> ids of its evidence
+        self._known: EntryIndex | None = EntryIndex()
         self._touched: dict[int, int] = {}
         self.content_bytes = 0
         """Bytes of all entries as they are stored, about."""
@@ -201,15 +200,15 @@ class Episodes:
 
     def summaries(self) -> dict[int, tuple[int, ...]]:
         """Returns the evidence of each summary, by the id of the summary."""
-        return self._summaries
+        return self._index.summaries
 
     def summarised(self) -> set[int]:
         """Returns the ids of the entries that a summary covers."""
-        return {i for evidence in self._summaries.values() for i in evidence}
+        return {i for evidence in self._index.summaries.values() for i in evidence}
 
     def derived_from(self, entry_id: int) -> tuple[int, ...]:
         """Returns the ids of the summaries that rest on an entry."""
-        return tuple(i for i, evidence in self._summaries.items() if entry_id in evidence)
+        return tuple(i for i, evidence in self._index.summaries.items() if entry_id in evidence)
 
     def forget(self, entry_id: int) -> bool:
         """Removes an entry; its id is never given again. False where there is none."""
@@ -223,12 +222,14 @@ class Episodes:
         """Removes entries, all of which must exist, in one pass; their ids are never given again."""
         self.version += 1
         rows = np.searchsorted(self.ids, entry_ids)
-        self._unlink(rows.tolist())
+        self.content_bytes -= sum(self._size(row) for row in rows.tolist())
+        if self._known is not None:
+            self._known.remove(entry_ids.tolist(), [self._rest[row] for row in rows.tolist()])
         keep = np.ones(self._count, bool)
         keep[rows] = False
         self._heads = self._heads[: self._count][keep]
         self.vectors.keep(keep)
-        self._rest = list(itertools.compress(self._rest, keep.tolist()))
+        self._rest.keep(keep)
         self._count -= len(rows)
         self._touched.update(dict.fromkeys(entry_ids.tolist(), self.version))
 
@@ -236,8 +237,8 @@ class Episodes:
         """Removes an object from all entries and encounters."""
         self.version += 1
         self.encounters.forget_object(object_id)
-        for entry_id in self._seen_in.pop(object_id, []):
-            rest = self._rest[self.index(entry_id)]
+        for entry_id in self._index.seen_in.pop(object_id, []):
+            rest = self._rest.edit(self.index(entry_id))
             self.content_bytes -= 8
             rest.object_ids = tuple(i for i in rest.object_ids if i != object_id)
             self._touched[entry_id] = self.version
@@ -246,13 +247,13 @@ class Episodes:
                 self._forget_changes(row, object_id)
 
     def _forget_changes(self, row: int, object_id: int) -> None:
-        rest, entry_id = self._rest[row], int(self.ids[row])
+        rest, entry_id = self._rest.edit(row), int(self.ids[row])
         before = rest.words()
         self.content_bytes -= rest.nbytes
         rest.changes = tuple(change for change in rest.changes if change[0] != object_id)
         self.content_bytes += rest.nbytes
         for token in set(before) - set(rest.words()):
-            self._by_word[token].remove(entry_id)
+            self._index.by_word[token].remove(entry_id)
         self._touched[entry_id] = self.version
 
     def _moved(self, pose: Pose) -> bool:
@@ -280,29 +281,18 @@ class Episodes:
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
         self.content_bytes += self._size(row)
-        if entry.evidence:
-            self._summaries[entry.id] = entry.evidence
-        for object_id in entry.object_ids:
-            self._seen_in.setdefault(object_id, []).append(entry.id)
-        for token in self._rest[row].words():
-            self._by_word.setdefault(token, []).append(entry.id)
+        if self._known is not None:
+            self._known.add(entry.id, self._rest[row])
 
-    def _unlink(self, rows: Sequence[int]) -> None:
-        """Takes rows out of the indexes; each list that names one of them is gone through once."""
-        gone = {int(i) for i in self.ids[list(rows)]}
-        objects: set[int] = set()
-        words: set[str] = set()
-        for row in rows:
-            self.content_bytes -= self._size(row)
-            objects.update(self._rest[row].object_ids)
-            words.update(self._rest[row].words())
-        for entry_id in gone & self._summaries.keys():
-            del self._summaries[entry_id]
-        for index in (*(self._seen_in[i] for i in objects), *(self._by_word[word] for word in words)):
-            index[:] = [entry_id for entry_id in index if entry_id not in gone]
+    @property
+    def _index(self) -> EntryIndex:
+        if self._known is None:
+            self._known = EntryIndex.of(self.ids, self._rest)
+        return self._known
 
     def _size(self, row: int) -> int:
-        return HEAD.itemsize + ROW_BYTES + self.vectors.size + self._rest[row].nbytes
+        vector = self.vectors.size if self.vectors.holds(row) else 0
+        return HEAD.itemsize + ROW_BYTES + vector + self._rest.nbytes(row)
 
     # ---- reading
 
@@ -341,7 +331,7 @@ class Episodes:
             since: [ns], inclusive; None is open.
             until: likewise.
         """
-        found = np.array(self._seen_in.get(object_id, ()), np.int64)
+        found = np.array(self._index.seen_in.get(object_id, ()), np.int64)
         stamps = self.stamps[np.searchsorted(self.ids, found)]
         keep = np.ones(len(found), bool)
         if since is not None:
@@ -352,7 +342,7 @@ class Episodes:
 
     def with_word(self, word: str) -> Sequence[int]:
         """Returns the ids of the entries whose event, text or changes hold a word, oldest first."""
-        return self._by_word.get(word, ())
+        return self._index.by_word.get(word, ())
 
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
@@ -428,9 +418,16 @@ class Episodes:
         Raises:
             StoreError: a payload is damaged.
         """
-        for entry_id, payload in sorted(rows):
-            self._put(unpack_row(entry_id, payload))
+        ordered = sorted(rows)
+        ids, payloads = [entry_id for entry_id, _ in ordered], [payload for _, payload in ordered]
+        self._heads, vectors = columns_of(ids, payloads)
+        self._heads = self._heads.copy()
+        self._count = len(ids)
+        self.vectors.load(vectors)
+        self._rest.load(payloads)
+        self._known = None if ids else EntryIndex()
+        self.content_bytes = sum(map(len, payloads)) + ROW_BYTES * len(ids)
         self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def _payload(self, row: int) -> bytes:
-        return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))
+        return self._rest.payload(row, self._heads[row], self.vectors.at(row))
