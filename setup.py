@@ -48,6 +48,7 @@ EXTRAS = {
     "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
+    "text": ["model2vec>=0.4"],  # sentence embeddings: words found by their meaning
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with
