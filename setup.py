@@ -28,7 +28,10 @@ CORE = [  # memory, replay and query
     "tyro>=0.9.17",
     "zstandard>=0.22",
 ]
-TEST = [  # pyoctomap: what the tests compare with; tensorboard: where training may log to
+DDS = "cyclonedds>=11.0; platform_machine == 'x86_64'"
+# cyclonedds: nodes as processes; pyoctomap: what the tests compare with; tensorboard: where training may log
+TEST = [
+    DDS,
     "hypothesis>=6.100",
     "pyoctomap>=1.2",
     "pytest>=8.2",
@@ -45,7 +48,8 @@ EXTRAS = {
         "torch>=2.5",
         "tqdm>=4.66",  # progress_bar=True
     ],
-    "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
+    "ros": [DDS],  # a ROS 2 graph without ROS
+    "graph": ["networkx>=3.2", "spark-dsg>=1.1"],  # the scene graph for others
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "text": ["model2vec>=0.4"],  # sentence embeddings: words found by their meaning

@@ -41,6 +41,7 @@ class DamagedMessageError(LogError):
 
 
 _STATE_PREFIX = "state:"
+_VISIBLE, _YAW = "visible", "yaw"
 
 
 @functools.cache
@@ -61,6 +62,12 @@ def make(type_name: str, **fields: Any) -> Any:
 def knows(type_name: str) -> bool:
     """True where messages of this type can be read and written."""
     return type_name in _store().fielddefs
+
+
+def fields(type_name: str) -> Sequence[tuple[str, Any]]:
+    """Returns the fields of a type as rosbags describes them: name, (kind of node, details)."""
+    found: Sequence[tuple[str, Any]] = _store().fielddefs[type_name][1]
+    return found
 
 
 def serialize(message: Any, type_name: str) -> bytes:
@@ -123,6 +130,16 @@ def time(stamp: int) -> Any:
 def header(stamp: int, frame: str) -> Any:
     """Makes a std_msgs/Header."""
     return make("std_msgs/msg/Header", stamp=time(stamp), frame_id=frame)
+
+
+def vector(xyz: Sequence[float]) -> Any:
+    """Makes a geometry_msgs/Vector3."""
+    return _vector(xyz)
+
+
+def point(xyz: Sequence[float]) -> Any:
+    """Makes a geometry_msgs/Point."""
+    return _vector(xyz, "Point")
 
 
 def _vector(xyz: Sequence[float], kind: str = "Vector3") -> Any:
@@ -268,7 +285,8 @@ def detections(values: Sequence[Detection], stamp: int) -> Any:
     """Makes a vision_msgs/Detection3DArray in the base frame.
 
     The label id is the class_id of the first hypothesis; a state such as "open" is a second
-    hypothesis with the class_id "state:open". Embeddings travel on their own topic.
+    hypothesis with the class_id "state:open"; the visible fraction and the box's yaw are the scores
+    of hypotheses of those names. Embeddings travel on their own topic.
     """
     base = header(stamp, topics.BASE_FRAME)
     items = []
@@ -276,15 +294,28 @@ def detections(values: Sequence[Detection], stamp: int) -> Any:
         covariance = np.zeros((6, 6))
         covariance[:3, :3] = value.covariance
         center = Pose(value.position)
-        results = [_hypothesis(str(int(value.label)), value.score, center, covariance)]
+        results = [hypothesis(str(int(value.label)), value.score, center, covariance)]
         if value.state:
-            results.append(_hypothesis(_STATE_PREFIX + value.state, 1.0, center, covariance))
-        bbox = make("vision_msgs/msg/BoundingBox3D", center=pose(center), size=_vector(value.extent.tolist()))
+            results.append(hypothesis(_STATE_PREFIX + value.state, 1.0, center, covariance))
+        if value.visible != 1.0:
+            results.append(hypothesis(_VISIBLE, value.visible, center, covariance))
+        turned = center
+        if value.yaw != 0.0:  # a quaternion would not give back the last bit
+            results.append(hypothesis(_YAW, value.yaw, center, covariance))
+            x, y, z = value.position.tolist()
+            turned = Pose.from_xyz_yaw(x, y, z, value.yaw)
+        bbox = make("vision_msgs/msg/BoundingBox3D", center=pose(turned), size=_vector(value.extent.tolist()))
         items.append(make("vision_msgs/msg/Detection3D", header=base, results=results, bbox=bbox, id=""))
     return make(topics.DETECTIONS_3D, header=base, detections=items)
 
 
-def _hypothesis(class_id: str, score: float, center: Pose, covariance: NDArray[np.float64]) -> Any:
+def box(center: NDArray[np.float64], extent: NDArray[np.float64]) -> Any:
+    """Makes an upright vision_msgs/BoundingBox3D."""
+    return make("vision_msgs/msg/BoundingBox3D", center=pose(Pose(center)), size=_vector(extent.tolist()))
+
+
+def hypothesis(class_id: str, score: float, center: Pose, covariance: NDArray[np.float64]) -> Any:
+    """Makes a vision_msgs/ObjectHypothesisWithPose."""
     return make(
         "vision_msgs/msg/ObjectHypothesisWithPose",
         hypothesis=make("vision_msgs/msg/ObjectHypothesis", class_id=class_id, score=float(score)),
@@ -298,6 +329,7 @@ def read_detections(message: Any, embeddings: NDArray[np.float32] | None) -> tup
     for i, item in enumerate(message.detections):
         first, size = item.results[0], item.bbox.size
         states = [r.hypothesis.class_id for r in item.results[1:]]
+        scores = {r.hypothesis.class_id: float(r.hypothesis.score) for r in item.results[1:]}
         embedding = None if embeddings is None or np.isnan(embeddings[i]).all() else embeddings[i].copy()
         items.append(
             Detection(
@@ -308,6 +340,8 @@ def read_detections(message: Any, embeddings: NDArray[np.float32] | None) -> tup
                 score=float(first.hypothesis.score),
                 state=next((s[len(_STATE_PREFIX) :] for s in states if s.startswith(_STATE_PREFIX)), ""),
                 embedding=embedding,
+                yaw=scores.get(_YAW, 0.0),
+                visible=scores.get(_VISIBLE, 1.0),
             )
         )
     return tuple(items)
