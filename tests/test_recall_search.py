@@ -56,7 +56,7 @@ def test_rows_without_a_vector_are_never_similar():
         vectors.append(quantise(row))
     chosen, _ = most_similar(np.arange(4), np.empty(0), vectors, np.array([1.0, 0.0]), 4)
     assert chosen.tolist() == [1, 3]
-    vectors.remove(1)
+    vectors.keep(np.array([True, False, True, True]))
     assert len(vectors) == 3 and vectors.at(2) is not None and vectors.at(0) is None
 
 

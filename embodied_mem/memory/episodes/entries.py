@@ -357,11 +357,6 @@ class Episodes:
         rest = self._rest[row]
         return "; ".join(part for part in (rest.event, rest.text, *(w for _, w in rest.changes)) if part)
 
-    def rows_with_words(self) -> NDArray[np.int64]:
-        """Returns the rows of entries that say something in words, ascending."""
-        ids = {i for entries in self._by_word.values() for i in entries}
-        return np.searchsorted(self.ids, np.array(sorted(ids), np.int64)).astype(np.int64)
-
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
         stamps, steps = self._knots()

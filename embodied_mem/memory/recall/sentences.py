@@ -39,7 +39,7 @@ class SentenceIndex:
             text: what is looked for.
             episodes: all entries.
         """
-        rows = episodes.rows_with_words()
+        rows = np.flatnonzero(episodes.has_words)
         said = [episodes.sentence(int(row)) for row in rows]
         self._learn([text, *said])
         if not len(rows):
