@@ -43,6 +43,7 @@ from embodied_mem.types import (
     MemoryTokens,
     Percept,
     Receipt,
+    Scan,
 )
 
 
@@ -199,22 +200,32 @@ class Memory(Asked):
 
     def _integrate(self, percept: Percept) -> int:
         """Adds the scans to the octree; returns the number of points it dropped."""
-        pose, dropped = percept.map_T_base, 0
-        for scan in percept.scans:
-            points = pose.transform(scan.points).astype(np.float32)
-            if scan.origin is None:
-                stats = self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=percept.stamp)
-            else:
-                stats = self.octree.integrate(
-                    points,
-                    pose.transform(scan.origin),
-                    hit=scan.hit,
-                    labels=scan.labels,
-                    stamp=percept.stamp,
-                    max_range=self.config.octree.max_range,
-                )
-            dropped += stats.dropped
-        return dropped
+        return sum(self._integrate_scan(scan, percept.map_T_base, percept.stamp) for scan in percept.scans)
+
+    def _integrate_scan(self, scan: Scan, pose: Pose, stamp: int) -> int:
+        settings = self.config.octree
+        if scan.image is not None:
+            labels = np.zeros(scan.image.data.shape, np.int32)
+            labels.reshape(-1)[scan.pixels] = scan.labels
+            self.octree.integrate_depth(
+                scan.image.data,
+                scan.image.intrinsics,
+                pose @ scan.image.base_T_camera,
+                labels=labels,
+                stamp=stamp,
+                max_range=min(settings.max_range, scan.max_range),
+                mode=settings.depth_mode,
+                drop_flying=False,  # perception has done so, before thinning
+            )
+            return 0
+        points = pose.transform(scan.points).astype(np.float32)
+        if scan.origin is None:
+            return self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=stamp).dropped
+        origin, reach = pose.transform(scan.origin), settings.max_range
+        stats = self.octree.integrate(
+            points, origin, hit=scan.hit, labels=scan.labels, stamp=stamp, max_range=reach
+        )
+        return stats.dropped
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
