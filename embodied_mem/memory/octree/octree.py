@@ -276,6 +276,24 @@ class Octree(OctreeReader):
             self.version += 1
             put_contents(self._store, contents, self.version)
 
+    def succeed(self, other: Octree) -> NDArray[np.int64]:
+        """Takes another octree's place in the store: every block counts as changed since then.
+
+        Args:
+            other: what was stored so far.
+
+        Returns:
+            (M,) int64 keys of the blocks that only the other one has, sorted.
+        """
+        self.version = other.version + 1
+        self._store.blocks.versions[: self._store.count] = self.version
+        keys = other._store.keys[other._store.sorted_rows()]
+        return np.sort(keys[self._store.find(keys) < 0])
+
+    def holds(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns (M,) bool: which keys of blocks it has."""
+        return np.asarray(self._store.find(keys) >= 0)
+
     def _contents(self) -> Contents:
         rows = self._store.sorted_rows()
         return contents_of(self._store, rows[self._store.known(rows).any(axis=1)])

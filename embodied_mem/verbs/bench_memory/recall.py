@@ -23,7 +23,7 @@ SIDE = 60.0
 """Edge of the square the entries lie in [m]."""
 
 
-def bench_recall(sizes: tuple[int, ...], queries: int = 200) -> dict[str, Any]:
+def bench_recall(sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000), queries: int = 200) -> dict[str, Any]:
     """Times recall over place, time and embedding, and over all entries, by the number of entries.
 
     Args:
@@ -70,7 +70,7 @@ def scattered(size: int, rng: np.random.Generator) -> tuple[Memory, NDArray[np.f
     vectors = centers[rng.integers(0, TOPICS, size)] + rng.normal(size=(size, DIMENSIONS)).astype(np.float32)
     positions = np.cumsum(rng.normal(scale=0.4, size=(size, 2)), axis=0) % SIDE
     fill(memory.episodes, positions, vectors)
-    memory._contents.stamp = int(memory.episodes.stamps[-1])
+    memory.contents.stamp = int(memory.episodes.stamps[-1])
     return memory, vectors
 
 
