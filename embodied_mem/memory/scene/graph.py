@@ -8,7 +8,7 @@ cache, so that reading never changes anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -411,6 +411,10 @@ class SceneGraph:
         Returns:
             (kind, id, payload) sorted by kind and id; an empty payload where a row is no more.
         """
+        return self.take_rows(since_version)()
+
+    def take_rows(self, since_version: int = 0) -> Callable[[], list[Row]]:
+        """Copies what `export_rows` needs; returns what makes the rows of it, on any thread."""
         return self._rows.export(self._meta(), self.version, since_version)
 
     def import_rows(self, rows: Iterable[Row]) -> None:
