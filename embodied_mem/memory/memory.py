@@ -36,6 +36,7 @@ from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
 from embodied_mem.memory.recall.recent import RecentRecalls
+from embodied_mem.memory.scene.evidence import without_moving
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
@@ -209,7 +210,7 @@ class Memory(Asked, Filed):
             held.reject(percept, reason)
             return self._done("rejected", reason)
         cleaned = clean(percept, held.episodes.embedding_size)
-        percept = self._relabel.percept(cleaned.percept)
+        percept = without_moving(self._relabel.percept(cleaned.percept), self.config.scene.dynamic)
         held.labels = percept.labels
         max_range = self.config.octree.max_range
         dropped = integrate_scans(self.octree, percept.scans, percept.map_T_base, percept.stamp, max_range)
