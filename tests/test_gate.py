@@ -9,7 +9,7 @@ import pytest
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import GateConfig, Memory
-from embodied_mem.types import Detection, Percept
+from embodied_mem.types import Detection, Image, Intrinsics, Percept
 
 
 def remembering(steps: int = 5, **gate: float) -> Memory:
@@ -118,6 +118,9 @@ def test_embeddings_that_cannot_be_used_are_dropped_and_counted(vector: np.ndarr
     assert memory.info()["dropped_embeddings"] == 1
 
 
+IMAGE = Image(np.ones((3, 4), np.float32), Intrinsics(4, 3, 2.0, 2.0, 1.5, 1.0), Pose())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -125,6 +128,9 @@ def test_embeddings_that_cannot_be_used_are_dropped_and_counted(vector: np.ndarr
         {"hit": np.zeros(3, bool)},
         {"labels": np.zeros(25, np.float32)},
         {"origin": np.zeros(2)},
+        {"image": IMAGE},
+        {"image": IMAGE, "pixels": np.full(25, 12)},
+        {"image": dataclasses.replace(IMAGE, data=np.zeros((4, 3), np.float32)), "pixels": np.zeros(25, int)},
     ],
 )
 def test_a_scan_of_the_wrong_shape_is_refused_before_anything_changes(change: dict):
