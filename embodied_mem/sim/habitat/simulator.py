@@ -73,10 +73,9 @@ def scene_names(dataset: Path) -> dict[str, str]:
     backend = habitat_sim.SimulatorConfiguration()
     backend.scene_dataset_config_file = str(dataset)
     mediator = habitat_sim.metadata.MetadataMediator(backend)
-    handles = [*mediator.get_scene_handles(), *mediator.stage_template_manager.get_file_template_handles()]
-    names: dict[str, str] = {}
-    for handle in handles:  # a stage without a scene instance is a scene of its own
-        names.setdefault(Path(handle).name.split(".")[0], handle)
+    # Scans (HM3D, MP3D) have stages only; where scenes were put together, stages are parts of them.
+    handles = mediator.get_scene_handles() or mediator.stage_template_manager.get_template_handles()
+    names = {Path(handle).name.split(".")[0]: handle for handle in sorted(handles) if handle != "NONE"}
     if not names:
         raise ConfigError(f"{dataset} has no scenes")
     return dict(sorted(names.items()))
