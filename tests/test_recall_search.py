@@ -7,10 +7,10 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory, MemoryConfig, RecallConfig
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.episodes.vectors import Vectors, quantise, unit
-from embodied_mem.memory.recall.bench import NumpyPeer, scattered
-from embodied_mem.memory.recall.bench_trust import bench_trust
 from embodied_mem.memory.recall.search import most_similar
 from embodied_mem.types import NS_PER_S, Query
+from embodied_mem.verbs.bench_memory.recall import NumpyPeer, scattered
+from embodied_mem.verbs.bench_memory.trust import bench_trust
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embodied_mem.memory.recall.config import RecallConfig
     from embodied_mem.memory.scene.config import SceneConfig
     from embodied_mem.memory.scene.graph import SceneGraph
+    from embodied_mem.memory.submaps.config import SubmapConfig
 
 __all__ = [
     "Episode",
@@ -38,6 +39,7 @@ __all__ = [
     "SceneConfig",
     "SceneGraph",
     "StoreConfig",
+    "SubmapConfig",
 ]
 
 _MODULES = {
@@ -55,6 +57,7 @@ _MODULES = {
     "ReadConfig": "reading",
     "RecallConfig": "recall.config",
     "SceneConfig": "scene.config",
+    "SubmapConfig": "submaps.config",
     "SceneGraph": "scene.graph",
 }
 

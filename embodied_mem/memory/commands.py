@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from embodied_mem.errors import InputError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory import reanchoring
 from embodied_mem.memory.episodes import consolidation
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def _forget_episode(memory: Memory, entry_id: int) -> None:
     for summary in episodes.derived_from(entry_id):
         _forget_episode(memory, summary)
     episodes.forget(entry_id)
-    memory.drop_snapshot(entry_id)
+    memory.drop_images(entry_id)
     if not is_evidence:
         return
     for object_id in seen:  # what nothing else tells of came from this entry alone
@@ -83,10 +85,27 @@ def consolidate(memory: Memory, keep: int = KEEP_FRESH) -> None:
     consolidation.consolidate(memory.episodes, keep, memory.object_name)
 
 
+def correct(memory: Memory, anchors: Sequence[Sequence[float]]) -> None:
+    """Moves everything with its keyframes: rows of stamp [ns], x, y, z, qx, qy, qz, qw."""
+    rows = [list(row) for row in anchors]
+    if any(len(row) != 8 for row in rows):
+        raise InputError("each anchor needs a stamp and a pose: stamp, x, y, z, qx, qy, qz, qw")
+    poses = [(int(row[0]), Pose.from_list(row[1:])) for row in rows]
+    reanchoring.correct(memory.contents, poses)
+    memory.map_changed()
+
+
+def relocalize(memory: Memory, pose: Sequence[float]) -> None:
+    """Accepts a pose in the map of a reopened memory: x, y, z, qx, qy, qz, qw."""
+    memory.contents.pose = Pose.from_list(list(pose))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "forget": forget,
     "note": note,
     "feedback": feedback,
     "consolidate": consolidate,
+    "correct": correct,
+    "relocalize": relocalize,
 }
 """What `Memory.apply` knows, by name."""

@@ -34,9 +34,11 @@ def iqm(values: Sequence[float]) -> float:
 
 def interval(values: Sequence[float], samples: int = 2000) -> tuple[float, float]:
     """Returns the 95 % bootstrap interval of the interquartile mean of one task's runs (seeded)."""
+    from scipy.stats import trim_mean
+
     rng = np.random.default_rng(0)
     drawn = rng.choice(np.asarray(values, float), (samples, len(values)))
-    means = [iqm(row) for row in drawn]
+    means = trim_mean(drawn, 0.25, axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 

@@ -182,6 +182,12 @@ class Episodes:
                 held[row] += rate * (value - held[row])
                 self._touched[entry_id] = self.version
 
+    def move(self, poses: NDArray[np.float64]) -> None:
+        """Replaces the (N, 7) poses `map_T_base` of all entries."""
+        self.version += 1
+        self._heads["pose"][: self._count] = poses
+        self._touched.update(dict.fromkeys(self.ids.tolist(), self.version))
+
     def summaries(self) -> dict[int, tuple[int, ...]]:
         """Returns the evidence of each summary, by the id of the summary."""
         return self._summaries
@@ -394,6 +400,7 @@ class Episodes:
         """
         for entry_id, payload in sorted(rows):
             self._put(unpack_row(entry_id, payload))
+        self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def _payload(self, row: int) -> bytes:
         return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))

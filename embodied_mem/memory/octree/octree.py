@@ -158,20 +158,9 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
-        if not cast and len(names) and hits.any() and names[~hits].any():
-            names = self._hits_win(points, hits, names)
         marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(len(points), marks.dropped, misses, ends)
-
-    def _hits_win(
-        self, points: NDArray[np.float32], hits: NDArray[np.bool_], names: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        """Returns the labels without those of misses in voxels that are hit in the same scan."""
-        where = np.floor(points.astype(np.float64) * (1.0 / self.resolution))
-        _, voxel = np.unique(where, axis=0, return_inverse=True)
-        hit_voxels = np.bincount(voxel.reshape(-1)[hits], minlength=len(points)) > 0
-        return np.where(~hits & hit_voxels[voxel.reshape(-1)], 0, names).astype(names.dtype)
 
     def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
         """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
@@ -180,14 +169,19 @@ class Octree(OctreeReader):
         store = self._store
         rows = store.insert(marks.keys)
         seen, noted = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        misses, ends, need = merge.update_blocks(
-            rows, marks.marks, marks.names, store.blocks, self._step_array, seen, noted
-        )
+        counts: list[tuple[int, int, int]] = []
+
+        def update(i: int, j: int) -> None:
+            part = (rows[i:j], marks.marks[i:j], marks.names[i:j])
+            counts.append(merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j]))
+
+        self._byte_map.spread(update, len(rows))
+        misses, ends, need = (sum(column) for column in zip(*counts))
         store.lay_records(rows, seen, noted, marks.names, need, int(stamp))
         self.version += 1
         store.blocks.stamps[rows] = int(stamp)
         store.blocks.versions[rows] = self.version
-        return int(misses), int(ends)
+        return misses, ends
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.
@@ -281,6 +275,24 @@ class Octree(OctreeReader):
         if len(contents.keys):
             self.version += 1
             put_contents(self._store, contents, self.version)
+
+    def succeed(self, other: Octree) -> NDArray[np.int64]:
+        """Takes another octree's place in the store: every block counts as changed since then.
+
+        Args:
+            other: what was stored so far.
+
+        Returns:
+            (M,) int64 keys of the blocks that only the other one has, sorted.
+        """
+        self.version = other.version + 1
+        self._store.blocks.versions[: self._store.count] = self.version
+        keys = other._store.keys[other._store.sorted_rows()]
+        return np.sort(keys[self._store.find(keys) < 0])
+
+    def holds(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns (M,) bool: which keys of blocks it has."""
+        return np.asarray(self._store.find(keys) >= 0)
 
     def _contents(self) -> Contents:
         rows = self._store.sorted_rows()

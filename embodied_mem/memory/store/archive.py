@@ -119,6 +119,13 @@ class Archive:
             self._reader = Store(self.store.path, read_only=True)
         return self._reader.get("snapshots", entry_id)
 
+    def submaps(self) -> list[tuple[int, bytes]]:
+        """Returns (entry id, payload) of all submaps."""
+        self.flush()
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return [(int(number), payload) for number, payload in self._reader.load(("submaps",))["submaps"]]
+
     def close(self) -> None:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
         try:
@@ -151,7 +158,12 @@ def create_archive(path: Path, contents: Contents, snapshots: Mapping[int, bytes
     identity = [("map_id", contents.map_id.encode()), _config_row(config)]
     store = Store.create(
         path,
-        {**tables, "meta": [*identity, *tables["meta"]], "snapshots": list((snapshots or {}).items())},
+        {
+            **tables,
+            "meta": [*identity, *tables["meta"]],
+            "snapshots": list((snapshots or {}).items()),
+            "submaps": list(contents.submaps.packed().items()),
+        },
         compression=config.store.compression,
     )
     return Archive(store, contents, marks)

@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "encounters": ("id INTEGER",),
     "octree": ("id INTEGER",),
     "snapshots": ("id INTEGER",),
+    "submaps": ("id INTEGER",),
 }
 """The key columns of each table; beside them each has a payload and its CRC-32."""
 COMPRESSED = "octree"

@@ -13,6 +13,18 @@ SECTIONS = {
         "embodied_mem.verbs.bench_memory.write:measure",
         "keyframes per second with snapshots; how long the loop's thread is held",
     ),
+    "recall": (
+        "embodied_mem.verbs.bench_memory.recall:bench_recall",
+        "latency by size, with filters and without, beside brute force and LanceDB",
+    ),
+    "trust": (
+        "embodied_mem.verbs.bench_memory.trust:bench_trust",
+        "poisoned records among the best answers, with consensus and without",
+    ),
+    "reanchor": (
+        "embodied_mem.verbs.bench_memory.reanchor:bench_reanchor",
+        "entries, objects and voxels of a house after a loop closure, against right poses",
+    ),
 }
 """Name of a section: the function that measures it, and what it says."""
 

@@ -23,7 +23,7 @@ SIDE = 60.0
 """Edge of the square the entries lie in [m]."""
 
 
-def bench_recall(sizes: tuple[int, ...], queries: int = 200) -> dict[str, Any]:
+def bench_recall(sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000), queries: int = 200) -> dict[str, Any]:
     """Times recall over place, time and embedding, and over all entries, by the number of entries.
 
     Args:
