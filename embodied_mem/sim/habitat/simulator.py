@@ -24,6 +24,7 @@ INSTALL = (
     "`conda install habitat-sim headless -c conda-forge -c aihabitat`"
 )
 NO_LIGHTS = "no_lights"
+SENSORS = ("color", "depth", "semantic")
 
 
 def import_habitat_sim() -> Any:
@@ -61,6 +62,10 @@ class Shot:
     height: int = 64
     hfov: float = 90.0
     gpu: int = -1
+
+    def sensor(self, name: str) -> str:
+        """Returns a sensor's id; habitat-sim takes sensors of one id for equal, whatever their size."""
+        return f"{name} {self.width}x{self.height} {self.hfov:.6f}"
 
 
 def scene_names(dataset: Path) -> dict[str, str]:
@@ -125,9 +130,9 @@ class HabitatSimulator:
         backend.scene_light_setup = NO_LIGHTS
         backend.load_semantic_mesh = True
         sensors = []
-        for name in ("color", "depth", "semantic"):
+        for name in SENSORS:
             sensor = self._habitat.CameraSensorSpec()
-            sensor.uuid = name
+            sensor.uuid = shot.sensor(name)
             sensor.sensor_type = getattr(self._habitat.SensorType, name.upper())
             sensor.resolution = [shot.height, shot.width]
             sensor.position = [0.0, 0.0, 0.0]  # the agent is put where the camera is
@@ -147,7 +152,7 @@ class HabitatSimulator:
         node.rotation = magnum.Quaternion(magnum.Vector3(x, y, z), w)
         node.translation = magnum.Vector3(*pose.position.tolist())
         images: dict[str, NDArray[Any]] = simulator.get_sensor_observations()
-        return {name: np.asarray(images[name]) for name in ("color", "depth", "semantic")}
+        return {name: np.asarray(images[shot.sensor(name)]) for name in SENSORS}
 
 
 _SHARED: list[HabitatSimulator] = []
