@@ -19,7 +19,7 @@ VERBS = {
     "query": ("query:query", "ask a memory: what, where, when"),
     "export-house": ("export_house:export_house", "write a procedural house as a scene for habitat-sim"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
-    "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player"),
+    "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player, sim"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "report": ("report:report", "write one HTML page about a run or a memory"),
     "serve": ("serve:serve", "let language-model planners ask a memory (Model Context Protocol)"),
