@@ -29,7 +29,7 @@ def bench(
         section: parts of "memory" to measure, such as write or size; all where none is named.
         steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
-        threads: threads of the octree.
+        threads: threads of the octree, or of the policies.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -47,7 +47,7 @@ def bench(
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 
-        report = bench_policy(steps)
+        report = bench_policy(steps, threads=threads)
     elif what == "memory":
         from embodied_mem.verbs.bench_memory import bench_memory
 

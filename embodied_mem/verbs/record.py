@@ -51,6 +51,7 @@ def record(
     agent: Literal["explorer", "random"] = "explorer",
     seed: int = 0,
     steps: int = 1000,
+    days: int = 1,
     json: bool = False,
 ) -> int:
     """Run an agent in a world; write the log and the memory into OUT.
@@ -62,10 +63,11 @@ def record(
         out: folder for episode.mcap and memory.emem.
         agent: who acts.
         seed: of the world.
-        steps: limit of steps.
+        steps: limit of steps, each day.
+        days: in houses: the agent comes back after nights in which things moved, came and went.
         json: print JSON.
     """
-    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent)
+    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent, days=days)
     if json:
         print(json_format.dumps(to_mapping(recording), indent=2))
     else:
@@ -81,6 +83,7 @@ def record_episode(
     seed: int = 0,
     steps: int = 1000,
     agent: str = "explorer",
+    days: int = 1,
     on_step: Callable[[int], None] | None = None,
 ) -> Recording:
     """Runs one episode and writes `episode.mcap` and `memory.emem` into `out`.
@@ -91,6 +94,7 @@ def record_episode(
         seed: of the world.
         steps: limit of observations.
         agent: one of `AGENTS`.
+        days: in houses: how many, with nights of changes between them.
         on_step: told the number of steps done.
 
     Raises:
@@ -101,6 +105,7 @@ def record_episode(
     from embodied_mem.memory import Memory
     from embodied_mem.perception import Perception
     from embodied_mem.sim import make
+    from embodied_mem.sim.days import DaysWorld, Rounds
     from embodied_mem.sim.world import EnvWorld
 
     if agent not in AGENTS:
@@ -110,6 +115,10 @@ def record_episode(
         raise ConfigError(
             f"{env_id} gives no Observation to record; choose for example EmbodiedMem/MultiRoom-v0"
         )
+    if days > 1 and not hasattr(type(env.unwrapped), "house"):
+        raise ConfigError(
+            f"{env_id} knows no nights; --days needs a house, such as EmbodiedMem/House-ObjectNav-v0"
+        )
     out.mkdir(parents=True, exist_ok=True)
     log_path, memory_path = out / "episode.mcap", out / "memory.emem"
     for stale in (log_path, *out.glob("memory.emem*")):
@@ -118,6 +127,8 @@ def record_episode(
 
     def watch(moment: Moment) -> None:
         last["obs"] = moment.obs
+        if hasattr(embodied, "ground_truth"):
+            writer.ground_truth(embodied.ground_truth(whole=moment.obs.is_first) | {"step": moment.obs.step})
         if on_step is not None:
             on_step(moment.obs.step + 1)
 
@@ -129,13 +140,15 @@ def record_episode(
         memory.on_command.append(writer.command)
         policy: Any = embodied.explorer() if agent == "explorer" else RandomAgent(env, seed)
         controller: Any = embodied.controller() if agent == "explorer" else Identity()
-        world = EnvWorld(env, seed)
+        world: Any = EnvWorld(env, seed) if days == 1 else DaysWorld(env, seed, days, steps)
+        if days > 1 and agent == "explorer":
+            policy = Rounds(policy)
         loop = Loop(world, Perception(perception_config), memory, policy, controller, [writer, watch])
-        done = loop.run(steps)
+        done = loop.run(steps * days)
         digest = memory.digest()
         writer.close(digest)
     obs = last["obs"]
     stopped = "terminated" if obs.terminated else "truncated" if obs.truncated else "explored"
-    if done == steps and stopped == "explored":
+    if done == steps * days and stopped == "explored":
         stopped = "limit"
     return Recording(log_path, memory_path, digest, done, stopped)

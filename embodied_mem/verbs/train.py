@@ -85,6 +85,8 @@ def train(arguments: list[str]) -> int:
             progress_bar=not outputs.json,
             resume=outputs.resume,
         )
+        if not result:  # not the first of several processes
+            return 0
         if outputs.json:
             print(json.dumps(result, indent=2))
         else:
@@ -108,13 +110,17 @@ def make_model(config: TrainConfig) -> Any:
 
     import embodied_mem.sim  # noqa: F401
     from embodied_mem.policy import MemoPPO
+    from embodied_mem.policy.parallel import share_of, start_processes
     from embodied_mem.policy.vector import TaskVecEnv
 
+    rank, processes = start_processes()
+    count = share_of(config.n_envs, processes)
+    seed = config.seed + rank * count  # environments have the seeds that one process would give them
     try:
         venv = TaskVecEnv(
             lambda: gymnasium.make(config.env, disable_env_checker=True, **config.env_kwargs),
-            config.n_envs,
-            config.seed,
+            count,
+            seed,
         )
     except gymnasium.error.Error as error:
         raise ConfigError(f"cannot make {config.env}: {' '.join(str(error).split())}") from None
@@ -122,7 +128,7 @@ def make_model(config: TrainConfig) -> Any:
         raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
     torch.set_num_threads(config.threads)
     settings = asdict(config.policy) | asdict(config.ppo)
-    return MemoPPO("MemoPolicy", venv, **settings, seed=config.seed, device=config.device)
+    return MemoPPO("MemoPolicy", venv, **settings, seed=seed, device=config.device)
 
 
 def run_training(
@@ -137,9 +143,11 @@ def run_training(
         callback: of stable-baselines3.
         resume: go on with the training that was cut off in `out`, where there is one.
 
+    Under `torchrun` every process steps its share of the environments, and the first one writes.
+
     Returns:
-        JSON-ready facts: checkpoint, steps, seconds, parameters, evaluation, and the curve: per
-        rollout the step and the means over recent episodes.
+        JSON-ready facts, none but in the first process: checkpoint, steps, seconds, parameters,
+        evaluation, and the curve: per rollout the step and the means over recent episodes.
 
     Raises:
         ConfigError: what is in `out` was trained with another config.
@@ -147,10 +155,16 @@ def run_training(
     from stable_baselines3.common.callbacks import CallbackList
     from stable_baselines3.common.logger import configure
 
+    from embodied_mem.policy.parallel import start_processes
     from embodied_mem.verbs.evaluate import evaluate_checkpoint
     from embodied_mem.verbs.training_record import TrainingRecord
 
     model = make_model(config)
+    rank, processes = start_processes()
+    total = config.total_steps // processes
+    if rank:  # the first process keeps the books
+        model.learn(total, callback=callback)
+        return {}
     if resume and (out / RESUME).exists():
         if load_config(TrainConfig, out / "config.yaml") != config:
             raise ConfigError(f"{out} holds a training with another config: give another folder")
@@ -160,7 +174,7 @@ def run_training(
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
     model.learn(
-        config.total_steps - model.num_timesteps,
+        total - model.num_timesteps,
         callback=CallbackList([record] if callback is None else [record, callback]),
         progress_bar=progress_bar,
         reset_num_timesteps=False,
@@ -170,7 +184,7 @@ def run_training(
     model.get_env().close()
     result = {
         "checkpoint": str(checkpoint),
-        "steps": model.num_timesteps,
+        "steps": model.num_timesteps * processes,
         "seconds": record.seconds,
         "parameters": sum(p.numel() for p in model.policy.parameters()),
         "evaluation": evaluate_checkpoint(checkpoint, episodes=config.eval_episodes),

@@ -14,7 +14,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels, merge
 from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
-from embodied_mem.memory.octree.payloads import pack_blocks, unpack_blocks
+from embodied_mem.memory.octree.payloads import pack_blocks, record_counts, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.scan import FEW, Marks, mark
 from embodied_mem.memory.octree.types import (
@@ -220,6 +220,28 @@ class Octree(OctreeReader):
         self._store.blocks.versions[rows] = self.version
         return int(count)
 
+    def drop_oldest(self, share: float) -> int:
+        """Makes a share of the known blocks unknown, those observed longest ago; returns how many."""
+        rows = self._store.sorted_rows()
+        known = self._store.known(rows)
+        some = known.any(axis=1)
+        rows, known = rows[some], known[some]
+        oldest = np.argsort(self._store.blocks.stamps[rows], kind="stable")[: int(np.ceil(share * len(rows)))]
+        rows, known = rows[oldest], known[oldest]
+        noted = np.empty_like(known)
+        _, need = merge.erase_blocks(rows, known, self._store.blocks, noted)
+        self._store.lay_records(rows, np.zeros_like(noted), noted, _NO_NAMES, need, 0)
+        self.version += 1
+        self._store.blocks.versions[rows] = self.version
+        return len(rows)
+
+    def content_bytes(self, per_block: int, per_record: int) -> int:
+        """Returns how many bytes the known blocks and their records have, at so many each."""
+        rows = np.arange(self._store.count)
+        blocks = int(np.count_nonzero(self._store.known(rows).any(axis=1)))
+        records = int(record_counts(self._store.blocks.noted[rows]).sum())
+        return per_block * blocks + per_record * records
+
     def digest(self) -> bytes:
         """Returns the SHA-256 over settings and sorted voxels; the same map, the same digest."""
         header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
@@ -312,7 +334,7 @@ def warm_up() -> None:
         tree.integrate_depth(depth, view, Pose(), mode=mode, labels=np.ones((8, 8), np.int32))
     many = np.tile(points, (FEW, 1))
     tree.integrate(many, np.zeros(3), labels=np.ones(len(many), np.int32), stamp=1)
-    tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)
+    tree.query(many), tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)
     tree.ray_cast(np.zeros(3), points, 10.0, stop_at_unknown=True)
     tree.radius(points[0], 2.0, free=True), tree.frontiers(), tree.bounds()
     tree.traversable(0.0, robot_height=1.0, passable_labels=(1,))
