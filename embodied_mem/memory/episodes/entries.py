@@ -344,6 +344,11 @@ class Episodes:
         """Returns the note in words of a row, or ""."""
         return self._rest[row].text
 
+    def sentence(self, row: int) -> str:
+        """Returns all that the entry of a row says in words: event, note and changes."""
+        rest = self._rest[row]
+        return "; ".join(part for part in (rest.event, rest.text, *(w for _, w in rest.changes)) if part)
+
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
         stamps, steps = self._knots()
