@@ -170,7 +170,7 @@ def test_goals_are_read_or_refused():
 
 # ---- a house, three ways
 
-ENV, SEED, STEPS = "EmbodiedMem/House-ObjectNav-v0", 1, 250
+ENV, SEED, STEPS = "EmbodiedMem/House-ObjectNav-v0", 7, 600
 FAST = {"max_speed": 2.5, "acceleration": 20.0, "max_turn": 5.3, "turn_acceleration": 50.0}
 
 

@@ -33,7 +33,7 @@ def test_camera_to_answer_across_processes_that_die_and_return(graph: Graph, kit
     host = DdsHost(probe, domain=graph.domain)
     host.start()
     graph.start("perception", *KITCHEN)
-    graph.start("memory", "file:=home.emem")
+    graph.start("memory", "file:=home.emem", "same_map:=true")
     graph.start("player", bag, "wait:=60.0", "rate:=0.6")
     heard = probe.heard[percepts.INFO.topic]
     try:
@@ -41,7 +41,7 @@ def test_camera_to_answer_across_processes_that_die_and_return(graph: Graph, kit
         before = wait_for(lambda: (found := probe.ask(ask="info"))["durable_sequence"] > 2 and found)
 
         graph.kill("memory")
-        graph.start("memory", "file:=home.emem")
+        graph.start("memory", "file:=home.emem", "same_map:=true")
         after = wait_for(lambda: (found := probe.ask(ask="info"))["writes"] > before["writes"] and found)
         assert after["map_id"] == before["map_id"]
         assert after["sequence"] > before["durable_sequence"], "an acknowledged write is lost"

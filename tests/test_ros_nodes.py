@@ -23,6 +23,7 @@ from embodied_mem.ros import percepts
 from embodied_mem.ros.clouds import cloud, read_cloud
 from embodied_mem.ros.config import MemoryNodeConfig, PerceptionNodeConfig, RobotConfig, SensorConfig
 from embodied_mem.ros.maps import MAPS
+from embodied_mem.ros.memory_host import INITIAL_POSE
 from embodied_mem.ros.memory_node import MemoryNode
 from embodied_mem.ros.names import Names
 from embodied_mem.ros.parameters import build, limited, parameters, read_file
@@ -221,6 +222,30 @@ def test_perception_and_memory_in_two_processes_agree_with_one(tmp_path: Path):
         ask(desk, ask="digest")
     assert answers(one)[-1]["digest"] == answers(mind)[-1]["digest"]
     assert answers(one)[-1]["sequence"] == 6
+
+
+def test_a_reopened_memory_waits_for_initialpose_unless_the_map_is_the_same(tmp_path: Path):
+    bag, file = make_bag(tmp_path / "bag.mcap", frames=12), str(tmp_path / "a.emem")
+    first = robot(tmp_path, file=file)
+    first.play(bag, lambda raw: raw if raw.log_time < stamp(500) else None)
+    first.node.closed()
+    later = lambda raw: raw if raw.topic != DEPTH_TOPIC or raw.log_time > stamp(600) else None  # noqa: E731
+    lost = robot(tmp_path, file=file)
+    lost.play(bag, later)
+    level, text, values = lost.diagnostics()
+    assert level == WARN and "relocalize" in text and "accepted" not in values
+    where = messages.make(
+        INITIAL_POSE.type,
+        header=messages.header(START, "map"),
+        pose=messages.pose_with_covariance(Pose.from_xyz_yaw(10.3, 0.0, 0.0, 0.0)),
+    )
+    lost.give(INITIAL_POSE.topic, messages.serialize(where, INITIAL_POSE.type), lost.time)
+    lost.play(make_bag(tmp_path / "more.mcap", frames=16), later)
+    assert int(lost.diagnostics()[2]["accepted"]) > 2
+    lost.node.closed()
+    same = robot(tmp_path, file=file, same_map=True)
+    same.play(make_bag(tmp_path / "most.mcap", frames=20), later)
+    assert int(same.diagnostics()[2]["accepted"]) > 2
 
 
 # ---- faults

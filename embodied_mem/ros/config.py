@@ -74,6 +74,9 @@ class MemoryNodeConfig:
 
     file: str = ""
     """The .emem file, made where it is missing; in RAM alone where it is empty."""
+    same_map: bool = False
+    """The map frame is that of the file: its localiser has kept its map. Otherwise a memory that was opened
+    again is read-only until somebody says where the robot is, on /initialpose."""
     patience: float = limited(1.0, 0.0, 60.0)
     """How long a percept waits for its parts [s]."""
     maps: MapConfig = field(default_factory=MapConfig)
@@ -146,6 +149,9 @@ class RobotConfig:
     """How observations become percepts."""
     file: str = ""
     """The .emem file, made where it is missing; in RAM alone where it is empty."""
+    same_map: bool = False
+    """The map frame is that of the file: its localiser has kept its map. Otherwise a memory that was opened
+    again is read-only until somebody says where the robot is, on /initialpose."""
     record: str = ""
     """An MCAP file with everything that was seen and the ledger, for `embodied-mem replay --verify`."""
     drive: bool = False

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from embodied_mem.errors import InputError, StoreError
+from embodied_mem.geometry import Pose
+from embodied_mem.log import messages, topics
 from embodied_mem.memory import Memory, MemoryConfig
 from embodied_mem.ros.config import MapConfig
-from embodied_mem.ros.declaration import Service
+from embodied_mem.ros.declaration import EVENT, Endpoint, Service
 from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.questions import ANSWER, COMMAND, QUERY, answer, read_command
 from embodied_mem.types import NS_PER_S, Command
 
-SUBSCRIPTIONS = (QUERY, COMMAND)
+INITIAL_POSE = Endpoint(
+    "/initialpose", topics.POSE_WITH_COVARIANCE, EVENT, "where the robot is in the map of a reopened memory"
+)
+SUBSCRIPTIONS = (QUERY, COMMAND, INITIAL_POSE)
 PUBLICATIONS = (ANSWER, *(endpoint for endpoint, _ in MAPS))
 SERVICES = (
     Service("memory/flush", "wait until everything is on the disk"),
@@ -32,13 +37,15 @@ class MemoryHost:
         file: the .emem file; "" for RAM alone.
         config: settings of a new memory.
         maps: what is shown.
+        same_map: the map frame is that of the file.
 
     Raises:
         StoreError: the file cannot be used.
     """
 
-    def __init__(self, file: str, config: MemoryConfig, maps: MapConfig) -> None:
-        self.file, self.maps = file, maps
+    def __init__(self, file: str, config: MemoryConfig, maps: MapConfig, same_map: bool = False) -> None:
+        self.file, self.maps, self.same_map = file, maps, same_map
+        self._is_placed = False
         self._config = config
         self.memory = self._open()
         self._shown: dict[str, tuple[int, int]] = {}
@@ -61,6 +68,23 @@ class MemoryHost:
             publish(ANSWER.topic, answer(self.memory, message))
         elif topic == COMMAND.topic:
             apply(read_command(message))
+        elif topic == INITIAL_POSE.topic:
+            self._relocalize(messages.read_pose(message.pose.pose))
+
+    def place(self, map_T_base: Pose) -> None:
+        """Says where the robot is, once, where the map frame is that of the file.
+
+        Raises:
+            InputError: the pose cannot be in that map.
+        """
+        if self.same_map and self.memory.sequence and not self._is_placed:
+            self._relocalize(map_T_base)
+        self._is_placed = True
+
+    def _relocalize(self, map_T_base: Pose) -> None:
+        receipt = self.memory.relocalize(map_T_base)
+        if receipt.verdict != "accepted":
+            raise InputError(f"the robot cannot be there: {receipt.reason}")
 
     def show(self, now: int, listeners: Callable[[str], int], publish: Publish) -> None:
         """Publishes the maps that have changed and that somebody subscribes to, at a time [ns]."""
@@ -91,6 +115,7 @@ class MemoryHost:
                 raise StoreError("this memory has no file to load; start the node with file:=NAME.emem")
             self.memory.close()
             self.memory = self._open()
+            self._is_placed = False
             self._shown.clear()
             return f"{self.file}: {self.memory.sequence} writes"
         raise InputError(f'no service "{service}"')

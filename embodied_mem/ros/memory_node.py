@@ -39,7 +39,7 @@ class MemoryNode(Node):
     def opened(self) -> None:
         """Opens the memory."""
         self.host.log("info", f"memory: {self.config.file or 'in RAM'}")
-        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps)
+        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps, self.config.same_map)
         self.reader = percepts.PerceptReader()
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
@@ -72,6 +72,7 @@ class MemoryNode(Node):
         self.held.show(self.host.now(), self.host.listeners, self.publish)
 
     def _remember(self, percept: Percept) -> None:
+        self.held.place(percept.map_T_base)
         receipt = self.held.memory.write(percept)
         self.health.count(receipt.verdict)
         if receipt.verdict != "accepted":

@@ -58,7 +58,7 @@ class RobotNode(Node):
 
     def opened(self) -> None:
         """Opens the memory and the log."""
-        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps)
+        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps, self.config.same_map)
         self.driving = self._take_the_wheel()
         self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
         self.recorder = self._open_log()
@@ -112,6 +112,7 @@ class RobotNode(Node):
     def _step(self) -> None:
         while self.world.is_ready:
             start = time.perf_counter()
+            self.held.place(self.world.next_pose)
             moment = self.loop.step()
             self.health.timed("step", time.perf_counter() - start)
             if self.driving and moment is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
 from embodied_mem.log import topics
 from embodied_mem.log.frame_sync import FrameSync
 from embodied_mem.log.inputs import Inputs
@@ -95,6 +96,11 @@ class RobotWorld:
     def is_ready(self) -> bool:
         """True where `observe` has something to give."""
         return bool(self._ready)
+
+    @property
+    def next_pose(self) -> Pose:
+        """`map_T_base` of the next observation; there must be one."""
+        return self._ready[0].map_T_base
 
     @property
     def waiting(self) -> int:
