@@ -13,13 +13,19 @@ from embodied_mem.types import MemoryTokens, Observation
 
 @dataclass(frozen=True, eq=False)
 class Subgoal:
-    """A place to go to, for a controller to reach.
+    """A place or a thing to go to, for a controller to reach.
 
     Attributes:
-        position: (3,) float64 [m] in the map frame.
+        position: (3,) float64 [m] in the map frame; the middle of a thing.
+        extent: (3,) float64 [m], edges of the thing's box; 0 for a place.
+        radius: it is reached from this near to the box, with the box in sight [m]; 0 for a place.
+        then: primitive action to take once it is reached, or None.
     """
 
     position: NDArray[np.float64]
+    extent: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    radius: float = 0.0
+    then: int | None = None
 
 
 @dataclass(eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -21,9 +20,12 @@ from embodied_mem.sim.house.catalog import HOUSE_LABELS
 from embodied_mem.sim.house.config import ChangeConfig, HouseConfig, RobotConfig
 from embodied_mem.sim.house.house import SPLITS, House, shared_house
 from embodied_mem.sim.house.memory import house_memory_config, house_perception_config
+from embodied_mem.sim.house.oracle import HouseOracle
 from embodied_mem.sim.house.overnight import change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
+from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
+from embodied_mem.sim.seeker import Seeker
 from embodied_mem.types import CameraFrame, Goal, Image, Observation
 
 STEP_NS = 100_000_000
@@ -35,35 +37,6 @@ START_DISTANCE = 2.0
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 
 HouseObs = dict[str, Any]
-
-
-@dataclass
-class Leg:
-    """One goal of an episode and how it went.
-
-    Attributes:
-        label: category to find.
-        revisit: True where it was a goal before in this episode.
-        shortest: shortest way to it from where it was given [m].
-        walked: way gone since it was given [m].
-        success: whether it was found.
-    """
-
-    label: str
-    revisit: bool
-    shortest: float = 0.0
-    walked: float = 0.0
-    success: bool = False
-
-    @property
-    def spl(self) -> float:
-        """Success weighted by path length (Anderson et al. 2018)."""
-        return float(self.success) * _efficiency(self.shortest, self.walked)
-
-
-def _efficiency(shortest: float, walked: float) -> float:
-    longest = max(shortest, walked)
-    return shortest / longest if longest > 0.0 else 1.0
 
 
 class HouseNav(gymnasium.Env[HouseObs, np.int64]):
@@ -137,11 +110,20 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
 
     def controller(self) -> BaseController:
         """Returns a controller that turns sub-goals into this world's actions."""
-        return BaseController(math.radians(self.robot_config.turn), self.robot_config.forward)
+        robot = self.robot_config
+        return BaseController(math.radians(robot.turn), robot.forward, eye=robot.camera_height)
 
     def explorer(self) -> Explorer:
         """Returns an explorer with the patience that this robot's turns take."""
         return Explorer(patience=8 + round(360.0 / self.robot_config.turn), same=0.4)
+
+    def seeker(self) -> Seeker:
+        """Returns an agent that explores, and goes to the goal once the memory knows it."""
+        return Seeker(self.explorer(), int(Action.FOUND), 0.8 * self.success_radius)
+
+    def oracle(self) -> HouseOracle:
+        """Returns an agent that knows the house: the shortest way to every goal."""
+        return HouseOracle(self)
 
     @property
     def house(self) -> House:
@@ -173,9 +155,9 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         self._house = shared_house(drawn if fixed is None else int(fixed), self.house_config)
         for night in range(int(options.get("nights", 0))):
             self._house, _ = change_house(self._house, night, ChangeConfig())
-        self._legs = self._draw_goals()
+        self._measures = NavMeasures(self._draw_goals())
         self._place_robot()
-        self._index, self._steps, self._walked = 0, 0, 0.0
+        self._steps = 0
         self._last: dict[str, Any] = {"is_first": True}
         self._distance = self._start_leg()
         self._sense()
@@ -190,21 +172,11 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
             raise ConfigError(
                 f"house {house.seed} has none of the goals {', '.join(wanted)}; it has: {there}"
             )
-        legs: list[Leg] = []
-        fresh = [labels[i] for i in self.np_random.permutation(len(labels)).tolist()]
-        while len(legs) < self.goals:
-            before = sorted({leg.label for leg in legs[:-1]} - {leg.label for leg in legs[-1:]})
-            if before and (not fresh or self.np_random.random() < self.revisit):
-                legs.append(Leg(before[int(self.np_random.integers(len(before)))], True))
-            elif fresh:
-                legs.append(Leg(fresh.pop(), False))
-            else:
-                raise ConfigError(f"{self.goals} goals need at least 3 categories, there are {len(labels)}")
-        return legs
+        return draw_legs(labels, self.goals, self.revisit, self.np_random)
 
     def _place_robot(self) -> None:
         plan = self.house.floor_plan
-        away = self.house.distances_to(self._legs[0].label, self.success_radius)
+        away = self.house.distances_to(self._measures.current.label, self.success_radius)
         start = np.flatnonzero(plan.main_part & (away >= START_DISTANCE))
         if len(start) == 0:
             start = np.flatnonzero(plan.main_part)
@@ -217,13 +189,21 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
     def _start_leg(self) -> float:
         """Starts the way to the current goal; returns how far it is [m]."""
         distance = self._distance_to_goal()
-        self._legs[self._index].shortest = distance
+        self._measures.current.shortest = distance
         return distance
 
     def _distance_to_goal(self) -> float:
-        label = self._legs[self._index].label
-        field = self.house.distances_to(label, self.success_radius)
-        return self.house.floor_plan.look_up(field, self.robot.position)
+        return self.house.floor_plan.look_up(self.distances, self.robot.position)
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """(H, W) shortest ways [m] to the current goal from every cell of the floor plan: ground truth."""
+        return self.house.distances_to(self._measures.current.label, self.success_radius)
+
+    @property
+    def is_at_goal(self) -> bool:
+        """True where "found" would be true: ground truth."""
+        return self._distance <= SUCCESS_MARGIN
 
     def step(self, action: np.int64 | int) -> tuple[HouseObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of the robot's actions."""
@@ -231,18 +211,16 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         length, angle, blocked = self.robot.act(chosen)
         self.odometry.count(length, angle, self.robot.pose)
         self._steps += 1
-        leg = self._legs[self._index]
-        leg.walked += length
-        self._walked += length
+        self._measures.walk(length)
         before, self._distance = self._distance, self._distance_to_goal() if length else self._distance
         reward = SLACK_REWARD + before - self._distance
         terminated = False
         if chosen == Action.FOUND:
-            leg.success = self._distance <= SUCCESS_MARGIN
-            reward += SUCCESS_REWARD if leg.success else 0.0
-            terminated = not leg.success or self._index == len(self._legs) - 1
+            found = self._measures.current.success = self.is_at_goal
+            reward += SUCCESS_REWARD if found else 0.0
+            terminated = not found or self._measures.is_last
             if not terminated:
-                self._index += 1
+                self._measures.index += 1
                 self._distance = self._start_leg()
         truncated = not terminated and self._steps >= self.max_steps
         self._last = {
@@ -272,41 +250,18 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
             "depth": np.minimum(self._depth, np.float32(self.robot_config.max_depth))[..., None],
             "semantic": self._view.label[..., None],
             "pose": np.array(values, np.float32),
-            "goal": np.array([HOUSE_LABELS.id(self._legs[self._index].label)], np.int64),
+            "goal": np.array([HOUSE_LABELS.id(self._measures.current.label)], np.int64),
         }
 
     def _info(self, collided: bool) -> dict[str, Any]:
-        legs = self._legs
-        given = legs[: self._index + 1]
-        shortest = sum(leg.shortest for leg in given)
-        current = legs[self._index]
-        near = 1.0 if current.success else max(0.0, 1.0 - self._distance / max(current.shortest, 1e-9))
-        progress = (sum(leg.success for leg in legs[: self._index]) + near) / len(legs)
-        success = all(leg.success for leg in legs)
-        efficiency = _efficiency(shortest, self._walked)
-        return {
-            "success": success,
-            "is_success": success,
-            "spl": float(success) * efficiency,
-            "soft_spl": progress * efficiency,
-            "distance_to_goal": self._distance,
-            "path_length": self._walked,
-            "collisions": self.robot.collisions,
-            "collided": collided,
-            "house": self.house.seed,
-            "goal_index": self._index,
-            "goals_found": sum(leg.success for leg in legs),
-            "goals": [
-                {"label": leg.label, "revisit": leg.revisit, "success": leg.success, "spl": leg.spl}
-                for leg in given
-            ],
-        }
+        measures = self._measures.info(self._distance, self.robot.collisions, collided)
+        return {**measures, "house": self.house.seed}
 
     @property
     def observation(self) -> Observation:
         """The last step as the loop's `Observation`: what a robot would have, and no more."""
         camera, mount, view = self.camera.intrinsics, self._base_T_camera, self._view
-        label = self._legs[self._index].label
+        label = self._measures.current.label
         frame = CameraFrame(
             "head",
             depth=Image(self._depth, camera, mount),
