@@ -16,6 +16,7 @@ VERBS = {
     "record": ("record:record", "run an agent in a world; write its log and its memory"),
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
+    "export-house": ("export_house:export_house", "write a procedural house as a scene for habitat-sim"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
     "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
 }

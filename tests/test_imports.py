@@ -39,6 +39,8 @@ HOMES = {
     "gymnasium": {"policy", "sim", "top"},
     "minigrid": {"sim", "top"},
     "open3d": {"perception", "sim", "viz"},
+    "habitat_sim": {"sim"},
+    "magnum": {"sim"},
     "rosbags": {"log", "ros"},
     "mcap": {"log"},
     "numba": {"perception", "memory"},
@@ -54,6 +56,7 @@ HOMES = {
 EXTRA_PACKAGES = (
     *("torch", "stable_baselines3", "sb3_contrib", "safetensors", "gymnasium", "minigrid", "pygame"),
     *("open3d", "rerun", "cyclonedds", "minari", "rclpy", "pyoctomap", "pytest", "hypothesis"),
+    *("habitat_sim", "magnum"),
 )
 
 

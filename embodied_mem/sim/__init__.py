@@ -5,8 +5,8 @@ Importing this package registers the environments with gymnasium.
 
 from __future__ import annotations
 
-from embodied_mem.sim.registration import ENVIRONMENTS, register
+from embodied_mem.sim.registration import ENVIRONMENTS, make, register
 
 register()
 
-__all__ = ["ENVIRONMENTS", "register"]
+__all__ = ["ENVIRONMENTS", "make", "register"]

@@ -9,6 +9,7 @@ import gymnasium
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Controller, Identity, Policy
+from embodied_mem.sim.registration import make
 from embodied_mem.types import MemoryTokens, Observation
 
 AGENTS = ("explorer", "oracle", "random")
@@ -72,12 +73,10 @@ def make_observable(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     Raises:
         ConfigError: no such environment, arguments that it does not take, or one without observations.
     """
-    import embodied_mem.sim  # noqa: F401  (registers the ids)
-
     try:
-        env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    except (gymnasium.error.Error, TypeError) as error:
-        raise ConfigError(f"cannot make the environment {env_id}: {' '.join(str(error).split())}") from None
+        env = make(env_id, **kwargs)
+    except TypeError as error:  # "got an unexpected keyword argument"
+        raise ConfigError(f"cannot make the environment {env_id}: {error}") from None
     if not hasattr(type(env.unwrapped), "observation"):
         raise ConfigError(
             f"{env_id} gives no Observation to remember; choose for example EmbodiedMem/MultiRoom-v0"

@@ -10,7 +10,7 @@ from embodied_mem.memory.navigation import centers_of
 from embodied_mem.sim.explorer import Subgoal
 
 MARGIN = 0.1
-"""Places to go to are this much nearer than the sub-goal asks for: a robot does not end where it wants to [m]."""
+"""Places to go to are nearer than the sub-goal asks for by this: a robot misses its aim a little [m]."""
 CORE = 0.5
 """Distances are to a box of this fraction of the known one, which is too large where it was seen askew."""
 MOST_CANDIDATES = 200
@@ -24,9 +24,7 @@ def gap(points: NDArray[np.float64], subgoal: Subgoal) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(beside[:, 0] ** 2 + beside[:, 1] ** 2))
 
 
-def in_sight(
-    memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye: float
-) -> NDArray[np.bool_]:
+def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye: float) -> NDArray[np.bool_]:
     """Tells from which points on the floor nothing in the map hides the sub-goal's middle.
 
     Args:

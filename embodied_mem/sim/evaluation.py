@@ -223,7 +223,8 @@ def compare(kept: Sequence[EpisodeResult], wiped: Sequence[EpisodeResult]) -> di
     """Returns what keeping the memory changes, episode by episode, with paired bootstrap intervals.
 
     Args:
-        kept, wiped: results of the same seeds.
+        kept: results with the memory kept.
+        wiped: results of the same seeds with the memory wiped.
 
     Returns:
         differences (kept less wiped) of success, SPL and soft-SPL of the episodes, of the SPL of all
@@ -233,8 +234,7 @@ def compare(kept: Sequence[EpisodeResult], wiped: Sequence[EpisodeResult]) -> di
         name: mean_interval([float(a.info[name]) - float(b.info[name]) for a, b in zip(kept, wiped)])
         for name in ("success", "spl", "soft_spl")
     }
-    mean_spl = [[np.mean([leg["spl"] for leg in r.info["goals"]]) for r in side] for side in (kept, wiped)]
-    differences["spl_of_goals"] = mean_interval(np.subtract(*mean_spl))
+    differences["spl_of_goals"] = mean_interval([_goal_spl(a) - _goal_spl(b) for a, b in zip(kept, wiped)])
     differences["goals"] = []
     other = _legs(wiped)
     for (index, visit), legs in sorted(_legs(kept).items()):
@@ -242,6 +242,11 @@ def compare(kept: Sequence[EpisodeResult], wiped: Sequence[EpisodeResult]) -> di
         rows = mean_interval([a["spl"] - b["spl"] for (_, a), (_, b) in pairs])
         differences["goals"].append({"goal": index + 1, "visit": visit, "episodes": len(legs), "spl": rows})
     return differences
+
+
+def _goal_spl(result: EpisodeResult) -> float:
+    """Returns the mean SPL of an episode's goals; those that it never got to count 0."""
+    return float(np.mean([leg["spl"] for leg in result.info["goals"]]))
 
 
 def wilson(successes: int, trials: int) -> list[float]:

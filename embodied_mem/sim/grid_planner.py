@@ -1,4 +1,4 @@
-"""A way through a MiniGrid world for somebody who knows all of it: doors, keys, boxes and what is in the way."""
+"""A way through a MiniGrid world for somebody who knows all of it: doors, keys, boxes, obstacles."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.sim.grid_controller import DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE
 from embodied_mem.types import MemoryTokens, Observation
 
-
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 LOCKED_COST, THING_COST, TURN_COST = 30, 8, 0.01
 """A locked door on the way costs about as much as fetching its key, a thing as much as putting it away."""
-MOST_ACTIONS = 5000
+MOST_ACTIONS = 1000
 
 Cell = tuple[int, int]
 
@@ -56,6 +55,14 @@ def steps_around_walls(grid: Any, start: Cell, target: Cell) -> int | None:
                     fresh.append(cell)
         ring, count = fresh, count + 1
     return None
+
+
+def plan(grid_env: Any) -> GridPlanner | None:
+    """Returns a plan for a MiniGrid world's task, None where the planner finds none."""
+    try:
+        return GridPlanner(grid_env)
+    except ConfigError:
+        return None
 
 
 class GridPlanner:
@@ -138,10 +145,10 @@ class GridPlanner:
         while path := self._path(goal, beside):
             in_the_way = (thing for cell in path if (thing := self._obstacle(cell)) is not None)
             first = next(in_the_way, None)
-            if first is not None and first.type == "door" and first.is_locked:
-                if not self._holds("key", first.color):
-                    self._take(lambda color=first.color: self._key(color))  # type: ignore[misc]
-                    continue
+            color = first.color if first is not None and getattr(first, "is_locked", False) else ""
+            if color and not self._holds("key", color):
+                self._take(lambda color=color: self._key(color))
+                continue
             cell = path[0]
             self._face(cell)
             thing = self._obstacle(cell)
@@ -190,7 +197,8 @@ class GridPlanner:
             self._go(cell, beside=True)
         if self._env.carrying is None:
             self._do(PICKUP)
-            if self._env.carrying.type != "key":  # a key may be of use
+            held: Any = self._env.carrying
+            if held.type != "key":  # a key may be of use
                 self._put_down({cell, *path})
 
     def _put_down(self, way: set[Cell]) -> None:
@@ -201,7 +209,12 @@ class GridPlanner:
             (x, y), path = queue.pop(0)
             for dx, dy in DIRECTIONS:
                 cell = (x + dx, y + dy)
-                if grid.get(*cell) is None and cell not in way and cell != self._here and self._is_aside(cell):
+                if (
+                    grid.get(*cell) is None
+                    and cell not in way
+                    and cell != self._here
+                    and self._is_aside(cell)
+                ):
                     for step in path:
                         self._face(step)
                         self._do(FORWARD)
@@ -235,5 +248,6 @@ class GridOracle:
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[int | None, Any]:
         """Returns the next action of the plan, None after its last."""
         if obs.is_first or state is None:
-            state = list(GridPlanner(self._env).actions)
+            found = plan(self._env)
+            state = [] if found is None else list(found.actions)
         return (state[0] if state else None), state[1:]

@@ -44,7 +44,8 @@ class GridSeeker(Seeker):
     """A seeker that knows what keys, boxes and balls are good for.
 
     In this order: the goal, locked doors whose key it carries, frontiers, what lies in front of locked
-    doors, keys of locked doors, boxes, and anything that may be in the way. It knows the memory tokens and what it carries, nothing else.
+    doors, keys of locked doors, boxes, and anything that may be in the way. It knows the memory tokens
+    and what it carries, nothing else.
 
     Args:
         explorer: chooses the frontier.

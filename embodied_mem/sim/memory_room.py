@@ -15,9 +15,10 @@ class MemoryRoom(MiniGridTask):
     """MiniGrid-Memory: see an object, walk down a hallway, go to the same object.
 
     ## Description
-    MiniGrid's `MiniGrid-MemoryS9-v0` (or another size) with a view of 3x3 cells and the three actions that move, the form
-    in which TrXL-PPO's authors made it a memory task (MarcoMeter, episodic-transformer-memory-ppo): with
-    MiniGrid's own 7x7 view both objects are seen from the start room.
+    MiniGrid's `MiniGrid-MemoryS9-v0` (or another size) with a view of 3x3 cells and the three actions that
+    move, the form in which TrXL-PPO's authors made it a memory task (MarcoMeter,
+    episodic-transformer-memory-ppo): with MiniGrid's own 7x7 view, as in `MemoryS9-View7-v0`, both objects
+    are seen from the start room.
 
     ## Action Space
     `Discrete(3)`: 0 left, 1 right, 2 forward.

@@ -1,13 +1,18 @@
-"""The one table of environments: `gymnasium.make("EmbodiedMem/<Name>-v0")`."""
+"""The one table of environments: `gymnasium.make("EmbodiedMem/<Name>-v0")`, and habitat:PATH."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium
 from gymnasium.envs import registration
 
+from embodied_mem.errors import ConfigError
+
 NAMESPACE = "EmbodiedMem"
+HABITAT = "habitat"
+"""Prefix of specs that name a scene dataset."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class EnvEntry:
         kwargs: arguments of the callable.
         max_episode_steps: step limit, None where the environment has its own.
         horizon: the argument that says how long memory must last, None where there is none.
+        needs: the argument without which it cannot be made, None where there is none.
     """
 
     name: str
@@ -27,6 +33,7 @@ class EnvEntry:
     kwargs: dict[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     horizon: str | None = None
+    needs: str | None = None
 
     @property
     def id(self) -> str:
@@ -75,6 +82,12 @@ ENVIRONMENTS = (
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),
     EnvEntry("House-MultiObjectNav-v0", "embodied_mem.sim.house.object_nav:MultiObjectNav"),
+    EnvEntry("Habitat-ObjectNav-v0", "embodied_mem.sim.habitat.object_nav:HabitatObjectNav", needs="habitat"),
+    EnvEntry(
+        "Habitat-MultiObjectNav-v0",
+        "embodied_mem.sim.habitat.object_nav:HabitatMultiObjectNav",
+        needs="habitat",
+    ),
     EnvEntry("MultiRoomMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/MultiRoom-v0"}),
     EnvEntry("PlaygroundMemory-v0", _GRID_MEMORY, {"env_id": f"{NAMESPACE}/Playground-v0"}),
 )
@@ -90,3 +103,33 @@ def register() -> None:
                 kwargs=entry.kwargs,
                 max_episode_steps=entry.max_episode_steps,
             )
+
+
+def resolve(spec: str) -> tuple[str, dict[str, Any]]:
+    """Returns the id and the arguments that a spec of an environment stands for.
+
+    Args:
+        spec: an id, or `habitat:PATH` with the path of a scene dataset or of a YAML file: MultiObjectNav
+            in its scenes.
+    """
+    kind, _, path = spec.partition(":")
+    if kind != HABITAT:
+        return spec, {}
+    return f"{NAMESPACE}/Habitat-MultiObjectNav-v0", {"habitat": path}
+
+
+def make(spec: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Makes the environment of a spec.
+
+    Args:
+        spec: see `resolve`.
+        kwargs: arguments of the environment.
+
+    Raises:
+        ConfigError: there is no such environment, or its arguments do not fit it.
+    """
+    env_id, own = resolve(spec)
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **{**own, **kwargs})
+    except gymnasium.error.Error as error:
+        raise ConfigError(f"cannot make the environment {spec}: {' '.join(str(error).split())}") from None

@@ -172,7 +172,6 @@ def evaluate_checkpoint(
 
     import embodied_mem.sim  # noqa: F401
     from embodied_mem.policy.checkpoint import load_policy
-
     from embodied_mem.sim.evaluation import check_episodes, summary
 
     check_episodes(episodes, seed)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embodied_mem.configs import to_mapping
-from embodied_mem.errors import ConfigError
-
-AGENTS = ("explorer", "random")
+from embodied_mem.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,10 @@ class Recording:
     stopped: str
 
 
-class RandomAgent:
-    """Draws actions from the environment's action space, by seed."""
-
-    def __init__(self, env: Any, seed: int) -> None:
-        env.action_space.seed(seed)
-        self._space = env.action_space
-
-    def act(self, obs: Any, tokens: Any, state: Any) -> tuple[Any, Any]:
-        """Returns a random primitive action."""
-        return self._space.sample(), state
-
-
 def record(
     env: str = "EmbodiedMem/Playground-v0",
     out: Path = Path("runs/record"),
-    agent: Literal["explorer", "random"] = "explorer",
+    agent: Literal["explorer", "oracle", "random"] = "explorer",
     seed: int = 0,
     steps: int = 1000,
     json: bool = False,
@@ -60,7 +46,8 @@ def record(
     Args:
         env: a registered environment that can be observed.
         out: folder for episode.mcap and memory.emem.
-        agent: who acts.
+        agent: "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the shortest
+            way, which no robot could know) or "random".
         seed: of the world.
         steps: limit of steps.
         json: print JSON.
@@ -90,31 +77,24 @@ def record_episode(
         out: folder, made where it is missing; files of an earlier run in it are replaced.
         seed: of the world.
         steps: limit of observations.
-        agent: one of `AGENTS`.
+        agent: one of `embodied_mem.sim.agents.AGENTS`.
         on_step: told the number of steps done.
 
     Raises:
         ConfigError: an unknown agent or environment.
+        InputError: a negative seed.
     """
-    import gymnasium
-
-    import embodied_mem.sim  # noqa: F401
     from embodied_mem.log.writer import EpisodeWriter
-    from embodied_mem.loop import Identity, Loop, Moment
+    from embodied_mem.loop import Loop, Moment
     from embodied_mem.memory import Memory
     from embodied_mem.perception import Perception
+    from embodied_mem.sim.agents import make_agent, make_observable
     from embodied_mem.sim.world import EnvWorld
 
-    if agent not in AGENTS:
-        raise ConfigError(f'unknown agent "{agent}"; there are: {", ".join(AGENTS)}')
-    try:
-        env = gymnasium.make(env_id, disable_env_checker=True)
-    except gymnasium.error.Error as error:
-        raise ConfigError(f"cannot make the environment {env_id}: {' '.join(str(error).split())}") from None
-    if not hasattr(type(env.unwrapped), "observation"):
-        raise ConfigError(
-            f"{env_id} gives no Observation to record; choose for example EmbodiedMem/MultiRoom-v0"
-        )
+    if seed < 0:
+        raise InputError(f"a seed must not be negative, got {seed}")
+    env = make_observable(env_id)
+    actor = make_agent(agent, env, seed)
     out.mkdir(parents=True, exist_ok=True)
     log_path, memory_path = out / "episode.mcap", out / "memory.emem"
     for stale in (log_path, *out.glob("memory.emem*")):
@@ -132,10 +112,9 @@ def record_episode(
         settings = {"memory": to_mapping(memory.config), "perception": to_mapping(perception_config)}
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
-        policy: Any = embodied.explorer() if agent == "explorer" else RandomAgent(env, seed)
-        controller: Any = embodied.controller() if agent == "explorer" else Identity()
-        world = EnvWorld(env, seed)
-        loop = Loop(world, Perception(perception_config), memory, policy, controller, [writer, watch])
+        perception = Perception(perception_config)
+        watching = [writer, watch]
+        loop = Loop(EnvWorld(env, seed), perception, memory, actor.policy, actor.controller, watching)
         done = loop.run(steps)
         digest = memory.digest()
         writer.close(digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from embodied_mem.sim.house.nav_task import HouseNav
+from embodied_mem.sim.house.house_nav import HouseNav
 
 
 class ObjectNav(HouseNav):

@@ -9,7 +9,7 @@ from embodied_mem.sim.house.robot import Action
 from embodied_mem.types import MemoryTokens, Observation
 
 if TYPE_CHECKING:
-    from embodied_mem.sim.house.nav_task import HouseNav
+    from embodied_mem.sim.house.house_nav import HouseNav
 
 TURN_COST = 0.01
 """Of two ways that are about as long the one with fewer turns is taken [m a turn]."""
@@ -30,7 +30,8 @@ class HouseOracle:
         env = self._env
         if env.is_at_goal:
             return int(Action.FOUND), state
-        plan, robot, field = env.house.floor_plan, env.robot, env.distances
+        plan, robot = env.house.floor_plan, env.robot
+        field = env.house.distances_to(env.goal_label, env.success_radius)
         turn = math.radians(env.robot_config.turn)
         count = round(2 * math.pi / turn)
         best, least = 0, math.inf

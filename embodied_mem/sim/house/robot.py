@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.sim.house.config import NoiseConfig, RobotConfig
-from embodied_mem.sim.house.floor_plan import FloorPlan
 
 
 class Action(IntEnum):
@@ -24,26 +24,33 @@ class Action(IntEnum):
     DOWN = 5
 
 
+class Ground(Protocol):
+    """What a robot moves on."""
+
+    def advance(
+        self, start: NDArray[np.float64], heading: float, length: float
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Returns where a straight way [m] ahead [rad] ends, and whether something stopped it."""
+
+
 class Robot:
     """A robot's true pose, and how actions change it.
 
     Args:
         config: its motions.
-        plan: where it can be.
-        position: (2,) [m] in the house frame.
+        plan: how it moves: a `FloorPlan`, or what else can `advance`.
+        position: (2,) or (3,) [m] in the house frame.
         yaw: [rad].
 
     Attributes:
-        position: (2,) float64 [m] in the house frame.
+        position: (2,) float64 [m] in the house frame; (3,) where floors have different heights.
         yaw: heading [rad].
         tilt: of the camera, up is positive [rad].
         path_length: way gone so far [m].
         collisions: steps ahead that were cut short so far.
     """
 
-    def __init__(
-        self, config: RobotConfig, plan: FloorPlan, position: NDArray[np.float64], yaw: float
-    ) -> None:
+    def __init__(self, config: RobotConfig, plan: Ground, position: NDArray[np.float64], yaw: float) -> None:
         self.config = config
         self.plan = plan
         self.position = np.asarray(position, dtype=np.float64)
@@ -55,7 +62,8 @@ class Robot:
     @property
     def pose(self) -> Pose:
         """`house_T_base`, on the floor."""
-        return Pose.from_xyz_yaw(self.position[0], self.position[1], 0.0, self.yaw)
+        z = self.position[2] if len(self.position) > 2 else 0.0
+        return Pose.from_xyz_yaw(self.position[0], self.position[1], z, self.yaw)
 
     @property
     def base_T_camera(self) -> Pose:
@@ -137,7 +145,7 @@ class Odometry:
         yaw = self.pose.yaw
         cosine, sine = math.cos(yaw), math.sin(yaw)
         x, y = self.pose.position[0] + d * cosine, self.pose.position[1] + d * sine
-        self.pose = Pose.from_xyz_yaw(x, y, 0.0, yaw + turned)
+        self.pose = Pose.from_xyz_yaw(x, y, truth.position[2], yaw + turned)  # floors are level: no drift
         moved = np.array([[1.0, 0.0, -d * sine], [0.0, 1.0, d * cosine], [0.0, 0.0, 1.0]])
         into = np.array([[cosine, 0.0], [sine, 0.0], [0.0, 1.0]])
         variance = np.diag(

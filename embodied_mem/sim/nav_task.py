@@ -1,10 +1,11 @@
-"""What the navigation tasks in houses share: house, robot, sensors, goals and measures."""
+"""What navigation tasks share, wherever they take place: robot, sensors, goals and measures."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -12,45 +13,67 @@ from numpy.typing import NDArray
 
 from embodied_mem.configs import from_mapping
 from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
 from embodied_mem.memory import MemoryConfig
 from embodied_mem.perception import PerceptionConfig
 from embodied_mem.sim.base_controller import BaseController
 from embodied_mem.sim.explorer import Explorer
-from embodied_mem.sim.house.catalog import HOUSE_LABELS
-from embodied_mem.sim.house.config import ChangeConfig, HouseConfig, RobotConfig
-from embodied_mem.sim.house.house import SPLITS, House, shared_house
-from embodied_mem.sim.house.memory import house_memory_config, house_perception_config
-from embodied_mem.sim.house.oracle import HouseOracle
-from embodied_mem.sim.house.overnight import change_house
-from embodied_mem.sim.house.renderer import Camera, View, scene_of
+from embodied_mem.sim.house.config import RobotConfig
+from embodied_mem.sim.house.renderer import Camera, View
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
 from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
 from embodied_mem.sim.seeker import Seeker
-from embodied_mem.types import CameraFrame, Goal, Image, Observation
+from embodied_mem.types import CameraFrame, Goal, Image, LabelMap, Observation
 
 STEP_NS = 100_000_000
 """One step is 100 ms of log time."""
 SUCCESS_MARGIN = 0.1
 """A goal counts as reached this close to where its category counts as found [m]; as in Habitat."""
 START_DISTANCE = 2.0
-"""Episodes start at least this far from the first goal where the house allows it [m]."""
+"""Episodes start at least this far from the first goal where the place allows it [m]."""
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 
-HouseObs = dict[str, Any]
+NavObs = dict[str, Any]
 
 
-class HouseNav(gymnasium.Env[HouseObs, np.int64]):
-    """What the tasks in houses share: house, robot, sensors, goals and measures.
+class Site(Protocol):
+    """A place to navigate in; its frame is the map's, with z up.
+
+    Positions are (2,) float64 where the floor is at z = 0 all over the place, else (3,) [m].
+
+    Attributes:
+        title: what it is, for messages.
+        labels: categories of the things in it, sorted.
+        info: what `info` of every step says of it.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    info: Mapping[str, Any]
+
+    def start(self, label: str, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draws a free position, at least `START_DISTANCE` from where a label counts as found if it can."""
+
+    def robot(self, config: RobotConfig, position: NDArray[np.float64], yaw: float) -> Robot:
+        """Returns a robot at a position with a heading [rad]."""
+
+    def distance(self, label: str, radius: float, position: NDArray[np.float64]) -> float:
+        """Returns the shortest way [m] to where something of a label counts as found, inf where none."""
+
+    def view(self, camera: Camera, map_T_camera: Pose, max_depth: float) -> View:
+        """Returns what a camera sees; beyond `max_depth` [m] it has colour only."""
+
+
+class NavTask(gymnasium.Env[NavObs, np.int64]):
+    """What navigation tasks share: robot, sensors, goals and measures; the place is a subclass's.
 
     Args:
+        labels: names of the labels in the semantic images.
         goals: how many goals an episode has, one after another.
         max_steps: limit of steps.
-        split: houses of "train", "val" or "test".
-        house_seed: one house for all episodes; drawn from the split at every reset where None.
         revisit: probability that a goal is one of the earlier ones again.
         success_radius: something counts as found from this far, seen from above, in its own room [m].
-        goal_labels: categories that can be goals; every category of the house where None.
-        house: the distribution of houses, as `HouseConfig` or a mapping.
+        goal_labels: categories that can be goals; every category of the place where None.
         robot: the robot, as `RobotConfig` or a mapping.
         render_mode: None or "rgb_array".
 
@@ -62,24 +85,20 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
 
     def __init__(
         self,
+        labels: LabelMap,
         goals: int,
         max_steps: int,
-        split: str = "train",
-        house_seed: int | None = None,
         revisit: float = 0.0,
         success_radius: float = 1.0,
         goal_labels: tuple[str, ...] | None = None,
-        house: HouseConfig | Mapping[str, Any] | None = None,
         robot: RobotConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        _check(goals, max_steps, split, house_seed, revisit, success_radius)
+        _check(goals, max_steps, revisit, success_radius)
         for label in goal_labels or ():
-            HOUSE_LABELS.id(label)
-        self.goals, self.max_steps, self.split, self.house_seed = goals, max_steps, split, house_seed
+            labels.id(label)
+        self.labels, self.goals, self.max_steps = labels, goals, max_steps
         self.revisit, self.success_radius, self.goal_labels = revisit, success_radius, goal_labels
-        self.house_config = from_mapping(HouseConfig, house) if isinstance(house, Mapping) else house
-        self.house_config = self.house_config or HouseConfig()
         config = from_mapping(RobotConfig, robot) if isinstance(robot, Mapping) else robot
         self.robot_config = config = config or RobotConfig()
         self.render_mode = render_mode
@@ -91,22 +110,27 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
             {
                 "rgb": gymnasium.spaces.Box(0, 255, (*shape, 3), np.uint8),
                 "depth": gymnasium.spaces.Box(0.0, inf, (*shape, 1), np.float32),
-                "semantic": gymnasium.spaces.Box(0, len(HOUSE_LABELS) - 1, (*shape, 1), np.int32),
+                "semantic": gymnasium.spaces.Box(0, len(labels) - 1, (*shape, 1), np.int32),
                 "pose": gymnasium.spaces.Box(-inf, inf, (5,), np.float32),
-                "goal": gymnasium.spaces.Box(0, len(HOUSE_LABELS) - 1, (1,), np.int64),
+                "goal": gymnasium.spaces.Box(0, len(labels) - 1, (1,), np.int64),
             }
         )
-        self._house: House | None = None
 
-    # What a run outside of gymnasium (`record`, `MemoryWrapper`) needs to know of this world.
+    @abstractmethod
+    def enter(self, options: Mapping[str, Any]) -> Site:
+        """Chooses the place of an episode.
 
+        Args:
+            options: of the reset.
+        """
+
+    @abstractmethod
     def memory_config(self) -> MemoryConfig:
         """Returns the memory's settings for this world."""
-        return house_memory_config(self.house_config)
 
+    @abstractmethod
     def perception_config(self) -> PerceptionConfig:
         """Returns perception's settings for this world."""
-        return house_perception_config()
 
     def controller(self) -> BaseController:
         """Returns a controller that turns sub-goals into this world's actions."""
@@ -121,15 +145,15 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         """Returns an agent that explores, and goes to the goal once the memory knows it."""
         return Seeker(self.explorer(), int(Action.FOUND), 0.8 * self.success_radius)
 
-    def oracle(self) -> HouseOracle:
-        """Returns an agent that knows the house: the shortest way to every goal."""
-        return HouseOracle(self)
+    @property
+    def goal_label(self) -> str:
+        """Category of the current goal."""
+        return self._measures.current.label
 
     @property
-    def house(self) -> House:
-        """The house of the current episode: ground truth, for evaluators only."""
-        assert self._house is not None, "reset the environment first"
-        return self._house
+    def is_at_goal(self) -> bool:
+        """True where "found" would be true: ground truth, for evaluators only."""
+        return self._distance <= SUCCESS_MARGIN
 
     @property
     def view(self) -> View:
@@ -138,23 +162,18 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[HouseObs, dict[str, Any]]:
-        """Draws a house, a start and goals; the same seed gives the same episode.
+    ) -> tuple[NavObs, dict[str, Any]]:
+        """Draws a place, a start and goals; the same seed gives the same episode.
 
         Args:
             seed: of the episode.
-            options: "house" (seed of the house), "nights" (how often it changed overnight before).
+            options: what `enter` understands.
 
         Raises:
-            ConfigError: the house lacks every goal category, or an option makes no sense.
+            ConfigError: the place lacks every goal category, or an option makes no sense.
         """
         super().reset(seed=seed)
-        options = options or {}
-        drawn = SPLITS[self.split][int(self.np_random.integers(len(SPLITS[self.split])))]
-        fixed = options.get("house", self.house_seed)
-        self._house = shared_house(drawn if fixed is None else int(fixed), self.house_config)
-        for night in range(int(options.get("nights", 0))):
-            self._house, _ = change_house(self._house, night, ChangeConfig())
+        self.site = self.enter(options or {})
         self._measures = NavMeasures(self._draw_goals())
         self._place_robot()
         self._steps = 0
@@ -164,24 +183,18 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         return self._encode(), self._info(False)
 
     def _draw_goals(self) -> list[Leg]:
-        house = self.house
-        wanted = house.labels if self.goal_labels is None else self.goal_labels
-        labels = [label for label in wanted if label in house.labels]
+        site = self.site
+        wanted = site.labels if self.goal_labels is None else self.goal_labels
+        labels = [label for label in wanted if label in site.labels]
         if not labels:
-            there = ", ".join(house.labels)
-            raise ConfigError(
-                f"house {house.seed} has none of the goals {', '.join(wanted)}; it has: {there}"
-            )
+            there = ", ".join(site.labels) or "nothing that has a label"
+            raise ConfigError(f"{site.title} has none of the goals {', '.join(wanted)}; it has: {there}")
         return draw_legs(labels, self.goals, self.revisit, self.np_random)
 
     def _place_robot(self) -> None:
-        plan = self.house.floor_plan
-        away = self.house.distances_to(self._measures.current.label, self.success_radius)
-        start = np.flatnonzero(plan.main_part & (away >= START_DISTANCE))
-        if len(start) == 0:
-            start = np.flatnonzero(plan.main_part)
-        position = plan.centers[start[int(self.np_random.integers(len(start)))]]
-        self.robot = Robot(self.robot_config, plan, position, float(self.np_random.uniform(-np.pi, np.pi)))
+        position = self.site.start(self.goal_label, self.success_radius, self.np_random)
+        yaw = float(self.np_random.uniform(-np.pi, np.pi))
+        self.robot = self.site.robot(self.robot_config, position, yaw)
         noise_rng = np.random.default_rng(int(self.np_random.integers(2**31)))
         self._noise_rng = noise_rng
         self.odometry = Odometry(self.robot_config.noise, self.robot.pose, noise_rng)
@@ -193,19 +206,9 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         return distance
 
     def _distance_to_goal(self) -> float:
-        return self.house.floor_plan.look_up(self.distances, self.robot.position)
+        return self.site.distance(self.goal_label, self.success_radius, self.robot.position)
 
-    @property
-    def distances(self) -> NDArray[np.float64]:
-        """(H, W) shortest ways [m] to the current goal from every cell of the floor plan: ground truth."""
-        return self.house.distances_to(self._measures.current.label, self.success_radius)
-
-    @property
-    def is_at_goal(self) -> bool:
-        """True where "found" would be true: ground truth."""
-        return self._distance <= SUCCESS_MARGIN
-
-    def step(self, action: np.int64 | int) -> tuple[HouseObs, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64 | int) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of the robot's actions."""
         chosen = Action(int(action))
         length, angle, blocked = self.robot.act(chosen)
@@ -236,13 +239,13 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         """Takes the pictures of this step."""
         self._base_T_camera = self.robot.base_T_camera
         map_T_camera = self.robot.pose @ self._base_T_camera
-        self._view = self.camera.view(scene_of(self.house), map_T_camera, self.robot_config.max_depth)
+        self._view = self.site.view(self.camera, map_T_camera, self.robot_config.max_depth)
         noise = self.robot_config.noise
         self._depth = self._view.depth
         if noise.depth or noise.dropout:
             self._depth = noisy_depth(self._depth, noise, self._noise_rng)
 
-    def _encode(self) -> HouseObs:
+    def _encode(self) -> NavObs:
         pose, yaw = self.odometry.pose.position, self.odometry.pose.yaw
         values = [pose[0], pose[1], math.sin(yaw), math.cos(yaw), self.robot.tilt]
         return {
@@ -250,18 +253,18 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
             "depth": np.minimum(self._depth, np.float32(self.robot_config.max_depth))[..., None],
             "semantic": self._view.label[..., None],
             "pose": np.array(values, np.float32),
-            "goal": np.array([HOUSE_LABELS.id(self._measures.current.label)], np.int64),
+            "goal": np.array([self.labels.id(self.goal_label)], np.int64),
         }
 
     def _info(self, collided: bool) -> dict[str, Any]:
         measures = self._measures.info(self._distance, self.robot.collisions, collided)
-        return {**measures, "house": self.house.seed}
+        return {**measures, **self.site.info}
 
     @property
     def observation(self) -> Observation:
         """The last step as the loop's `Observation`: what a robot would have, and no more."""
         camera, mount, view = self.camera.intrinsics, self._base_T_camera, self._view
-        label = self._measures.current.label
+        label = self.goal_label
         frame = CameraFrame(
             "head",
             depth=Image(self._depth, camera, mount),
@@ -273,9 +276,9 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
             step=self._steps,
             odom_T_base=self.odometry.pose,
             covariance=self.odometry.covariance,
-            labels=HOUSE_LABELS,
+            labels=self.labels,
             cameras=(frame,),
-            goal=Goal(label=HOUSE_LABELS.id(label), text=f"find a {label}"),
+            goal=Goal(label=self.labels.id(label), text=f"find a {label}"),
             **self._last,
         )
 
@@ -284,14 +287,8 @@ class HouseNav(gymnasium.Env[HouseObs, np.int64]):
         return self._view.color
 
 
-def _check(
-    goals: int, max_steps: int, split: str, house_seed: int | None, revisit: float, success_radius: float
-) -> None:
+def _check(goals: int, max_steps: int, revisit: float, success_radius: float) -> None:
     if goals < 1 or max_steps < 1:
         raise ConfigError(f"goals and max_steps must be at least 1, got {goals} and {max_steps}")
-    if split not in SPLITS:
-        raise ConfigError(f'no split "{split}" of houses; there are: {", ".join(SPLITS)}')
-    if house_seed is not None and house_seed < 0:
-        raise ConfigError(f"the seed of a house must not be negative, got {house_seed}")
     if not 0.0 <= revisit <= 1.0 or not success_radius > 0.0:
         raise ConfigError("revisit must be in 0..1 and success_radius positive")

@@ -1,0 +1,114 @@
+"""Where a robot can be in a scene: habitat's navigation mesh in the map's frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.sim.habitat.config import HabitatConfig
+from embodied_mem.sim.habitat.frames import from_habitat, to_habitat
+from embodied_mem.sim.habitat.simulator import import_habitat_sim
+
+SHORT = 1e-5
+"""A step that is shorter than asked for by more than this was stopped [m]; as in habitat-sim."""
+
+
+class NavMeshGround:
+    """The floors of a scene, as habitat-sim's path finder knows them; positions are (3,) float64 [m].
+
+    Args:
+        path_finder: with a navigation mesh.
+    """
+
+    def __init__(self, path_finder: Any) -> None:
+        self.path_finder = path_finder
+        islands = range(path_finder.num_islands)
+        self.island = max(islands, key=path_finder.island_area)  # the others are tops of furniture and roofs
+        vertices = np.asarray(path_finder.build_navmesh_vertices(self.island), np.float64)
+        index = np.asarray(path_finder.build_navmesh_vertex_indices(self.island), np.intp)
+        self._triangles = from_habitat(vertices)[index.reshape(-1, 3)]  # (T, 3, 3)
+        a, b, c = (self._triangles[:, i] for i in range(3))
+        normals = np.cross(b - a, c - a)
+        self._areas = np.cumsum(np.sqrt((normals * normals).sum(axis=-1)) / 2)
+
+    def advance(
+        self, start: NDArray[np.float64], heading: float, length: float
+    ) -> tuple[NDArray[np.float64], bool]:
+        """Moves straight ahead until something is in the way; it does not slide.
+
+        Args:
+            start: (3,) [m].
+            heading: [rad].
+            length: [m].
+
+        Returns:
+            where it ends, and whether it was stopped.
+        """
+        start = np.asarray(start, dtype=np.float64)
+        goal = start + length * np.array([math.cos(heading), math.sin(heading), 0.0])
+        step = self.path_finder.try_step_no_sliding(_vector(start), _vector(goal))
+        end = from_habitat(np.array(step, np.float64))
+        return end, bool(math.hypot(*(end - start)[:2].tolist()) + SHORT < length)
+
+    def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the (N, 3) points of the main floors that are nearest to points; NaN where none is near."""
+        snapped = [self.path_finder.snap_point(_vector(p), self.island) for p in points]
+        return from_habitat(np.array([list(p) for p in snapped], np.float64).reshape(-1, 3))
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draws a (3,) position, evenly over the area of the floors."""
+        row = int(np.searchsorted(self._areas, rng.random() * self._areas[-1]))
+        u, v = rng.random(2).tolist()
+        if u + v > 1.0:
+            u, v = 1.0 - u, 1.0 - v
+        a, b, c = self._triangles[min(row, len(self._areas) - 1)]
+        return self.snap((a + u * (b - a) + v * (c - a))[None])[0]
+
+    def geodesic(self, start: NDArray[np.float64], goal: NDArray[np.float64]) -> float:
+        """Returns the length of the shortest path [m], inf where there is none."""
+        path = import_habitat_sim().ShortestPath()
+        path.requested_start, path.requested_end = _vector(start), _vector(goal)
+        self.path_finder.find_path(path)
+        return float(path.geodesic_distance)
+
+    def paths_to(self, goals: NDArray[np.float64]) -> Any:
+        """Returns habitat's bundle of shortest paths to the nearest of (N, 3) goals, for `nearest`."""
+        paths = import_habitat_sim().MultiGoalShortestPath()
+        paths.requested_ends = [_vector(goal) for goal in goals]
+        return paths
+
+    def nearest(self, paths: Any, start: NDArray[np.float64]) -> float:
+        """Returns the length of the shortest path of a bundle [m], inf where there is none."""
+        paths.requested_start = _vector(start)
+        self.path_finder.find_path(paths)
+        return float(paths.geodesic_distance)
+
+
+def _vector(point: NDArray[np.float64]) -> NDArray[np.float32]:
+    return to_habitat(point).astype(np.float32)
+
+
+def make_ground(simulator: Any, config: HabitatConfig, scene: str) -> NavMeshGround:
+    """Computes the navigation mesh of the simulator's scene for a robot, or takes the dataset's.
+
+    Raises:
+        ConfigError: the robot fits nowhere.
+    """
+    habitat_sim = import_habitat_sim()
+    if config.shipped_navmesh and simulator.pathfinder.is_loaded:
+        return NavMeshGround(simulator.pathfinder)
+    settings = habitat_sim.NavMeshSettings()
+    settings.set_defaults()
+    settings.agent_radius, settings.agent_height = config.robot_radius, config.robot_height
+    settings.agent_max_climb = config.max_climb
+    settings.cell_size, settings.cell_height = config.cell_size, config.cell_height
+    settings.include_static_objects = True
+    path_finder = habitat_sim.PathFinder()
+    built = simulator.recompute_navmesh(path_finder, settings)
+    if not built or path_finder.num_islands < 1:
+        raise ConfigError(f"a robot of radius {config.robot_radius} m fits nowhere in the scene {scene}")
+    return NavMeshGround(path_finder)

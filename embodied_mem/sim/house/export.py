@@ -1,0 +1,168 @@
+"""Houses as scene datasets that habitat-sim opens: meshes, semantics, rooms and their configs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.sim.gltf import linear_from_srgb, write_glb
+from embodied_mem.sim.habitat.frames import to_habitat
+from embodied_mem.sim.house.catalog import HOUSE_LABELS
+from embodied_mem.sim.house.house import House
+from embodied_mem.sim.house.mesh import Mesh, build_mesh
+
+DATASET = "houses.scene_dataset_config.json"
+"""Name of the scene dataset's config in its folder; it covers every house that is exported there."""
+NO_ROOM = -1
+
+
+def export_house(house: House, folder: Path) -> Path:
+    """Writes a house as a scene of a scene dataset; houses exported to one folder form one dataset.
+
+    The scene is named `house_SEED`. Its meshes have y up, as glTF demands (`to_habitat`). Semantics are
+    HM3D's: a mesh whose vertex colours tell the instances, and a text file that names them. Things keep
+    their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations.
+
+    Args:
+        house: the house.
+        folder: of the dataset, made where it is missing.
+
+    Returns:
+        the dataset's config.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    name = f"house_{house.seed}"
+    mesh = build_mesh(house)
+    try:
+        for part in ("stages", "scenes", "semantics"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        _write_stage(mesh, folder / "stages" / f"{name}.glb")
+        _write_semantics(house, mesh, folder / "semantics" / name)
+        frame = {"up": [0, 1, 0], "front": [0, 0, -1]}
+        stage = {"render_asset": f"{name}.glb", **frame, "force_flat_shading": True}
+        _write_json(folder / "stages" / f"{name}.stage_config.json", stage)
+        scene = {
+            "stage_instance": {"template_name": name},
+            "default_lighting": "no_lights",
+            "semantic_scene_instance": name,
+        }
+        _write_json(folder / "scenes" / f"{name}.scene_instance.json", scene)
+        dataset = {
+            "stages": {"paths": {".json": ["stages"]}},
+            "scene_instances": {"paths": {".json": ["scenes"]}},
+            "semantic_scene_descriptor_instances": {"paths": {".json": ["semantics"]}},
+        }
+        _write_json(folder / DATASET, dataset)
+    except OSError as error:
+        raise ConfigError(f"cannot write the house to {folder}: {error.strerror}") from None
+    return folder / DATASET
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_stage(mesh: Mesh, path: Path) -> None:
+    """Writes what the house looks like: every triangle takes its shaded colour from a palette."""
+    colors, which = np.unique(mesh.shaded, axis=0, return_inverse=True)
+    done, palette = cv2.imencode(".png", np.ascontiguousarray(colors[None, :, ::-1]))
+    assert done
+    corners = mesh.vertices[mesh.triangles].reshape(-1, 3)  # corners share no vertices: colours differ
+    u = (which.reshape(-1) + 0.5) / len(colors)
+    uv = np.repeat(np.stack([u, np.full(len(u), 0.5)], axis=-1), 3, axis=0)
+    triangles = np.arange(len(corners), dtype=np.uint32).reshape(-1, 3)
+    write_glb(
+        path,
+        to_habitat(corners).astype(np.float32),
+        triangles,
+        uv=uv.astype(np.float32),
+        palette=palette.tobytes(),
+    )
+
+
+def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
+    instances, which = np.unique(mesh.instance, return_inverse=True)  # things first: their ids are small
+    things = {thing.id: thing for thing in house.things}
+    labels = dict(zip(mesh.instance.tolist(), mesh.label.tolist()))
+    after = max(things, default=0) + 1
+    lines = ["HM3D Semantic Annotations"]
+    colors = np.zeros((len(instances), 3), np.uint8)
+    for row, instance in enumerate(instances.tolist()):
+        thing = things.get(instance)
+        id = instance if thing else after + row - len(things)
+        colors[row] = instance_color(id)
+        rgb = "".join(f"{channel:02X}" for channel in colors[row].tolist())
+        room = thing.room if thing else NO_ROOM
+        lines.append(f'{id},{rgb},"{HOUSE_LABELS.name(labels[instance])}",{room}')
+    vertices, triangles, row_of = _split_by(mesh, which.reshape(-1))
+    write_glb(
+        stem.with_suffix(".semantic.glb"),
+        to_habitat(vertices).astype(np.float32),
+        triangles,
+        colors=linear_from_srgb(colors)[row_of],
+    )
+    stem.with_suffix(".semantic.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "semantic_asset": f"{stem.name}.semantic.glb",
+        "semantic_descriptor_filename": f"{stem.name}.semantic.txt",
+        "semantic_up": [0, 1, 0],
+        "semantic_front": [0, 0, -1],
+        "region_annotations": [_region(house, id) for id in range(len(house.rooms))],
+    }
+    _write_json(stem.with_suffix(".semantic_config.json"), config)
+
+
+def _split_by(
+    mesh: Mesh, row: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.intp]]:
+    """Returns vertices that instances do not share, triangles, and the (V,) rows of the vertices.
+
+    habitat-sim takes the largest connected part of a colour for the whole thing's box, so the parts of a
+    thing (a table's top and legs) are linked by triangles without area, which nothing draws.
+    """
+    keys = np.stack([np.repeat(row, 3), mesh.triangles.reshape(-1)], axis=-1)
+    unique, index = np.unique(keys, axis=0, return_inverse=True)
+    triangles = index.reshape(-1, 3)
+    count = len(unique)
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
+    graph = coo_matrix((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    _, part = connected_components(graph, directed=False)
+    _, first_of_part = np.unique(part, return_index=True)
+    _, first_of_row = np.unique(unique[:, 0], return_index=True)
+    anchor = first_of_row[unique[first_of_part, 0]]
+    links = np.stack([anchor, first_of_part, first_of_part], axis=-1)[anchor != first_of_part]
+    joined = np.concatenate([triangles, links]).astype(np.uint32)
+    return mesh.vertices[unique[:, 1]], joined, unique[:, 0]
+
+
+def instance_color(id: int) -> tuple[int, int, int]:
+    """Returns the 8-bit sRGB colour that stands for an instance id; no two ids below 2^24 share one."""
+    mixed = id * 0x9E3779B1 % (1 << 24)  # an odd factor permutes the residues
+    return mixed >> 16, mixed >> 8 & 255, mixed & 255
+
+
+def _region(house: House, id: int) -> dict[str, Any]:
+    """Returns a room as a region annotation: its floor between the walls, up to the ceiling."""
+    room = house.rooms[id]
+    x0, y0, x1, y1 = room.rect
+    loop = [(x0, y0, 0.0), (x1, y0, 0.0), (x1, y1, 0.0), (x0, y1, 0.0)]
+    ends = to_habitat(np.array([(x0, y0, 0.0), (x1, y1, house.config.height)]))
+    return {
+        "name": f"{id:02d} {room.type}",
+        "label": room.type,
+        "floor_height": 0.0,
+        "extrusion_height": house.config.height,
+        "min_bounds": ends.min(axis=0).tolist(),
+        "max_bounds": ends.max(axis=0).tolist(),
+        "poly_loop": to_habitat(np.array(loop)).tolist(),
+    }

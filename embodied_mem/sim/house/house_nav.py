@@ -1,0 +1,126 @@
+"""Houses as places of navigation tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.configs import from_mapping
+from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
+from embodied_mem.memory import MemoryConfig
+from embodied_mem.perception import PerceptionConfig
+from embodied_mem.sim.house.catalog import HOUSE_LABELS
+from embodied_mem.sim.house.config import ChangeConfig, HouseConfig, RobotConfig
+from embodied_mem.sim.house.house import SPLITS, House, shared_house
+from embodied_mem.sim.house.memory import house_memory_config, house_perception_config
+from embodied_mem.sim.house.oracle import HouseOracle
+from embodied_mem.sim.house.overnight import change_house
+from embodied_mem.sim.house.renderer import Camera, View, scene_of
+from embodied_mem.sim.house.robot import Robot
+from embodied_mem.sim.nav_task import START_DISTANCE, NavTask
+
+
+class HouseSite:
+    """A house as a `Site`.
+
+    Args:
+        house: the house.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.title = f"house {house.seed}"
+        self.labels = house.labels
+        self.info: Mapping[str, Any] = {"house": house.seed}
+
+    def start(self, label: str, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draws the centre of a free cell of the floor plan."""
+        plan = self.house.floor_plan
+        away = self.house.distances_to(label, radius)
+        cells = np.flatnonzero(plan.main_part & (away >= START_DISTANCE))
+        if len(cells) == 0:
+            cells = np.flatnonzero(plan.main_part)
+        return plan.centers[cells[int(rng.integers(len(cells)))]]
+
+    def robot(self, config: RobotConfig, position: NDArray[np.float64], yaw: float) -> Robot:
+        """Returns a robot on the floor plan."""
+        return Robot(config, self.house.floor_plan, position, yaw)
+
+    def distance(self, label: str, radius: float, position: NDArray[np.float64]) -> float:
+        """Looks the distance up in the label's field."""
+        return self.house.floor_plan.look_up(self.house.distances_to(label, radius), position)
+
+    def view(self, camera: Camera, map_T_camera: Pose, max_depth: float) -> View:
+        """Casts the camera's rays into the house."""
+        return camera.view(scene_of(self.house), map_T_camera, max_depth)
+
+
+class HouseNav(NavTask):
+    """A navigation task in procedural houses.
+
+    Args:
+        goals: how many goals an episode has, one after another.
+        max_steps: limit of steps.
+        split: houses of "train", "val" or "test".
+        house_seed: one house for all episodes; drawn from the split at every reset where None.
+        house: the distribution of houses, as `HouseConfig` or a mapping.
+        kwargs: arguments of `NavTask`.
+
+    Raises:
+        ConfigError: settings that contradict themselves.
+    """
+
+    def __init__(
+        self,
+        goals: int,
+        max_steps: int,
+        split: str = "train",
+        house_seed: int | None = None,
+        house: HouseConfig | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f'no split "{split}" of houses; there are: {", ".join(SPLITS)}')
+        if house_seed is not None and house_seed < 0:
+            raise ConfigError(f"the seed of a house must not be negative, got {house_seed}")
+        super().__init__(HOUSE_LABELS, goals, max_steps, **kwargs)
+        self.split, self.house_seed = split, house_seed
+        config = from_mapping(HouseConfig, house) if isinstance(house, Mapping) else house
+        self.house_config = config or HouseConfig()
+        self._house: House | None = None
+
+    def memory_config(self) -> MemoryConfig:
+        """Returns the memory's settings for this world."""
+        return house_memory_config(self.house_config)
+
+    def perception_config(self) -> PerceptionConfig:
+        """Returns perception's settings for this world."""
+        return house_perception_config()
+
+    def oracle(self) -> HouseOracle:
+        """Returns an agent that knows the house: the shortest way to every goal."""
+        return HouseOracle(self)
+
+    @property
+    def house(self) -> House:
+        """The house of the current episode: ground truth, for evaluators only."""
+        assert self._house is not None, "reset the environment first"
+        return self._house
+
+    def enter(self, options: Mapping[str, Any]) -> HouseSite:
+        """Chooses a house.
+
+        Args:
+            options: "house" (seed of the house), "nights" (how often it changed overnight before).
+        """
+        drawn = SPLITS[self.split][int(self.np_random.integers(len(SPLITS[self.split])))]
+        fixed = options.get("house", self.house_seed)
+        house = shared_house(drawn if fixed is None else int(fixed), self.house_config)
+        for night in range(int(options.get("nights", 0))):
+            house, _ = change_house(house, night, ChangeConfig())
+        self._house = house
+        return HouseSite(house)
