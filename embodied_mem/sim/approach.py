@@ -11,7 +11,7 @@ from embodied_mem.sim.explorer import Subgoal
 
 MARGIN = 0.1
 """Places to go to are nearer than the sub-goal asks for by this: a robot misses its aim a little [m]."""
-CORE = 0.5
+CORE = 0.7
 """Distances are to a box of this fraction of the known one, which is too large where it was seen askew."""
 MOST_CANDIDATES = 200
 """Of more places than this every n-th is looked at."""
@@ -39,9 +39,12 @@ def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye:
     rays = subgoal.position - eyes  # (N, 3)
     away = np.sqrt((rays * rays).sum(axis=-1))
     met = memory.octree.ray_cast(eyes.astype(np.float32), rays.astype(np.float32), float(away.max()) + 0.01)
-    # What is met at the thing's own box is the thing; a wall behind which it hangs is farther off.
+    # What is met at the thing's box is the thing or what it stands on; a wall is so right at its middle only.
+    voxel = memory.octree.resolution
     outside = np.abs(met.points - subgoal.position) - subgoal.extent / 2
-    near = (outside < 1.5 * memory.octree.resolution).all(axis=-1)
+    near = (outside < 1.5 * voxel).all(axis=-1)
+    if "wall" in memory.labels.names:
+        near &= (met.labels != memory.labels.id("wall")) | (away - met.distance < 2.0 * voxel)
     return np.asarray(~met.hit | (met.distance >= away) | near)
 
 

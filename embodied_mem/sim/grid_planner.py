@@ -246,8 +246,14 @@ class GridOracle:
         self._env = grid_env
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[int | None, Any]:
-        """Returns the next action of the plan, None after its last."""
+        """Returns the next action of the plan, None after its last.
+
+        Raises:
+            ConfigError: the world's task is about no cell.
+        """
         if obs.is_first or state is None:
+            if target_of(self._env) is None:
+                raise ConfigError(f"{type(self._env).__name__} has no goal to know the way to")
             found = plan(self._env)
             state = [] if found is None else list(found.actions)
         return (state[0] if state else None), state[1:]

@@ -53,7 +53,7 @@ class GridSeeker(Seeker):
     """
 
     def __init__(self, explorer: Explorer, trust: float = 0.5) -> None:
-        super().__init__(explorer, found=PICKUP, reach=1.0, trust=trust)
+        super().__init__(explorer, found=PICKUP, turn=LEFT, circle=4, reach=1.0, trust=trust)
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, SeekerState]:
         """Returns a sub-goal or a primitive action, or None where nothing is left to do."""

@@ -143,7 +143,11 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
 
     def seeker(self) -> Seeker:
         """Returns an agent that explores, and goes to the goal once the memory knows it."""
-        return Seeker(self.explorer(), int(Action.FOUND), 0.8 * self.success_radius)
+        circle = round(360.0 / self.robot_config.turn)
+        # Near enough that the thing is rarely in the next room; measured from above, as success is.
+        return Seeker(
+            self.explorer(), int(Action.FOUND), int(Action.LEFT), circle, reach=0.6 * self.success_radius
+        )
 
     @property
     def goal_label(self) -> str:

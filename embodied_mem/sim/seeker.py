@@ -25,9 +25,9 @@ class SeekerState:
         spent: steps since it last came closer to the target.
         closest: shortest path distance to the target so far [m].
         given_up: objects that proved out of reach.
-        searched: map positions of the places that it went to for want of a frontier.
+        searched: map positions where it has looked around for want of a frontier.
         carrying: name of what it carries, where it carries things.
-        turned: turns since it wanted to put that down.
+        turned: turns since it wanted to look around, or to put that down.
     """
 
     exploring: ExplorerState = field(default_factory=ExplorerState)
@@ -45,23 +45,29 @@ class Seeker:
     """Frontier exploration, and a straight way to the goal once it is in the memory.
 
     It knows the memory tokens alone. Where no frontier is left it visits the places that it knows,
-    nearest first, and looks again.
+    nearest first, and looks around in each: large things are seen whole from few places.
 
     Args:
         explorer: chooses the frontier.
         found: primitive action that says "found".
+        turn: primitive action that turns.
+        circle: how many of them are a full turn.
         reach: how near to the goal it says so [m].
         trust: objects less likely to exist are no goals.
     """
 
-    def __init__(self, explorer: Explorer, found: int, reach: float, trust: float = 0.5) -> None:
+    def __init__(
+        self, explorer: Explorer, found: int, turn: int, circle: int, reach: float, trust: float = 0.5
+    ) -> None:
         self.explorer = explorer
         self.found = found
+        self.turn = turn
+        self.circle = circle
         self.reach = reach
         self.trust = trust
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, SeekerState]:
-        """Returns a sub-goal, or None where nothing is left to look at."""
+        """Returns a sub-goal or a turn; None where there is no goal and all is explored."""
         state = state if isinstance(state, SeekerState) and not obs.is_first else SeekerState()
         if obs.goal is None:
             subgoal, state.exploring = self.explorer.act(obs, tokens, state.exploring)
@@ -69,12 +75,16 @@ class Seeker:
         goal = (obs.goal.label, obs.goal.text)
         if goal != state.goal:
             state.goal, state.target, state.searched = goal, -1, []
+            state.spent = state.turned = 0
             state.given_up.clear()
         found = self._goal_in_memory(obs, tokens, state)
         if found is not None:
+            state.turned = 0
             return found, state
         subgoal, state.exploring = self.explorer.act(obs, tokens, state.exploring)
-        return subgoal or self._search(obs, tokens, state), state
+        if subgoal is not None:
+            return subgoal, state
+        return self._search(obs, tokens, state), state
 
     def _goal_in_memory(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | None:
         """Returns the way to the nearest thing that the goal names, None where none is known."""
@@ -100,17 +110,27 @@ class Seeker:
         position = obs.map_T_base.transform(tokens.position[slot])
         return Subgoal(position, tokens.extent[slot].astype(np.float64), self.reach, self.found)
 
-    def _search(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | None:
-        """Returns the nearest place where it has not looked for this goal; starts over when it has all."""
-        state.given_up.clear()
-        state.exploring.given_up.clear()
+    def _search(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | int:
+        """Looks around at the nearest place where it has not done so for this goal; then starts over."""
         here = obs.map_T_base.position
+        if state.turned:  # in the middle of a look around
+            state.turned = (state.turned + 1) % (self.circle + 1)
+            return self.turn
         known = tokens.mask & (tokens.kind == PLACE) & np.isfinite(tokens.path_distance)
         order = np.flatnonzero(known)[np.argsort(tokens.path_distance[known], kind="stable")]
-        for slot in order:
+        for slot in order.tolist():
             position = obs.map_T_base.transform(tokens.position[slot])
-            if np.abs(position[:2] - here[:2]).max() < self.explorer.same:
+            if any(np.abs(position - done)[:2].max() < self.explorer.same for done in state.searched):
+                continue
+            state.spent += 1
+            near = np.abs(position - here)[:2].max() < self.explorer.same
+            if near or state.spent > 4 * self.explorer.patience:
                 state.searched.append(position)
-            elif all(np.abs(position[:2] - done[:2]).max() >= self.explorer.same for done in state.searched):
-                return Subgoal(position)
-        return None
+                state.spent, state.turned = 0, 1
+                return self.turn
+            return Subgoal(position)
+        state.searched.clear()
+        state.given_up.clear()
+        state.exploring.given_up.clear()
+        state.spent, state.turned = 0, 1
+        return self.turn

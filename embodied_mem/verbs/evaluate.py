@@ -104,7 +104,8 @@ def _evaluate_agent(
         raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
     sides: tuple[Literal["kept", "wiped"], ...] = ("kept", "wiped") if memory == "both" else (memory,)
     found = {}
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         task = bar.add_task(agent, total=episodes * len(sides))
         for side in sides:
             found[side] = evaluate_agent(

@@ -113,8 +113,8 @@ def record_episode(
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
         perception = Perception(perception_config)
-        watching = [writer, watch]
-        loop = Loop(EnvWorld(env, seed), perception, memory, actor.policy, actor.controller, watching)
+        world, policy, controller = EnvWorld(env, seed), actor.policy, actor.controller
+        loop = Loop(world, perception, memory, policy, controller, [writer, watch])
         done = loop.run(steps)
         digest = memory.digest()
         writer.close(digest)

@@ -43,6 +43,9 @@ class ObjectNav(HouseNav):
     * `max_steps=500`, `split="train"`, `house_seed=None`, `success_radius=1.0`, `goal_labels=None`,
       `house` (`HouseConfig`), `robot` (`RobotConfig`: image size, field of view, turn angle, noise).
     * `reset(options={"house": 7, "nights": 1})`: which house, and how often it changed overnight.
+
+    ## Version History
+    * v0: first version.
     """
 
     def __init__(self, max_steps: int = 500, **kwargs: Any) -> None:
@@ -76,6 +79,9 @@ class MultiObjectNav(HouseNav):
 
     ## Arguments
     * `goals=4`, `revisit=0.3`, `max_steps=1500`, otherwise those of ObjectNav.
+
+    ## Version History
+    * v0: first version.
     """
 
     def __init__(self, goals: int = 4, revisit: float = 0.3, max_steps: int = 1500, **kwargs: Any) -> None:
