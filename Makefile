@@ -25,7 +25,7 @@ $(READY): setup.py constraints.txt .ci/setup
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@bash .ci/setup sim,rl,dev
+	@bash .ci/setup sim,rl,viz,mcp,dev
 	@touch $@
 
 setup: $(READY_DEV) ## make .venv and install everything into it

@@ -20,6 +20,7 @@ CORE = [  # memory, replay and query
     "numba>=0.61",
     "numpy>=1.26",
     "opencv-python>=4.9",
+    "packaging>=23.0",
     "PyYAML>=6.0",
     "rich>=13.7",
     "rosbags>=0.10.6",
@@ -27,7 +28,10 @@ CORE = [  # memory, replay and query
     "tyro>=0.9.17",
     "zstandard>=0.22",
 ]
-TEST = [  # pyoctomap: what the tests compare with; tensorboard: where training may log to
+DDS = "cyclonedds>=11.0; platform_machine == 'x86_64'"
+# cyclonedds: nodes as processes; pyoctomap: what the tests compare with; tensorboard: where training may log
+TEST = [
+    DDS,
     "hypothesis>=6.100",
     "pyoctomap>=1.2",
     "pytest>=8.2",
@@ -44,11 +48,13 @@ EXTRAS = {
         "torch>=2.5",
         "tqdm>=4.66",  # progress_bar=True
     ],
-    "ros": ["cyclonedds>=11.0; platform_machine == 'x86_64'"],  # a ROS 2 graph without ROS
+    "ros": [DDS],  # a ROS 2 graph without ROS
     "viz": ["rerun-sdk>=0.26"],  # live view
+    "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
-    "dev": [*TEST, "mypy>=1.11", "ruff>=0.8", "types-PyYAML"],
+    # lancedb: what `bench memory` compares recall with
+    "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],
 }
 
 ROS_OPTIONS = {

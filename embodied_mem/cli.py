@@ -12,13 +12,20 @@ from embodied_mem.errors import ConfigError, EmbodiedMemError
 VERBS = {
     "demo": ("demo:demo", "train, explore, log, replay and ask, in one go"),
     "train": ("train:train", "train a policy from a config: embodied-mem train sim_configs/NAME.yaml"),
+    "sweep": ("sweep:sweep", "train several methods on a task, seed by seed, and tabulate them"),
     "eval": ("evaluate:evaluate", "evaluate an agent or a checkpoint on fresh episodes"),
     "record": ("record:record", "run an agent in a world; write its log and its memory"),
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
     "export-house": ("export_house:export_house", "write a procedural house as a scene for habitat-sim"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
-    "bench": ("bench:bench", "measure the loop, the octree and the houses; warm up the kernels"),
+    "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player"),
+    "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
+    "report": ("report:report", "write one HTML page about a run or a memory"),
+    "serve": ("serve:serve", "let language-model planners ask a memory (Model Context Protocol)"),
+    "export": ("export:export", "hand a memory to other tools: json, ply, octomap_bt, occupancy_grid"),
+    "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
+    "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
 }
 """Name, where its function is (in `embodied_mem.verbs`), and what it does."""
 
@@ -29,6 +36,9 @@ EXTRAS = {
     "gymnasium": "sim",
     "minigrid": "sim",
     "open3d": "sim",
+    "rerun": "viz",
+    "mcp": "mcp",
+    "cyclonedds": "ros",
 }
 
 

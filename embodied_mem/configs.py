@@ -32,13 +32,18 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            raise ConfigError(f'unknown key "{_join(where, str(key))}"{hint}')
+            raise unknown_key(str(key), names, "key", where)
     try:
         return cls(**{key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{where or 'the config'}: {error}") from None
+
+
+def unknown_key(key: str, names: list[str], kind: str, where: str = "") -> ConfigError:
+    """Returns the error for a key of that `kind` which is none of `names`: it tells the nearest."""
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    return ConfigError(f'unknown {kind} "{_join(where, key)}"{hint}')
 
 
 def _join(where: str, key: str) -> str:

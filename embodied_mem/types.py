@@ -340,13 +340,13 @@ class Query:
     Attributes:
         near: (3,) [m] in the map frame, with `radius` [m].
         radius: how far from `near` [m].
-        room: id of a room.
+        room: id of a room, or its name.
         place: id of a place.
         since, until: time range [ns], inclusive.
         as_of: answer as the memory stood at this time [ns].
         label: words that the label's name must hold: "key" matches "green key".
         text: words to look for in labels, events and notes.
-        like: (D,) float32 embedding to rank by.
+        like: (D,) float32 embedding to rank by, or an (H, W, 3) uint8 image for `Memory.encoder`.
         kind: "object", "place", "room", "episode", or None for any.
         min_trust, min_existence: lower bounds in [0, 1].
         k: how many answers at most.
@@ -354,14 +354,14 @@ class Query:
 
     near: tuple[float, float, float] | None = None
     radius: float | None = None
-    room: int | None = None
+    room: int | str | None = None
     place: int | None = None
     since: int | None = None
     until: int | None = None
     as_of: int | None = None
     label: str | None = None
     text: str | None = None
-    like: NDArray[np.float32] | None = None
+    like: NDArray[Any] | None = None
     kind: str | None = None
     min_trust: float = 0.0
     min_existence: float = 0.0
@@ -387,6 +387,9 @@ class Recall:
         source: who wrote it.
         trust, existence: in [0, 1].
         evidence: ids of the episodic entries it rests on, newest first.
+        log_offset: step of the newest evidence in the log's ledger, or -1.
+        snapshot: id of the newest evidence that has a snapshot, or -1.
+        recall_id: what `Memory.feedback` knows this answer by; -1 outside a memory.
     """
 
     kind: str
@@ -405,3 +408,6 @@ class Recall:
     trust: float
     existence: float
     evidence: tuple[int, ...]
+    log_offset: int = -1
+    snapshot: int = -1
+    recall_id: int = -1

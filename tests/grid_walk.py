@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
+from embodied_mem.memory import GateConfig, MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
 from embodied_mem.types import Detection, LabelMap, Percept, Scan
 
 STEP_NS = 100_000_000
@@ -33,7 +33,7 @@ def config(**parts) -> MemoryConfig:
         octree=OctreeConfig(resolution=1.0, hit=3.5, miss=-3.5, clamp=(-2.0, 2.0)),
         navigation=NavigationConfig(robot_height=1.0, step_height=0.0, passable=("door",)),
         scene=SceneConfig(diagonal=False, place_clearance=0.0),
-        **parts,
+        **{"gate": GateConfig(relocalize=False), **parts},
     )
 
 

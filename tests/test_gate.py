@@ -147,3 +147,17 @@ def test_a_snapshot_of_the_wrong_shape_is_refused_before_anything_changes():
 def test_negative_limits_are_refused():
     with pytest.raises(ConfigError, match=r"gate\.max_speed"):
         GateConfig(max_speed=-1.0)
+
+
+def test_what_was_not_let_in_is_listed_with_its_reason_and_survives_the_file(tmp_path):
+    path = tmp_path / "home.emem"
+    with Memory.open(path, grid_walk.config()) as memory:
+        memory.write(grid_walk.percept(3))
+        memory.write(grid_walk.percept(2))
+        memory.write(grid_walk.percept(5, odom_T_base=Pose(np.array([np.nan, 0.0, 0.0]))))
+        for step in range(6, 60):
+            memory.write(dataclasses.replace(grid_walk.percept(0), step=step))
+    with Memory.open(path, read_only=True) as memory:
+        listed = memory.info()["quarantine"]
+        assert len(listed) == 32 and all(item["source"] == "grid" and item["reason"] for item in listed)
+        assert listed[-1]["step"] == 59 and memory.info()["rejected"] == 56

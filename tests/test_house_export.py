@@ -140,6 +140,26 @@ def test_rooms_are_annotated_between_their_walls(house: House, folder: Path):
         assert (lo < hi).all() and hi[1] - lo[1] == pytest.approx(house.config.height)
 
 
+def test_obstacles_are_the_boxes_of_what_blocks_the_way(house: House, folder: Path):
+    stem = f"house_{SEED}_obstacles"
+    config = json.loads((folder / "objects" / f"{stem}.object_config.json").read_text())
+    hull = open3d.io.read_triangle_mesh(str(folder / "objects" / config["collision_asset"]))
+    corners = from_habitat(np.asarray(hull.vertices)).reshape(-1, 8, 3)
+    lo, hi = corners.min(axis=1), corners.max(axis=1)
+    assert len(corners) == len(house.obstacles) > 20
+    for thing, low, high in zip(house.obstacles, lo, hi):
+        assert (*low[:2], *high[:2]) == pytest.approx(thing.rect, abs=1e-5)
+        assert (low[2], high[2]) == pytest.approx((thing.position[2], thing.top), abs=1e-5)
+    hull.compute_triangle_normals()
+    up = from_habitat(np.asarray(hull.triangle_normals))[:, 2].reshape(-1, 10)
+    assert np.allclose(up[:, 8:], -1.0) and np.allclose(up[:, :8], 0.0)
+    triangles = np.asarray(hull.triangles).reshape(-1, 10, 3)
+    middle = corners.mean(axis=1)
+    points = from_habitat(np.asarray(hull.vertices))[triangles[:, :8, 0]]
+    outward = from_habitat(np.asarray(hull.triangle_normals)).reshape(-1, 10, 3)[:, :8]
+    assert ((points - middle[:, None]) * outward).sum(axis=-1).min() > 0
+
+
 def test_configs_lead_to_files_that_are_there(folder: Path):
     json.loads((folder / DATASET).read_text())
     stage = json.loads((folder / "stages" / f"house_{SEED}.stage_config.json").read_text())

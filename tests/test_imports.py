@@ -16,7 +16,7 @@ PACKAGE = ROOT / "embodied_mem"
 
 BASE = {"types", "labels", "geometry", "errors", "configs"}
 BELOW = {"base", "perception", "memory", "policy", "loop"}
-EVERYTHING = BELOW | {"sim", "log", "ros", "viz", "top"}
+EVERYTHING = BELOW | {"sim", "log", "ros", "viz", "exports", "mcp_server", "top"}
 ALLOWED = {
     "base": set(),
     "perception": {"base"},
@@ -25,6 +25,8 @@ ALLOWED = {
     "loop": {"base", "memory", "policy"},
     "sim": BELOW,
     "viz": BELOW,
+    "exports": BELOW | {"viz"},
+    "mcp_server": BELOW | {"viz"},
     "log": BELOW | {"viz"},  # replay draws the map it rebuilt
     "ros": BELOW | {"log", "viz"},
     "top": EVERYTHING,
@@ -50,12 +52,14 @@ HOMES = {
     "cyclonedds": {"ros"},
     "rclpy": {"ros"},
     "minari": {"log"},
+    "mcp": {"mcp_server"},
+    "uvicorn": {"mcp_server"},
 }
 """The only rooms that may import a package that not every user has or that is slow to load."""
 
 EXTRA_PACKAGES = (
     *("torch", "stable_baselines3", "sb3_contrib", "safetensors", "gymnasium", "minigrid", "pygame"),
-    *("open3d", "rerun", "cyclonedds", "minari", "rclpy", "pyoctomap", "pytest", "hypothesis"),
+    *("open3d", "rerun", "cyclonedds", "minari", "mcp", "rclpy", "pyoctomap", "pytest", "hypothesis"),
     *("habitat_sim", "magnum"),
 )
 

@@ -17,12 +17,14 @@ from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
 
-@pytest.fixture(scope="module", params=["voxels", "rays"], autouse=True)
+@pytest.fixture(scope="module", params=["voxels", "rays", "both"], autouse=True)
 def exact_kernels(request):
-    """Both ways to mark a depth image keep every promise."""
-    many, octree_image.MANY = octree_image.MANY, 0 if request.param == "voxels" else 1 << 30
+    """All ways to mark a depth image keep every promise."""
+    usual = octree_image.WIDE, octree_image.MANY
+    octree_image.WIDE = {"voxels": 1e-6, "rays": 1e9, "both": 3.0}[request.param]
+    octree_image.MANY = 1 << 30 if request.param == "both" else 0
     yield
-    octree_image.MANY = many
+    octree_image.WIDE, octree_image.MANY = usual
 
 
 VIEW = Intrinsics(48, 36, 40.0, 41.0, 23.5, 17.5)
@@ -91,13 +93,19 @@ def test_exact_mode_on_a_house_is_exact():
         assert tree.digest() == plain.digest()
 
 
-def test_maps_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized", "points"])
+def test_maps_do_not_depend_on_the_number_of_threads(mode):
     boxes, view = house(), camera(160, 120)
     trees = [Octree(0.05, threads=n) for n in (1, 2, 5)]
     for pose in poses(boxes, 4):
         depth = render(boxes, view, pose)
+        labels = (np.arange(depth.size) % 5).reshape(depth.shape).astype(np.int32)
+        points, used = lifted(depth, view, pose)
         for tree in trees:
-            tree.integrate_depth(depth, view, pose, mode="exact", labels=np.ones(depth.shape, np.int32))
+            if mode == "points":
+                tree.integrate(points, pose.position, labels=labels[used], max_range=3.0)
+            else:
+                tree.integrate_depth(depth, view, pose, mode=mode, labels=labels)
     assert len({tree.digest() for tree in trees}) == 1 and len(trees[0]) > 0
 
 

@@ -11,7 +11,8 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy import MemoPPO, MemoryExtractor, MemoryReader
-from embodied_mem.policy.encoder import ObservationEncoder, find_nan
+from embodied_mem.policy.encoder import ObservationEncoder
+from embodied_mem.policy.finite import find_nan
 from embodied_mem.types import TOKEN_KINDS
 
 torch.set_num_threads(1)

@@ -85,6 +85,17 @@ def test_ids_go_on_after_the_newest_was_forgotten(path: Path):
         assert memory.note("after") == newest + 1
 
 
+@pytest.mark.parametrize("kind", ["object", "episode"])
+def test_what_is_forgotten_first_thing_after_reopening_stays_forgotten(path: Path, kind: str):
+    with Memory.open(path, grid_walk.config()) as memory:
+        write(memory, 0, 30)
+    with Memory.open(path) as memory:
+        memory.forget(kind, memory.scene.objects("key")[0].id if kind == "object" else 3)
+        digest = memory.digest()
+    with Memory.open(path, read_only=True) as memory:
+        assert memory.digest() == digest
+
+
 def test_ram_memory_saves_to_a_file_that_goes_on(tmp_path: Path, path: Path):
     memory = Memory(grid_walk.config())
     write(memory, 0, 20, snapshot=np.full((8, 8, 3), 90, np.uint8))

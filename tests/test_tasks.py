@@ -10,10 +10,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 
 from embodied_mem.configs import load_config
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.policy.vector import TaskVecEnv
+from embodied_mem.sim.color_cubes import TOUCH, ColorCubes
 from embodied_mem.sim.dark_key_to_door import MOVES, DarkKeyToDoor
 from embodied_mem.sim.endless_tmaze import FORWARD, LEFT, RIGHT, STAY, EndlessTMaze
 from embodied_mem.sim.memory_room import MemoryRoom
@@ -271,3 +274,83 @@ def test_a_checkpoint_is_evaluated_beyond_its_horizon(
     assert lengthened("EmbodiedMem/EndlessTMaze-v0", {}, 3) == {"corridors": 30}
     with pytest.raises(ConfigError, match="has no length"):
         lengthened("EmbodiedMem/MemoryS9-v0", {}, 2)
+
+
+def test_environments_side_by_side_tell_what_stable_baselines_would() -> None:
+    def make() -> gymnasium.Env:
+        return gymnasium.make("EmbodiedMem/EndlessTMaze-v0", corridors=2, length=2, disable_env_checker=True)
+
+    ours, theirs = TaskVecEnv(make, 3, 5), make_vec_env(make, 3, seed=5)
+    assert np.array_equal(ours.reset(), theirs.reset())
+    rng, episodes = np.random.default_rng(0), 0
+    for _ in range(200):
+        actions = rng.integers(4, size=3)
+        (obs, rewards, dones, infos), expected = ours.step(actions), theirs.step(actions)
+        for mine, other in zip((obs, rewards, dones), expected[:3]):
+            assert np.array_equal(mine, other)
+        for info, other in zip(infos, expected[3]):
+            assert ("episode" in info) == ("episode" in other)
+            if "episode" in info:
+                episodes += 1
+                assert info["episode"]["r"] == pytest.approx(other["episode"]["r"], abs=1e-5)
+                assert info["episode"]["l"] == other["episode"]["l"]
+                assert info["TimeLimit.truncated"] == other["TimeLimit.truncated"]
+                assert np.array_equal(info["terminal_observation"], other["terminal_observation"])
+    assert episodes > 10
+
+
+# ---------------------------------------------------------------- Color-Cubes
+
+
+def walk_to(env: ColorCubes, here: np.ndarray, there: np.ndarray) -> list[int]:
+    """Moves from one cell (x, y) to another."""
+    dx, dy = (int(b) - int(a) for a, b in zip(here, there))
+    return [3 if dx > 0 else 1] * abs(dx) + [2 if dy > 0 else 0] * abs(dy)
+
+
+@pytest.mark.parametrize("jumps", [0.0, 0.3])
+def test_who_revises_the_map_finds_every_cube_and_who_keeps_the_first_does_not(jumps: float) -> None:
+    env, success = ColorCubes(targets=4, jumps=jumps), {"revised": 0, "first": 0}
+    for memory in success:
+        for seed in range(60):
+            obs, _ = env.reset(seed=seed)
+            known, done, info = obs["cubes"][:, :2] * env.size, False, {}
+            while not done:
+                there = known[obs["target"][0]].round()
+                moves = walk_to(env, obs["cell"], there)
+                obs, _, terminated, truncated, info = env.step(moves[0] if moves else TOUCH)
+                if memory == "revised" and obs["cubes"][0, 2]:
+                    known = obs["cubes"][:, :2] * env.size
+                done = terminated or truncated
+            success[memory] += info["is_success"]
+    assert success["revised"] == 60
+    assert success["first"] == 60 if jumps == 0.0 else success["first"] < 30
+
+
+def test_cubes_are_shown_at_the_start_and_when_one_jumped_and_the_wanted_one_never_jumps() -> None:
+    env = ColorCubes(targets=3, jumps=0.2)
+    obs, _ = env.reset(seed=1)
+    assert obs["cubes"][:, 2].all()
+    before, shown = env._where.copy(), 0
+    for _ in range(200):
+        target = int(obs["target"][0])
+        obs, reward, _, truncated, _ = env.step(0)
+        moved = np.flatnonzero(env._where != before)
+        assert len(moved) <= 1 and target not in moved and reward == pytest.approx(-0.01)
+        assert len(set(env._where.tolist())) == env.cubes
+        if len(moved):
+            assert obs["cubes"][:, 2].all()
+        shown += bool(obs["cubes"][:, 2].any())
+        assert truncated == (env._steps >= env.max_steps)
+        before = env._where.copy()
+    assert 20 < shown < 60
+
+
+def test_a_wrong_touch_ends_the_search() -> None:
+    env = ColorCubes()
+    env.reset(seed=0)
+    _, reward, terminated, _, info = env.step(TOUCH)
+    assert terminated and reward == pytest.approx(-1.01) and not info["is_success"]
+    for kwargs in ({"size": 1}, {"cubes": 25}, {"targets": 0}, {"jumps": 2.0}):
+        with pytest.raises(ConfigError):
+            ColorCubes(**kwargs)  # type: ignore[arg-type]

@@ -63,6 +63,12 @@ def knows(type_name: str) -> bool:
     return type_name in _store().fielddefs
 
 
+def fields(type_name: str) -> Sequence[tuple[str, Any]]:
+    """Returns the fields of a type as rosbags describes them: name, (kind of node, details)."""
+    found: Sequence[tuple[str, Any]] = _store().fielddefs[type_name][1]
+    return found
+
+
 def serialize(message: Any, type_name: str) -> bytes:
     """Returns a message as CDR bytes, little endian, with the 4-byte encapsulation header."""
     return bytes(_store().serialize_cdr(message, type_name))
@@ -123,6 +129,16 @@ def time(stamp: int) -> Any:
 def header(stamp: int, frame: str) -> Any:
     """Makes a std_msgs/Header."""
     return make("std_msgs/msg/Header", stamp=time(stamp), frame_id=frame)
+
+
+def vector(xyz: Sequence[float]) -> Any:
+    """Makes a geometry_msgs/Vector3."""
+    return _vector(xyz)
+
+
+def point(xyz: Sequence[float]) -> Any:
+    """Makes a geometry_msgs/Point."""
+    return _vector(xyz, "Point")
 
 
 def _vector(xyz: Sequence[float], kind: str = "Vector3") -> Any:
@@ -276,15 +292,21 @@ def detections(values: Sequence[Detection], stamp: int) -> Any:
         covariance = np.zeros((6, 6))
         covariance[:3, :3] = value.covariance
         center = Pose(value.position)
-        results = [_hypothesis(str(int(value.label)), value.score, center, covariance)]
+        results = [hypothesis(str(int(value.label)), value.score, center, covariance)]
         if value.state:
-            results.append(_hypothesis(_STATE_PREFIX + value.state, 1.0, center, covariance))
-        bbox = make("vision_msgs/msg/BoundingBox3D", center=pose(center), size=_vector(value.extent.tolist()))
+            results.append(hypothesis(_STATE_PREFIX + value.state, 1.0, center, covariance))
+        bbox = box(value.position, value.extent)
         items.append(make("vision_msgs/msg/Detection3D", header=base, results=results, bbox=bbox, id=""))
     return make(topics.DETECTIONS_3D, header=base, detections=items)
 
 
-def _hypothesis(class_id: str, score: float, center: Pose, covariance: NDArray[np.float64]) -> Any:
+def box(center: NDArray[np.float64], extent: NDArray[np.float64]) -> Any:
+    """Makes an upright vision_msgs/BoundingBox3D."""
+    return make("vision_msgs/msg/BoundingBox3D", center=pose(Pose(center)), size=_vector(extent.tolist()))
+
+
+def hypothesis(class_id: str, score: float, center: Pose, covariance: NDArray[np.float64]) -> Any:
+    """Makes a vision_msgs/ObjectHypothesisWithPose."""
     return make(
         "vision_msgs/msg/ObjectHypothesisWithPose",
         hypothesis=make("vision_msgs/msg/ObjectHypothesis", class_id=class_id, score=float(score)),

@@ -56,6 +56,7 @@ def replay(
     config: MemoryConfig | None = None,
     remap: Mapping[str, str] | None = None,
     on_step: Callable[[int], None] | None = None,
+    watch: Callable[[Memory], Callable[[Moment], None]] | None = None,
 ) -> ReplayResult:
     """Rebuilds the memory of a log.
 
@@ -71,6 +72,7 @@ def replay(
         remap: role -> topic for a foreign bag: color, depth, semantic, color_info, depth_info,
             semantic_info, odom.
         on_step: told the number of observations done.
+        watch: given the memory, returns one more listener of the loop, such as a viewer.
 
     Raises:
         LogError: the log cannot be used.
@@ -81,21 +83,21 @@ def replay(
     with LoggedWorld(log, remap) as world:
         memory = Memory(config or _recorded_config(world))
         perception = Perception(from_mapping(PerceptionConfig, world.perception_config or {}))
-        watch = _Verdicts(world, on_step)
+        verdicts = _Verdicts(world, on_step)
         loop = Loop(
             _timed_parts(world, seconds, observe="world"),
             _timed(perception, seconds, "perceive"),
             _timed_parts(memory, seconds, write="write", read="read"),
-            listeners=[watch],
+            listeners=[verdicts, watch(memory)] if watch else [verdicts],
         )
         loop.run()
         for command in world.trailing_commands:
             memory.apply(command)
-        if watch.frames == 0:
+        if verdicts.frames == 0:
             reasons = "; ".join(world.warnings)
             raise LogError(f"{log} holds nothing to replay{f' ({reasons})' if reasons else ''}")
         digest = memory.digest()
-        warnings = [*world.warnings, *watch.warnings()]
+        warnings = [*world.warnings, *verdicts.warnings()]
         verified = _verify(digest, world, warnings, config is not None) if verify else None
         saved, picture = None, None
         if out is not None:
@@ -105,8 +107,8 @@ def replay(
             digest=digest,
             recorded_digest=world.digest,
             verified=verified,
-            frames=watch.frames,
-            rejected=watch.rejected,
+            frames=verdicts.frames,
+            rejected=verdicts.rejected,
             warnings=tuple(warnings),
             timings=dict(seconds),
             memory=saved,

@@ -50,6 +50,10 @@ class _Link:
             old = bisect_left(self.stamps, self.stamps[-1] - KEEP_NS)
             del self.stamps[:old], self.poses[:old]
 
+    def forget_after(self, stamp: int) -> None:
+        i = bisect_left(self.stamps, stamp + 1)
+        del self.stamps[i:], self.poses[i:]
+
     def covers(self, stamp: int) -> bool:
         return self.is_static or (bool(self.stamps) and self.stamps[-1] >= stamp)
 
@@ -96,6 +100,11 @@ class TfBuffer:
             link = self._links[child] = _Link(parent, static)
         link.add(stamp, parent_T_child)
         return is_new
+
+    def forget_after(self, stamp: int) -> None:
+        """Drops what moving links did after a stamp [ns]: the clock has jumped back to it."""
+        for link in self._links.values():
+            link.forget_after(stamp)
 
     @property
     def is_empty(self) -> bool:

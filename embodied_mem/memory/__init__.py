@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from embodied_mem.memory.memory import Memory
     from embodied_mem.memory.octree import GridMap, Octree
     from embodied_mem.memory.reading import ReadConfig
+    from embodied_mem.memory.recall.config import RecallConfig
     from embodied_mem.memory.scene.config import SceneConfig
     from embodied_mem.memory.scene.graph import SceneGraph
+    from embodied_mem.memory.submaps.config import SubmapConfig
 
 __all__ = [
     "Episode",
@@ -33,9 +35,11 @@ __all__ = [
     "Octree",
     "OctreeConfig",
     "ReadConfig",
+    "RecallConfig",
     "SceneConfig",
     "SceneGraph",
     "StoreConfig",
+    "SubmapConfig",
 ]
 
 _MODULES = {
@@ -51,7 +55,9 @@ _MODULES = {
     "GridMap": "octree",
     "Octree": "octree",
     "ReadConfig": "reading",
+    "RecallConfig": "recall.config",
     "SceneConfig": "scene.config",
+    "SubmapConfig": "submaps.config",
     "SceneGraph": "scene.graph",
 }
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.memory.reading import ReadConfig
+from embodied_mem.memory.recall.config import RecallConfig
 from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.submaps.config import SubmapConfig
 
 
 def _require(ok: bool, name: str, what: str, value: object) -> None:
@@ -100,8 +102,19 @@ class GateConfig:
     max_yaw_sigma: float = 0.8
     """Poses whose yaw has a larger standard deviation are not believed [rad]; 0 lets all pass."""
 
+    relocalize: bool = True
+    """A reopened memory takes nothing in before a pose in its map has been accepted."""
+    relocalize_reach: float = 3.0
+    """A pose is accepted at most this far from where the agent has been [m]."""
+
     def __post_init__(self) -> None:
-        for name in ("max_speed", "jump_allowance", "max_position_sigma", "max_yaw_sigma"):
+        for name in (
+            "max_speed",
+            "relocalize_reach",
+            "jump_allowance",
+            "max_position_sigma",
+            "max_yaw_sigma",
+        ):
             value = getattr(self, name)
             _require(value >= 0, f"gate.{name}", "zero or positive", value)
 
@@ -139,8 +152,12 @@ class MemoryConfig:
     """Objects, places and rooms."""
     episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
     """Episodic entries."""
+    submaps: SubmapConfig = field(default_factory=SubmapConfig)
+    """What corrections of the past need."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is not let in."""
+    recall: RecallConfig = field(default_factory=RecallConfig)
+    """Ranking of answers."""
     read: ReadConfig = field(default_factory=ReadConfig)
     """Tokens for the policy."""
     store: StoreConfig = field(default_factory=StoreConfig)

@@ -9,21 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.octree.contents import Contents as Blocks
+from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
-from embodied_mem.types import LabelMap
+from embodied_mem.memory.submaps.rebuild import Rebuild
+from embodied_mem.memory.submaps.submaps import Submaps
+from embodied_mem.types import LabelMap, Percept
 
 COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
+QUARANTINED = 32
+"""So many of the newest rejected writes are listed."""
 LOADED = ("meta", "graph", "episodes", "encounters", "octree")
-"""Tables that are read when a memory is opened; snapshots are fetched when they are asked for."""
+"""Tables that are read when a memory is opened; snapshots and submaps are fetched when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Marks:
     scene: int = 0
     episodes: int = 0
     encounters: int = 0
+    submaps: int = 0
+    gone: int = 0
 
 
 @dataclass(eq=False)
@@ -49,6 +59,11 @@ class Contents:
         sequence: number of the newest write or command.
         counts: how many writes, rejections, ..., by the names in `COUNTS`.
         last_rejection: why the newest rejected write was rejected, or "".
+        quarantine: the newest rejected writes: stamp, step, source and reason of each, oldest first.
+        rebuild: the octree that is being built after a correction, or None.
+        rebuild_left: writes until it takes the old one's place.
+        gone_version: grows when the octree is replaced.
+        gone_blocks: keys of octree blocks that are no more -> the `gone_version` then.
     """
 
     config: MemoryConfig
@@ -59,12 +74,35 @@ class Contents:
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     last_rejection: str = ""
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    rebuild: Rebuild | None = None
+    rebuild_left: int = 0
+    gone_version: int = 0
+    gone_blocks: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        o = self.config.octree
-        self.octree = Octree(o.resolution, hit=o.hit, miss=o.miss, clamp=o.clamp)
+        self.octree = self.new_octree()
+        self.submaps = Submaps()
         self.scene = SceneGraph(self.config.scene)
         self.episodes = Episodes(self.config.episodes)
+
+    def reject(self, percept: Percept, reason: str) -> None:
+        """Notes a write that was not let in."""
+        self.counts["rejected"] += 1
+        self.last_rejection = reason
+        facts = {"stamp": percept.stamp, "step": percept.step, "source": percept.source, "reason": reason}
+        self.quarantine = [*self.quarantine, facts][-QUARANTINED:]
+
+    def new_octree(self) -> Octree:
+        """Returns an empty octree with the memory's settings."""
+        o = self.config.octree
+        return Octree(o.resolution, hit=o.hit, miss=o.miss, clamp=o.clamp)
+
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        table = self.scene.object_table
+        row = table.index(object_id)
+        return self.labels.name(int(table.labels[row])) if row >= 0 else ""
 
     def digest(self) -> str:
         """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
@@ -72,28 +110,58 @@ class Contents:
         for part in (self.octree.digest(), self.scene.digest(), self.episodes.digest()):
             sha.update(part)
         sha.update(self.labels.to_json().encode())
+        if self.rebuild_left:  # the octree is not yet what it will be
+            sha.update(f"rebuild {self.rebuild_left}".encode())
         return sha.hexdigest()
 
     def marks(self) -> Marks:
         """Returns the versions of the parts as they are now."""
         return Marks(
-            self.octree.version, self.scene.version, self.episodes.version, self.episodes.encounters.version
+            self.octree.version,
+            self.scene.version,
+            self.episodes.version,
+            self.episodes.encounters.version,
+            self.submaps.version,
+            self.gone_version,
         )
 
     def export(self, since: Marks) -> dict[str, Sequence[tuple[Any, ...]]]:
         """Returns the rows of all tables that changed after some marks; an empty payload removes a row."""
-        return {
+        return self.take(since)()
+
+    def take(
+        self, since: Marks, staged: Sequence[Blocks] = ()
+    ) -> Callable[[], dict[str, Sequence[tuple[Any, ...]]]]:
+        """Copies what changed after some marks; returns what makes its rows of it, on any thread.
+
+        The copying is all that the thread which writes the memory has to wait for.
+
+        Args:
+            since: versions of what has been taken before.
+            staged: blocks of the octree that were copied before `since`, oldest first.
+        """
+        octree = [*staged, self.octree.take_blocks(since.octree)]
+        tables: dict[str, Sequence[tuple[Any, ...]]] = {
             "meta": [("state", json.dumps(self._state()).encode())],
-            "octree": self.octree.export_blocks(since.octree),
             "graph": self.scene.export_rows(since.scene),
             "episodes": self.episodes.export_rows(since.episodes),
             "encounters": self.episodes.encounters.export_rows(since.encounters),
+            "submaps": self.submaps.export_rows(since.submaps),
         }
+        gone = self._gone_rows(since.gone)
+        return lambda: {**tables, "octree": [*pack_blocks(newest(octree)), *gone]}
+
+    def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
+        keys = sorted(key for key, version in self.gone_blocks.items() if version > since)
+        back = self.octree.holds(np.array(keys, np.int64))
+        return [(key, b"") for key, is_back in zip(keys, back.tolist()) if not is_back]
 
     def settle(self, marks: Marks) -> None:
         """Lets go of lists of changes that have been exported."""
         self.episodes.settle(marks.episodes)
         self.episodes.encounters.settle(marks.encounters)
+        self.submaps.settle(marks.submaps)
+        self.gone_blocks = {k: v for k, v in self.gone_blocks.items() if v > marks.gone}
 
     def restore(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         """Takes over what `export(Marks())` of another memory gave.
@@ -122,6 +190,8 @@ class Contents:
             "labels": self.labels.names,
             "counts": self.counts,
             "last_rejection": self.last_rejection,
+            "quarantine": self.quarantine,
+            "rebuild_left": self.rebuild_left,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
             "next_episode": self.episodes.next_id,
@@ -137,6 +207,8 @@ class Contents:
         self.labels = LabelMap(tuple(state["labels"]))
         self.counts.update(state["counts"])
         self.last_rejection = state["last_rejection"]
+        self.quarantine = list(state["quarantine"])
+        self.rebuild_left = int(state["rebuild_left"])
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)

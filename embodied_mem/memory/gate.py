@@ -63,6 +63,24 @@ class Gate:
             )
         return self._uncertain(percept) or self._jump(percept, stamp, pose)
 
+    def misplaced(self, pose: Pose, positions: NDArray[np.float64]) -> str:
+        """Returns why a pose cannot be where a reopened memory goes on; "" where it can.
+
+        Args:
+            pose: `map_T_base`, as the localiser or a person gives it.
+            positions: (N, 3) where the agent has been [m].
+        """
+        if not pose.is_finite:
+            return "the pose holds NaN or infinite numbers"
+        delta = positions - pose.position
+        nearest = float(np.sqrt((delta * delta).sum(axis=1).min())) if len(positions) else 0.0
+        if nearest <= self.config.relocalize_reach:
+            return ""
+        return (
+            f"the pose is {nearest:.1f} m from where this memory's agent has been, more than "
+            f"{self.config.relocalize_reach:g} m; is it a pose in this map?"
+        )
+
     def _uncertain(self, percept: Percept) -> str:
         if percept.covariance is None:
             return ""

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
+from embodied_mem.memory import reanchoring
+from embodied_mem.memory.asked import Asked
+from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes.entries import Episodes
@@ -30,22 +33,30 @@ from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.reading import read_tokens
-from embodied_mem.memory.recall.recall import recall
+from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.store.store import SCHEMA
-from embodied_mem.types import Command, Goal, LabelMap, MemoryTokens, Percept, Query, Recall, Receipt
+from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
+from embodied_mem.memory.submaps.rebuild import integrate_scans
+from embodied_mem.types import (
+    Command,
+    Goal,
+    LabelMap,
+    MemoryTokens,
+    Percept,
+    Receipt,
+)
 
-FORGETTABLE = ("object", "episode")
 
-
-class Memory:
+class Memory(Asked):
     """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
 
     Args:
         config: settings of the parts.
 
     Attributes:
+        encoder: makes embeddings of images for `Query.like`; None where only embeddings are given.
         on_command: called with every `Command` that has changed the memory, exactly once, whether
             it came through `apply` or through a method of its own.
     """
@@ -61,7 +72,15 @@ class Memory:
         self._relabel = Relabel(contents.labels)
         self._snapshots: dict[int, bytes] = {}  # without a file
         self._ground = Ground(contents.config.navigation)
+        self._recent = RecentRecalls()
+        self.encoder = None
         self._closed = False
+        self._is_lost = archive is not None and contents.stamp is not None and contents.config.gate.relocalize
+        if archive is not None:
+            contents.submaps.fetch = archive.submaps
+        if contents.rebuild_left:  # closed, or killed, before it was done
+            reanchoring.begin(contents, contents.submaps.packed())
+            reanchoring.finish(contents)
         if contents.stamp is not None:
             self.scene.use_grid_map(self.grid_map())
 
@@ -166,18 +185,34 @@ class Memory:
         self._check_writable()
         held = self._contents
         check_shapes(percept)
-        reason = self._gate.objection(percept, held.stamp, held.pose)
+        self._credit(percept)
+        lost = (
+            "this memory was reopened; call relocalize(map_T_base) with a pose in its map first"
+            if self._is_lost
+            else ""
+        )
+        reason = lost or self._gate.objection(percept, held.stamp, held.pose)
         if reason:
-            held.counts["rejected"] += 1
-            held.last_rejection = reason
+            held.reject(percept, reason)
             return self._done("rejected", reason)
         cleaned = clean(percept, held.episodes.embedding_size)
         percept = self._relabel.percept(cleaned.percept)
         held.labels = percept.labels
-        dropped = self._integrate(percept)
+        max_range = self.config.octree.max_range
+        dropped = integrate_scans(self.octree, percept.scans, percept.map_T_base, percept.stamp, max_range)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
-        changes = held.scene.update(percept, held.octree, self.grid_map())
+        # Between a correction and the new octree, places and rooms wait for a map that fits them.
+        grid_map = None if held.rebuild_left else self.grid_map()
+        changes = held.scene.update(percept, held.octree, grid_map)
         entry_id = held.episodes.observe(percept, changes)
+        if entry_id >= 0:
+            scans, resolution = self.config.submaps.scans, self.config.octree.resolution
+            payload = pack_keyframe(Keyframe.of(percept, changes.seen_objects, resolution, scans))
+            held.submaps.add(entry_id, payload)
+            if held.rebuild is not None:
+                held.rebuild.late[entry_id] = payload
+        if reanchoring.tick(held):
+            self.map_changed()
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
@@ -185,25 +220,6 @@ class Memory:
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
-
-    def _integrate(self, percept: Percept) -> int:
-        """Adds the scans to the octree; returns the number of points it dropped."""
-        pose, dropped = percept.map_T_base, 0
-        for scan in percept.scans:
-            points = pose.transform(scan.points).astype(np.float32)
-            if scan.origin is None:
-                stats = self.octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=percept.stamp)
-            else:
-                stats = self.octree.integrate(
-                    points,
-                    pose.transform(scan.origin),
-                    hit=scan.hit,
-                    labels=scan.labels,
-                    stamp=percept.stamp,
-                    max_range=self.config.octree.max_range,
-                )
-            dropped += stats.dropped
-        return dropped
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
@@ -266,25 +282,63 @@ class Memory:
         self.apply(Command("note", {"text": text}))
         return self.episodes.next_id - 1
 
-    def _forget(self, kind: str, id: int) -> None:
-        if kind not in FORGETTABLE:
-            raise InputError(f'cannot forget "{kind}"; what can be forgotten: {", ".join(FORGETTABLE)}')
-        known = self.scene.forget_object(id) if kind == "object" else self.episodes.forget(id)
-        if not known:
-            raise InputError(f"there is no {kind} {id} in this memory")
-        if kind == "object":
-            self.episodes.forget_object(id)
-        elif self._archive is None:
-            self._snapshots.pop(id, None)
-        else:
-            self._archive.keep_snapshot(id, None)
+    def consolidate(self, keep: int = KEEP_FRESH) -> tuple[int, ...]:
+        """Makes summaries of entries that have none yet; they link to their evidence, which stays.
 
-    def _note(self, text: str) -> None:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError("a note needs words")
-        position = self.map_T_base.position
-        place_id, room_id = self.scene.place_at(position), self.scene.room_at(position)
-        self.episodes.note(text, self.map_T_base, place_id, room_id, "note")
+        Args:
+            keep: so many of the newest entries are left for later.
+
+        Returns:
+            ids of the summaries made.
+        """
+        first = self.episodes.next_id
+        self.apply(Command("consolidate", {"keep": int(keep)}))
+        return tuple(range(first, self.episodes.next_id))
+
+    def correct(self, anchor_poses: Mapping[int, Pose]) -> None:
+        """Moves everything with its keyframes, whose poses are now known better (a loop was closed).
+
+        Entries, objects, places and the trajectory move at once; the octree is rebuilt in the
+        background and takes the old one's place `submaps.swap_after` writes later.
+
+        Args:
+            anchor_poses: corrected `map_T_base` by stamp [ns]; what lies between is interpolated.
+
+        Raises:
+            InputError: no anchors, or stamps outside the time that is remembered.
+        """
+        rows = [[int(stamp), *pose.to_list()] for stamp, pose in sorted(anchor_poses.items())]
+        self.apply(Command("correct", {"anchors": rows}))
+
+    def relocalize(self, map_T_base: Pose) -> Receipt:
+        """Says where in its map a reopened memory's agent is; it is read-only until that is accepted.
+
+        Args:
+            map_T_base: at most `gate.relocalize_reach` from where the agent has been.
+        """
+        reason = self._gate.misplaced(map_T_base, self.episodes.positions)
+        if reason:
+            return Receipt(self.sequence, "rejected", reason)
+        self.apply(Command("relocalize", {"pose": map_T_base.to_list()}))
+        self._is_lost = False
+        return Receipt(self.sequence, "accepted")
+
+    @property
+    def contents(self) -> Contents:
+        """What is in it, for the parts of a memory; changes go through `write` and `apply`."""
+        return self._contents
+
+    def map_changed(self) -> None:
+        """Lets go of what was made from the octree; part of `correct`."""
+        self._ground = Ground(self.config.navigation)
+
+    def drop_images(self, entry_id: int) -> None:
+        """Removes the snapshot and the submap of an entry, where it has them; part of `forget`."""
+        self._contents.submaps.remove(entry_id)
+        if self._archive is None:
+            self._snapshots.pop(entry_id, None)
+        else:
+            self._archive.keep_snapshot(entry_id, None)
 
     # ---- reading
 
@@ -306,13 +360,8 @@ class Memory:
             self.octree, self.scene, self.episodes, pose, goal, self.config.read, self.stamp, self.grid_map()
         )
 
-    def recall(self, query: Query) -> list[Recall]:
-        """Answers a question, best first; every field of the query that is given must hold.
-
-        Raises:
-            InputError: the query makes no sense.
-        """
-        return recall(query, self._contents)
+    def _has_snapshot(self, entry_id: int) -> bool:
+        return entry_id in self._snapshots if self._archive is None else self._archive.has_snapshot(entry_id)
 
     def snapshot(self, entry_id: int) -> NDArray[np.uint8] | None:
         """Returns the (H, W, 3) uint8 RGB image kept with an episodic entry, or None."""
@@ -341,6 +390,7 @@ class Memory:
             "seconds": (self.stamp - episodes.first_stamp) / 1e9,
             **held.counts,
             "last_rejection": held.last_rejection,
+            "quarantine": held.quarantine,
             "labels": list(held.labels.names[1:]),
             "octree_bytes": self.octree.nbytes,
             "bytes_on_disk": 0 if self._archive is None else self._archive.store.size,
@@ -360,6 +410,10 @@ class Memory:
     def sequence(self) -> int:
         """Number of the newest write or command."""
         return self._contents.sequence
+
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        return self._contents.object_name(object_id)
 
     def flush(self) -> None:
         """Waits until every write is on the disk; raises `StoreError` if that fails."""
@@ -388,7 +442,3 @@ class Memory:
             self._closed = self._archive is not None
             if self._archive is not None:
                 self._archive.close()
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"forget": Memory._forget, "note": Memory._note}
-"""What `Memory.apply` knows, by name; the names are those in a log's ledger."""

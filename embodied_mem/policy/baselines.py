@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Carried, Carry, Core
-from embodied_mem.policy.layers import Stack, pack, rotary_table
+from embodied_mem.policy.layers import Stack
 from embodied_mem.policy.places import Whereabouts
 from embodied_mem.policy.segments import SegmentPass, SegmentPlan
-from embodied_mem.policy.summary import ABSENT, pad_to, put
+from embodied_mem.policy.summary import ABSENT, pad_to
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ class Recurrent(Core):
         if carry is not None:
             h = torch.where(plan.carried[:, None, None], carry.slots.h[plan.env], h)
         features, made = self._run(gather(flat, segment), h)
-        out = scatter(features, segment, flat).view(x.shape)
+        out = scatter(features.flatten(0, 1).index_select(0, segment.take), segment, flat).view(x.shape)
         if not end:
             return out, None
         rows = plan.last.nonzero()[:, 0]
@@ -142,9 +143,8 @@ def gather(flat: Tensor, segment: SegmentPass) -> Tensor:
 
 
 def scatter(features: Tensor, segment: SegmentPass, flat: Tensor) -> Tensor:
-    """Returns features (R, L, d) in the flattened grid (E * N, d), 0 where there is no step."""
-    taken = features.flatten(0, 1).index_select(0, segment.take)
-    return torch.zeros_like(flat).index_copy(0, segment.grid, taken)
+    """Returns packed features (V, d) in the flattened grid (E * N, d), 0 where there is no step."""
+    return torch.zeros_like(flat).index_copy(0, segment.grid, features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ class Cache:
     """The state of a core that attends to raw steps.
 
     Attributes:
-        cache: (B, C, layers, 2, H, d / H) keys (rotated) and values.
+        cache: (layers, B, C, 2, H, d / H) keys (rotated) and values.
         position: (B, C) int64, the step's number in its trial; `ABSENT` where a place holds nothing.
         count: (B,) int64, steps of the trial so far.
         closed: (B,) bool, always False: nothing is cut into segments.
@@ -165,7 +165,7 @@ class Cache:
 
     def rows(self, index: Tensor) -> Cache:
         """Returns a copy of some batch rows."""
-        return Cache(self.cache[index], self.position[index], self.count[index], self.closed[index])
+        return Cache(self.cache[:, index], self.position[index], self.count[index], self.closed[index])
 
     def detach(self) -> Cache:
         """Returns a copy that shares nothing with this."""
@@ -199,7 +199,7 @@ class Context(Core):
         c, device = self.config, self.sinks.device
         size = self.window or 0
         return Cache(
-            torch.zeros(batch, size, c.layers, 2, c.heads, c.width // c.heads, device=device),
+            torch.zeros(c.layers, batch, size, 2, c.heads, c.width // c.heads, device=device),
             torch.full((batch, size), ABSENT, device=device),
             torch.zeros(batch, dtype=torch.int64, device=device),
             torch.zeros(batch, dtype=torch.bool, device=device),
@@ -209,21 +209,11 @@ class Context(Core):
         """Returns the cache; no raw step is needed again."""
         return state, np.zeros(len(state.closed), np.int64)
 
-    def _run(
-        self, x: Tensor, position: Tensor, key_position: Tensor, context: Tensor, context_position: Tensor
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Runs steps (R, T, d) at `position` (R, T) over a context; see `Stack.forward`."""
-        keys = torch.cat([context_position, key_position], 1)
-        ahead = position[:, :, None] - keys[:, None]  # (R, T, C + T)
-        mask = (ahead >= 0)[:, None]
-        if self.window is not None:
-            mask = mask & (ahead < self.window)[:, None]
-        table = rotary_table(position, self.stack.head_size, self.stack.rope_base)
-        made = []
-        for i, layer in enumerate(self.stack.layers):
-            x, k, v = layer(x, table, mask, context[:, :, i], None, self.sinks[i])
-            made.append((k, v))
-        return self.stack.norm(x), made
+    def _mask(self, position: Tensor, key_position: Tensor) -> Tensor:
+        """Returns which keys (R, K) steps at `position` (R, T) see: (R, 1, T, K)."""
+        ahead = position[:, :, None] - key_position[:, None]
+        seen = ahead >= 0
+        return (seen if self.window is None else seen & (ahead < self.window))[:, None]
 
     def advance(
         self,
@@ -235,32 +225,25 @@ class Context(Core):
         jitter: np.random.Generator | None = None,
         inplace: bool = False,
     ) -> tuple[Tensor, Cache]:
-        """Takes one step; see `Core.advance`."""
+        """Takes one step, without a gradient; see `Core.advance`."""
         if start is not None and bool(start.any()):
             state = replace(
                 state,
                 position=state.position.masked_fill(start[:, None], ABSENT),
                 count=state.count.masked_fill(start, 0),
             )
-        here = state.count[:, None]
-        features, made = self._run(x[:, None], here, here, state.cache, state.position)
-        if self.window is None:
-            size = int(state.count.max()) + 1
-            if size > state.cache.shape[1]:
-                size += size // 2 if inplace else 0  # grow seldom
-                state = replace(
-                    state, cache=pad_to(state.cache, size), position=pad_to(state.position, size, ABSENT)
-                )
-            column = state.count
-        else:
-            column = state.count % self.window
-        place = (torch.arange(len(x), device=x.device), column)
-        return features[:, 0], replace(
-            state,
-            cache=put(state.cache, place, pack(made, 0, 1)[:, 0], inplace),
-            position=put(state.position, place, state.count, inplace),
-            count=state.count + 1,
-        )
+        used = self.window or int(state.count.max()) + 1
+        if used > state.cache.shape[2]:
+            size = used + used // 2  # grow seldom
+            cache = pad_to(state.cache.flatten(0, 1), size).unflatten(0, state.cache.shape[:2])
+            state = replace(state, cache=cache, position=pad_to(state.position, size, ABSENT))
+        elif not inplace:
+            state = replace(state, cache=state.cache.clone(), position=state.position.clone())
+        column = state.count if self.window is None else state.count % self.window
+        state.position[torch.arange(len(x), device=x.device), column] = state.count
+        mask = self._mask(state.count[:, None], state.position[:, :used])
+        attention = CachedAttention(state.cache[:, :, :used], column, mask, sink=self.sinks)
+        return self.stack(x, state.count, attention), replace(state, count=state.count + 1)
 
     def replay(
         self,
@@ -282,42 +265,39 @@ class Context(Core):
                 position=held.position.masked_fill(~plan.carried[:, None], ABSENT),
                 count=held.count.masked_fill(~plan.carried, 0),
             )
-        offset = torch.arange(segment.steps.shape[1], device=x.device)
+        rows, longest = segment.steps.shape
+        offset = torch.arange(longest, device=x.device)
         position = context.count[:, None] + offset  # (R, L)
         there = torch.where(offset < segment.length[:, None], position, ABSENT)
-        features, made = self._run(gather(flat, segment), position, there, context.cache, context.position)
+        attention = PackedAttention(
+            Grid.of(segment.take, rows, longest),
+            self._mask(position, torch.cat([there, context.position], 1)),
+            list(context.cache),
+            sink=self.sinks,
+        )
+        features = self.stack(flat.index_select(0, segment.grid), position.flatten()[segment.take], attention)
         out = scatter(features, segment, flat).view(x.shape)
-        return out, self._end(x.shape[1], plan, segment, context, made, there) if end else None
+        return out, self._end(plan, segment, context, torch.stack(attention.made), there) if end else None
 
     def _end(
-        self,
-        envs: int,
-        plan: SegmentPlan,
-        segment: SegmentPass,
-        context: Cache,
-        made: list[tuple[Tensor, Tensor]],
-        position: Tensor,
+        self, plan: SegmentPlan, segment: SegmentPass, context: Cache, made: Tensor, position: Tensor
     ) -> Cache:
         """Returns the state after the last step: each environment's last row, in the cache's order."""
         rows = plan.last.nonzero()[:, 0]
-        env = plan.env[rows]
+        rows = rows[plan.env[rows].argsort()]
         count = context.count[rows] + segment.length[rows]
-        keys = torch.cat([context.cache[rows], pack(made, 0, segment.steps.shape[1])[rows]], 1)
-        number = torch.cat([context.position[rows], position[rows]], 1)  # (R, C + L)
+        keys = torch.cat([context.cache[:, rows], made[:, rows]], 2)  # (layers, N, C + L, 2, H, d / H)
+        number = torch.cat([context.position[rows], position[rows]], 1)  # (N, C + L)
         # steps that are gone or were never there go to a place that is cut off
-        oldest = count - (self.window or int(count.max()))
-        kept = (number < ABSENT) & (number >= oldest[:, None])
         size = self.window or int(count.max())
+        kept = (number < ABSENT) & (number >= (count - size)[:, None])
         column = torch.where(kept, number % size, size)
-        row = torch.arange(len(rows), device=env.device)[:, None]
-        cache = keys.new_zeros(len(rows), size + 1, *keys.shape[2:]).index_put((row, column), keys)
-        where = torch.full((len(rows), size + 1), ABSENT, device=env.device)
-        where = where.index_put((row, column), torch.where(kept, number, ABSENT))
-        order = env.argsort()
-        assert len(order) == envs
+        row = torch.arange(len(rows), device=rows.device)[:, None]
+        cache = keys.new_zeros(len(keys), len(rows), size + 1, *keys.shape[3:])
+        cache[:, row, column] = keys
+        where = torch.full((len(rows), size + 1), ABSENT, device=rows.device)
+        where[row, column] = torch.where(kept, number, ABSENT)
         return Cache(
-            cache[order, :size],
-            where[order, :size],
-            count[order],
-            torch.zeros(envs, dtype=torch.bool, device=env.device),
-        )
+            cache[:, :, :size].contiguous(), where[:, :size].contiguous(), count,
+            torch.zeros(len(rows), dtype=torch.bool, device=rows.device),
+        )  # fmt: skip

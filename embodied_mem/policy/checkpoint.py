@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.utils import safe_mean
 
 from embodied_mem import __version__
+from embodied_mem.configs import from_mapping, to_mapping
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy.agent import MemoAgent, Normalization
-from embodied_mem.policy.config import LearningRate, PolicyConfig, PPOConfig, from_dict, to_dict
+from embodied_mem.policy.config import LearningRate, PolicyConfig, PPOConfig
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.spaces import space_from_json, space_to_json
 
@@ -129,7 +130,7 @@ def _facts(
     return {
         "format": FORMAT,
         "version": __version__,
-        "policy": to_dict(model.policy_config),
+        "policy": to_mapping(model.policy_config),
         "observation_space": space_to_json(model.observation_space),
         "action_space": space_to_json(model.action_space),
         "normalization": {k: {"clip": n.clip, "epsilon": n.epsilon} for k, n in normalization.items()},
@@ -218,7 +219,7 @@ def load_policy(path: str | os.PathLike[str], device: str = "cpu") -> MemoAgent:
     """
     facts = describe_checkpoint(path)
     try:
-        config = from_dict(PolicyConfig, facts["policy"])
+        config = from_mapping(PolicyConfig, facts["policy"])
     except ConfigError as error:
         raise ConfigError(f"{path} is of an architecture this version does not know: {error}") from None
     network = MemoPolicy(

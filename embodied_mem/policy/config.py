@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
+from embodied_mem.configs import from_mapping, unknown_key
 from embodied_mem.errors import ConfigError
-
-Config = TypeVar("Config", bound="PolicyConfig | PPOConfig")
 
 POLICIES = ("memo", "none", "gru", "window", "full_context", "hcam")
 """Names of the cores."""
@@ -117,6 +115,9 @@ class PPOConfig:
     """Fraction of the training over which the learning rate rises to its peak."""
     gamma: float = 0.99
     """Discount."""
+    inner_returns: bool = True
+    """Returns cross the ends of inner episodes (`inner_start` observations): what is learned of a trial
+    in one inner episode is worth what it earns in the next. False: each inner episode counts for itself."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     clip_range: float = 0.2
@@ -150,26 +151,6 @@ class PPOConfig:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f'{name} must be one of {", ".join(choices)}; got "{value}"')
-
-
-def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
-    """Makes a config from a mapping; an unknown key raises `ConfigError` with the nearest valid one."""
-    names = [f.name for f in fields(cls)]
-    for key in values:
-        if key not in names:
-            raise ConfigError(f'unknown key "{key}" for {cls.__name__}; {nearest(key, names)}')
-    return cls(**values)
-
-
-def nearest(key: str, names: list[str]) -> str:
-    """Returns the advice that goes with an unknown key."""
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.4)
-    return f'did you mean "{near[0]}"?' if near else f"valid keys: {', '.join(names)}"
-
-
-def to_dict(config: PolicyConfig | PPOConfig) -> dict[str, Any]:
-    """Returns a config as a JSON-serialisable mapping."""
-    return asdict(config)
 
 
 @dataclass(frozen=True)
@@ -206,12 +187,11 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[PolicyConfig, PPOConfig
     if callable(rate):
         del settings["learning_rate"]
     policy_names = [f.name for f in fields(PolicyConfig)]
-    ppo_names = [f.name for f in fields(PPOConfig)]
+    network = {key: value for key, value in settings.items() if key in policy_names}
+    names = policy_names + [f.name for f in fields(PPOConfig)]
     for key in settings:
-        if key not in policy_names + ppo_names:
-            raise ConfigError(
-                f'unknown setting "{key}" for MemoPPO; {nearest(key, policy_names + ppo_names)}'
-            )
-    policy = from_dict(PolicyConfig, {k: v for k, v in settings.items() if k in policy_names})
-    ppo = from_dict(PPOConfig, {k: v for k, v in settings.items() if k in ppo_names})
+        if key not in names:
+            raise unknown_key(key, names, "setting")
+    policy = from_mapping(PolicyConfig, network)
+    ppo = from_mapping(PPOConfig, {key: value for key, value in settings.items() if key not in network})
     return policy, ppo, rate if callable(rate) else LearningRate(ppo.learning_rate, ppo.schedule, ppo.warmup)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
@@ -139,22 +138,3 @@ class ObservationEncoder(nn.Module):
             x = self.start.expand(len(next(iter(parts.values()))), -1)
         x = x + self.mlp(x)
         return x if self.reader is None else x + self.reader(x, parts)
-
-
-def find_nan(obs: np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]) -> tuple[str, int] | None:
-    """Returns the key and the environment of the first observation that is NaN, or None.
-
-    Args:
-        obs: a batch of observations, (N, ...) each.
-    """
-    parts = obs if isinstance(obs, dict) else {"observation": obs}
-    for key, value in parts.items():
-        if value.dtype.kind == "f":
-            # the sum is NaN where an entry is: one pass without a temporary; inf - inf is looked at below
-            with np.errstate(all="ignore"):
-                total = value.sum()
-            if not np.isfinite(total):
-                bad = np.isnan(value).reshape(len(value), -1).any(axis=1)
-                if bad.any():
-                    return key, int(bad.argmax())
-    return None

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Carried, Carry, Core
-from embodied_mem.policy.layers import Stack, pack
+from embodied_mem.policy.layers import Attend, Stack
 from embodied_mem.policy.places import Whereabouts
 from embodied_mem.policy.segments import SegmentPass, SegmentPlan, draw_lengths
-from embodied_mem.policy.summary import ABSENT, pad_to, put
+from embodied_mem.policy.summary import pad_to, put
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class HcamState:
     Attributes:
         chunks: past segments.
         open: (B, L, d) what the core made of the open segment's steps.
-        cache: (B, L, layers, 2, H, d / H) their keys and values.
+        cache: (layers, B, L, 2, H, d / H) their keys and values.
         length: (B,) int64, steps in the open segment.
         limit: (B,) int64, steps at which it will be closed.
         closed: (B,) bool, True where the last step closed a segment.
@@ -88,7 +89,7 @@ class HcamState:
     def rows(self, index: Tensor) -> HcamState:
         """Returns a copy of some batch rows."""
         return HcamState(
-            self.chunks.rows(index), self.open[index], self.cache[index], self.length[index],
+            self.chunks.rows(index), self.open[index], self.cache[:, index], self.length[index],
             self.limit[index], self.closed[index],
         )  # fmt: skip
 
@@ -100,7 +101,7 @@ class HcamState:
 
 
 class Recall(nn.Module):
-    """Reads the `recall` chunks whose mean fits the step best, weighted by how well they fit."""
+    """A layer that reads the `recall` chunks whose mean fits the step best, weighted by how well they fit."""
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -142,10 +143,10 @@ class Recall(nn.Module):
 
 
 class Hcam(Core):
-    """Attention within the open segment, and recall of whole past segments.
+    """Attention within the open segment; before each layer, recall of whole past segments.
 
     What is recalled is what the core made of those steps, without a gradient into the past, as
-    published. One difference: the read comes once, before the layers, and not in each of them.
+    published.
     """
 
     segmented: ClassVar[bool] = True
@@ -153,8 +154,21 @@ class Hcam(Core):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.recall = Recall(config)
+        self.recall = nn.ModuleList(Recall(config) for _ in range(config.layers))
         self.stack = Stack(config)
+
+    def _run(self, x: Tensor, position: Tensor, attend: Attend, chunks: Chunks, grid: Grid | None) -> Tensor:
+        """Runs steps (V, d), which stand in `grid`, or one to a row: recall and layer in turn."""
+        turn = self.stack.rotary(position)
+        for number, (recall, layer) in enumerate(zip(self.recall, self.stack.layers)):
+            read = (
+                recall(x[:, None], chunks)[:, 0]
+                if grid is None
+                else grid.pack(recall(grid.spread(x), chunks))
+            )
+            x = layer(x + read, turn, attend, number)
+        normed: Tensor = self.stack.norm(x)
+        return normed
 
     def _no_chunks(self, batch: int) -> Chunks:
         c, device = self.config, self.stack.norm.weight.device
@@ -166,7 +180,7 @@ class Hcam(Core):
         """Returns the state before the first step."""
         c, device = self.config, self.stack.norm.weight.device
         zeros = torch.zeros(batch, dtype=torch.int64, device=device)
-        cache = (batch, c.longest_segment, c.layers, 2, c.heads, c.width // c.heads)
+        cache = (c.layers, batch, c.longest_segment, 2, c.heads, c.width // c.heads)
         return HcamState(
             chunks=self._no_chunks(batch),
             open=torch.zeros(batch, c.longest_segment, c.width, device=device),
@@ -190,7 +204,11 @@ class Hcam(Core):
         jitter: np.random.Generator | None = None,
         inplace: bool = False,
     ) -> tuple[Tensor, HcamState]:
-        """Takes one step; see `Core.advance`."""
+        """Takes one step, without a gradient; see `Core.advance`."""
+        if not inplace:
+            state = replace(
+                state, chunks=state.chunks.detach(), open=state.open.clone(), cache=state.cache.clone()
+            )
         if start is not None and bool(start.any()):
             state = replace(
                 state,
@@ -198,27 +216,19 @@ class Hcam(Core):
                 length=state.length.masked_fill(start, 0),
                 limit=torch.where(start, self._draw(len(start), jitter, state.limit), state.limit),
             )
-        x = x[:, None]
-        x = x + self.recall(x, state.chunks)
-        here = state.length[:, None]
+        column = state.length
         offset = torch.arange(self.config.longest_segment, device=x.device)
-        held = torch.where(offset < here, offset, ABSENT)
-        h, made = self.stack(x, here, here, state.cache, held)
-        place = (torch.arange(len(x), device=x.device), state.length)
-        closing = state.length + 1 >= state.limit
-        state = replace(
-            state,
-            open=put(state.open, place, h[:, 0], inplace),
-            cache=put(state.cache, place, pack(made, 0, 1)[:, 0], inplace),
-            length=state.length + 1,
-            closed=closing,
-        )
+        attention = CachedAttention(state.cache, column, (offset <= column[:, None])[:, None, None])
+        h = self._run(x, column, attention, state.chunks, None)
+        state.open[torch.arange(len(x), device=x.device), column] = h
+        closing = column + 1 >= state.limit
+        state = replace(state, length=column + 1, closed=closing)
         rows = closing.nonzero()[:, 0]
         if len(rows):
-            chunks = state.chunks.write(rows, state.open[rows], state.length[rows], inplace)
+            chunks = state.chunks.write(rows, state.open[rows], state.length[rows], True)
             limit = state.limit.index_copy(0, rows, self._draw(len(rows), jitter, state.limit))
             state = replace(state, chunks=chunks, length=state.length.index_fill(0, rows, 0), limit=limit)
-        return h[:, 0], state
+        return h, state
 
     def _draw(self, count: int, jitter: np.random.Generator | None, like: Tensor) -> Tensor:
         """Returns the lengths of `count` new segments."""
@@ -243,21 +253,29 @@ class Hcam(Core):
         features = []
         for segment in plan.passes:
             rows, longest = segment.steps.shape
-            steps = flat.index_select(0, segment.steps.flatten()).view(rows, longest, -1)
-            offset = torch.arange(longest, device=x.device).expand(rows, -1)
-            there = torch.where(offset < segment.length[:, None], offset, ABSENT)
-            h, made = self.stack(steps + self.recall(steps, chunks), offset, there, None, None)
-            features.append(h.flatten(0, 1).index_select(0, segment.take))
+            grid = Grid.of(segment.take, rows, longest)
+            offset = torch.arange(longest, device=x.device)
+            # every row has a first step, so that no query is left without a key
+            there = (offset < segment.length[:, None])[:, None, None]
+            attention = PackedAttention(
+                grid, there & (offset <= offset[:, None]), [flat[:0]] * self.config.layers
+            )
+            packed = self._run(
+                flat.index_select(0, segment.grid), segment.take % longest, attention, chunks, grid
+            )
+            features.append(packed)
+            h = grid.spread(packed)
             if state is not None:
                 ending = torch.arange(segment.following, rows, device=x.device)
                 ending = ending[plan.last[ending]]
                 if len(ending):
-                    state = self._end(state, plan.env, segment, ending, chunks, h, pack(made, 0, longest))
+                    raw = torch.stack(attention.made)
+                    state = self._end(state, plan.env, segment, ending, chunks, h, raw)
             if segment.following:
                 going = torch.arange(segment.following, device=x.device)
                 chunks = chunks.rows(going).write(going, h[going], segment.length[going], False)
-        grid = torch.cat([segment.grid for segment in plan.passes])
-        out = torch.zeros_like(flat).index_copy(0, grid, torch.cat(features))
+        grids = torch.cat([segment.grid for segment in plan.passes])
+        out = torch.zeros_like(flat).index_copy(0, grids, torch.cat(features))
         return out.view(x.shape), state
 
     def _end(
@@ -282,11 +300,12 @@ class Hcam(Core):
             pad_to(own.length, size).index_copy(0, env, pad_to(new.length, size)),
             own.count.index_copy(0, env, new.count),
         )
+        cache = [held.index_copy(0, env, pad_to(part[rows], longest)) for held, part in zip(state.cache, raw)]
         return replace(
             state,
             chunks=into,
             open=state.open.index_copy(0, env, pad_to(h[rows], longest)),
-            cache=state.cache.index_copy(0, env, pad_to(raw[rows], longest)),
+            cache=torch.stack(cache),
             length=state.length.index_copy(0, env, length.masked_fill(closed, 0)),
             closed=state.closed.index_copy(0, env, closed),
         )

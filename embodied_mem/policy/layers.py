@@ -1,9 +1,9 @@
-"""Transformer layers: causal by position, rotary, with an optional context of cached keys and values."""
+"""Transformer layers over packed tokens: rotary, pre-norm; how tokens attend is the caller's affair."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,58 +14,62 @@ from embodied_mem.policy.config import PolicyConfig
 SHARPNESS = 1.25
 """Scale of the query and key projections at the start, in units of 1 / sqrt(d)."""
 
-
-def rotary_table(position: Tensor, head_size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Returns cosine and sine (B, 1, Q, head_size / 2) of the angles at positions (B, Q) (RoFormer)."""
-    half = head_size // 2
-    # positions of a bounded bank grow with the trial: only double precision keeps their differences exact
-    rate = base ** (-torch.arange(half, device=position.device, dtype=torch.float64) / half)
-    angle = (position.to(torch.float64)[:, :, None] * rate)[:, None]  # (B, 1, Q, half)
-    angle = angle.remainder(2 * math.pi).to(torch.get_default_dtype())
-    return angle.cos(), angle.sin()
+TABLE = 4096
+"""Positions whose rotations are kept ready."""
 
 
-@dataclass(frozen=True, eq=False)
-class SlotView:
-    """How tokens that are slots of a bank differ from others in attention.
+class Attend(Protocol):
+    """How the tokens of one pass attend: to each other, and to what is cached."""
 
-    Attributes:
-        alone: so many tokens, from the first, see themselves only.
-        keys: (C + Q,) bool, True for keys that are not rotated and are met by queries that are not;
-            None: all keys are rotary.
-        bias: (B, H, Q, C + Q) added to the attention's logits; goes with `keys`.
-    """
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, plain: Tensor) -> Tensor:
+        """Returns what V tokens read.
 
-    alone: int = 0
-    keys: Tensor | None = None
-    bias: Tensor | None = None
+        Args:
+            layer: number of the layer.
+            q: (V, H, d / H) queries, rotated.
+            k: (V, H, d / H) keys, rotated.
+            v: (V, H, d / H) values.
+            plain: (V, H, d / H) the queries, not rotated.
 
-
-def attend_slots(
-    q: Tensor, plain: Tensor, keys: Tensor, values: Tensor, mask: Tensor, view: SlotView
-) -> Tensor:
-    """Attention (B, H, Q, d / H) in which some keys are met without rotation and with a bias.
-
-    Args:
-        q: (B, H, Q, d / H) rotated queries.
-        plain: the same, not rotated.
-        keys: (B, H, C + Q, d / H).
-        values: (B, H, C + Q, d / H).
-        mask: (B, 1, Q, C + Q) bool.
-        view: which keys, and the bias.
-    """
-    assert view.keys is not None and view.bias is not None
-    turned = keys.transpose(2, 3)
-    logits = torch.where(view.keys, plain @ turned, q @ turned) / math.sqrt(q.shape[-1]) + view.bias
-    attended: Tensor = logits.masked_fill(~mask, -math.inf).softmax(-1) @ values
-    return attended
+        Returns:
+            (V', d) for the last V' of the tokens; the first V - V' are wanted for their keys only.
+        """
 
 
-def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates x (B, H, Q, head_size) by the angles of `table`."""
-    cos, sin = table
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+def attend_alone(layer: int, q: Tensor, k: Tensor, v: Tensor, plain: Tensor) -> Tensor:
+    """Lets each token see itself only: attention over one key gives its value; see `Attend`."""
+    return v.flatten(1)
+
+
+class Rotary(nn.Module):
+    """Rotations of query and key pairs by position (RoFormer, Su et al., 2021)."""
+
+    def __init__(self, head_size: int, base: float) -> None:
+        super().__init__()
+        half = head_size // 2
+        rate = base ** (-torch.arange(half, dtype=torch.float64) / half)
+        self.register_buffer("rate", rate, persistent=False)
+        self.register_buffer("table", self._turn(torch.arange(TABLE)), persistent=False)
+
+    def _turn(self, position: Tensor) -> Tensor:
+        # positions of a bounded bank grow with the trial: only double precision keeps their differences exact
+        rate = self.rate.to(torch.float64)
+        angle = (position.to(torch.float64)[:, None] * rate).remainder(2 * math.pi)
+        turn = torch.polar(torch.ones_like(angle), angle)
+        return turn.to(torch.promote_types(torch.get_default_dtype(), torch.complex32))[:, None]
+
+    def forward(self, position: Tensor) -> Tensor:
+        """Returns rotations (V, 1, head_size / 2), complex, of positions (V,) int64."""
+        if len(position) and int(position.max()) >= TABLE:
+            return self._turn(position)
+        turns: Tensor = self.table[position]
+        return turns
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Rotates x (V, n, head_size), whose neighbouring entries are pairs."""
+    turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn
+    return torch.view_as_real(turned).flatten(-2)
 
 
 class Layer(nn.Module):
@@ -92,50 +96,25 @@ class Layer(nn.Module):
         nn.init.zeros_(self.mlp_in.bias)
         nn.init.zeros_(self.mlp_out.bias)
 
-    def forward(
-        self,
-        x: Tensor,
-        table: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        context: Tensor | None,
-        view: SlotView | None = None,
-        sink: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, turn: Tensor, attend: Attend, number: int) -> Tensor:
         """Runs the layer.
 
         Args:
-            x: (B, Q, d) tokens.
-            table: their rotary table.
-            mask: (B, 1, Q, C + Q) bool, True where a query may look; None: each token sees itself alone.
-            context: (B, C, 2, H, d / H) cached keys (rotated) and values, or None.
-            view: how slots differ, or None.
-            sink: (H, d / H) a key that every token may look at, whose value is zero (ReLIC), or None.
+            x: (V, d) tokens.
+            turn: (V, 1, d / 2H) their rotations.
+            attend: how they attend.
+            number: of this layer, which `attend` is told.
 
         Returns:
-            The tokens, and their keys and values (B, H, Q, d / H).
+            (V', d), the last V' tokens; see `Attend`.
         """
-        b, q_len, d = x.shape
-        qkv = self.qkv(self.attention_norm(x)).view(b, q_len, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, Q, d / H) each
-        if mask is None:
-            y = v
-        else:
-            plain, q, k = q, rotate(q, table), rotate(k, table)
-            keys, values = k, v
-            if context is not None:
-                keys = torch.cat([context[:, :, 0].transpose(1, 2), k], dim=2)  # (B, H, C + Q, d / H)
-                values = torch.cat([context[:, :, 1].transpose(1, 2), v], dim=2)
-            if sink is not None:
-                keys = torch.cat([sink[None, :, None].expand(b, -1, -1, -1), keys], dim=2)
-                values = F.pad(values, (0, 0, 1, 0))
-                mask = F.pad(mask, (1, 0), value=True)
-            if view is not None and view.keys is not None:
-                y = attend_slots(q, plain, keys, values, mask, view)
-            else:
-                y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-        x = x + self.attention_out(y.transpose(1, 2).reshape(b, q_len, d))
-        x = x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
-        return x, k, v
+        d = x.shape[1]
+        qk, v = self.qkv(self.attention_norm(x)).split([2 * d, d], dim=1)
+        qk = qk.unflatten(1, (2 * self.heads, -1))  # (V, 2H, d / H)
+        q, k = rotate(qk, turn).chunk(2, dim=1)
+        y = attend(number, q, k, v.unflatten(1, (self.heads, -1)), qk[:, : self.heads])
+        x = x[len(x) - len(y) :] + self.attention_out(y)
+        return x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
 
 
 class Stack(nn.Module):
@@ -143,60 +122,19 @@ class Stack(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        self.head_size = config.width // config.heads
-        self.rope_base = config.rope_base
+        self.head_size, self.rope_base = config.width // config.heads, config.rope_base
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
+        self.rotary = Rotary(self.head_size, self.rope_base)
 
-    def forward(
-        self,
-        x: Tensor,
-        position: Tensor,
-        key_position: Tensor,
-        context: Tensor | None,
-        context_position: Tensor | None,
-        view: SlotView | None = None,
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Runs tokens that see each other, and the context, up to their own position.
-
-        Args:
-            x: (B, Q, d) tokens.
-            position: (B, Q) int64; each must reach the position of at least one key.
-            key_position: (B, Q) int64, the same, but `ABSENT` for tokens that nobody may see.
-            context: (B, C, layers, 2, H, d / H) cached keys and values, or None.
-            context_position: (B, C) int64, `ABSENT` for slots that hold nothing, or None.
-            view: how slots differ from other tokens, or None.
-
-        Returns:
-            The final-norm outputs (B, Q, d), and per layer the tokens' keys and values.
-        """
-        if context is not None and context_position is not None:
-            key_position = torch.cat([context_position, key_position], dim=1)
-        mask = (key_position[:, None, :] <= position[:, :, None])[:, None]  # (B, 1, Q, C + Q)
-        if view is not None and view.alone:
-            own = torch.arange(mask.shape[3] - mask.shape[2], mask.shape[3], device=x.device)[: view.alone]
-            seen = torch.arange(mask.shape[3], device=x.device) == own[:, None]  # (alone, C + Q)
-            mask = torch.cat([seen.expand(len(x), 1, -1, -1), mask[:, :, view.alone :]], dim=2)
-        table = rotary_table(position, self.head_size, self.rope_base)
-        made = []
-        for i, layer in enumerate(self.layers):
-            x, k, v = layer(x, table, mask, None if context is None else context[:, :, i], view)
-            made.append((k, v))
-        return self.norm(x), made
+    def forward(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
+        """Runs tokens (V, d) at positions (V,); returns final-norm outputs of the last V' (`Attend`)."""
+        turn = self.rotary(position)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, turn[len(turn) - len(x) :], attend, number)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def alone(self, x: Tensor) -> Tensor:
-        """Runs tokens (B, d) that see nothing but themselves; returns final-norm outputs (B, d)."""
-        x = x[:, None]
-        table = rotary_table(torch.zeros(1, 1, device=x.device), self.head_size, self.rope_base)
-        for layer in self.layers:
-            x, _, _ = layer(x, table, None, None)
-        return self.norm(x)[:, 0]
-
-
-def pack(made: list[tuple[Tensor, Tensor]], first: int, count: int) -> Tensor:
-    """Packs the keys and values of `count` tokens from `first` as (B, count, layers, 2, H, d / H)."""
-    stop = first + count
-    # (layers, 2, B, H, count, d / H)
-    stacked = torch.stack([x[:, :, first:stop] for pair in made for x in pair])
-    stacked = stacked.view(len(made), 2, *stacked.shape[1:])
-    return stacked.permute(2, 4, 0, 1, 3, 5)
+        """Runs tokens (V, d) that see nothing but themselves; returns final-norm outputs (V, d)."""
+        return self(x, torch.zeros(len(x), dtype=torch.int64, device=x.device), attend_alone)

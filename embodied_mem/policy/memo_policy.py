@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy.baselines import Context, Recurrent
+from embodied_mem.policy.choice import Choice
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Core, NoMemory
 from embodied_mem.policy.encoder import ObservationEncoder
@@ -61,7 +62,8 @@ class MemoPolicy(BasePolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        kwargs = {"eps": 1e-5} if optimizer_kwargs is None else optimizer_kwargs
+        # one kernel over all weights: for networks as small as these the optimizer is a tenth of an update
+        kwargs = {"eps": 1e-5, "fused": True} if optimizer_kwargs is None else optimizer_kwargs
         super().__init__(
             observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=kwargs
         )
@@ -111,9 +113,11 @@ class MemoPolicy(BasePolicy):
         """Returns the state of `batch` environments before their first step."""
         return self.core.initial_state(batch)
 
-    def distribution(self, h: Tensor) -> Distribution:
+    def distribution(self, h: Tensor) -> Distribution | Choice:
         """Returns the distribution of actions for features (B, d)."""
         mean = self.action_net(h)
+        if isinstance(self.action_space, spaces.Discrete):
+            return Choice(mean)
         if self.log_std is None:
             return self.action_dist.proba_distribution(mean)
         return self.action_dist.proba_distribution(mean, self.log_std)

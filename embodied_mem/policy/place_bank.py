@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.places import Visit, Whereabouts
-from embodied_mem.policy.summary import NOWHERE, Gate, Slots, SummaryBank, put
+from embodied_mem.policy.summary import NOWHERE, Gate, Slots, SpatialBank, put
 
 REACH = 8.0
 """Distances are given to the bias in units of this [m]."""
 
 
-class PlaceBank(SummaryBank):
+class PlaceBank(SpatialBank):
     """S tokens per place, for the `slots` places that matter.
 
     A segment is written to the place where most of it was spent. A place that is there already is
@@ -24,8 +24,6 @@ class PlaceBank(SummaryBank):
     floats, so that streaming and training cannot disagree. Steps see all slots, with a bias for
     relative position, identity of place, age and visits.
     """
-
-    spatial = True
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__(config)
@@ -86,7 +84,7 @@ class PlaceBank(SummaryBank):
         ), index
 
     def bias(self, slots: Slots, steps: Whereabouts, length: Tensor) -> Tensor:
-        """Returns the bias of steps (R, Q) for slots (R, H, Q, M); see `SummaryBank.bias`."""
+        """Returns the bias of steps (R, Q) for slots (R, H, Q, M); see `SpatialBank.bias`."""
         facts = slots.facts
         offset = facts["where"][:, None] - steps.pose[:, :, None, :2]  # (R, Q, places, 2)
         sine, cosine = steps.pose[:, :, None, 2], steps.pose[:, :, None, 3]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +23,14 @@ from torch import Tensor
 
 from embodied_mem.errors import InputError
 from embodied_mem.policy.config import split_settings
-from embodied_mem.policy.encoder import check_space, find_nan
+from embodied_mem.policy.encoder import check_space
+from embodied_mem.policy.finite import check_observation, check_rewards
 from embodied_mem.policy.loss import ppo_loss
 from embodied_mem.policy.memo_policy import MemoPolicy
+from embodied_mem.policy.parallel import average_gradients, mean_over_processes, normalized, same_weights
 from embodied_mem.policy.random_state import random_state, restore_random_state
-from embodied_mem.policy.rollout import SequenceBuffer, Sequences
+from embodied_mem.policy.rollout import SequenceBuffer, Sequences, inner_starts
+from embodied_mem.policy.whole_file import whole_file
 
 
 class MemoPPO(OnPolicyAlgorithm):
@@ -108,7 +110,7 @@ class MemoPPO(OnPolicyAlgorithm):
             ppo.partial_updates,
         )
         self.clip_range, self.target_kl = ppo.clip_range, ppo.target_kl
-        self.normalize_advantage = ppo.normalize_advantage
+        self.normalize_advantage, self.inner_returns = ppo.normalize_advantage, ppo.inner_returns
         self.first_ratio_error = math.nan
         """Largest |ratio - 1| in the last update's first minibatch, before any gradient step."""
         self._generator = np.random.default_rng(seed)
@@ -128,6 +130,7 @@ class MemoPPO(OnPolicyAlgorithm):
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
             n_envs=self.n_envs,
+            inner_returns=self.inner_returns,
         )
         self.policy = self.policy_class(
             self.observation_space,
@@ -136,6 +139,7 @@ class MemoPPO(OnPolicyAlgorithm):
             config=self.policy_config,
             **self.policy_kwargs,
         ).to(self.device)
+        same_weights(self.policy)
         self._state = None
 
     # ---------------------------------------------------------------- rollout
@@ -153,7 +157,7 @@ class MemoPPO(OnPolicyAlgorithm):
         updated = 0
         while buffer.pos < n_rollout_steps:
             obs, starts = self._last()
-            self._check_observation(obs, buffer.pos)
+            check_observation(obs, self._place(buffer.pos))
             with torch.no_grad():
                 actions_tensor, values, log_probs, self._state = self.policy(
                     obs_as_tensor(obs, self.device),
@@ -170,14 +174,14 @@ class MemoPPO(OnPolicyAlgorithm):
                 self._state = self._last_obs = None  # trials restart where training goes on
                 return False
             self._update_info_buffer(infos, dones)
-            self._check_rewards(rewards, buffer.pos)
+            check_rewards(rewards, self._place(buffer.pos))
             rewards = rewards + self.gamma * self._truncated_values(infos, dones)
             buffer.add(obs, actions, rewards, starts, values, log_probs, self._state.closed)
             self._last_obs, self._last_episode_starts = new_obs, dones.astype(bool)
             if buffer.pos in partial:
                 self._update_partially(updated)
                 updated = buffer.pos
-        buffer.compute_returns_and_advantage(self._next_values(), self._last()[1])
+        buffer.compute_returns_and_advantage(self._next_values(), self._next_starts())
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -186,6 +190,11 @@ class MemoPPO(OnPolicyAlgorithm):
         """Returns the observations to act on, and where they start a trial."""
         assert self._last_obs is not None and self._last_episode_starts is not None
         return self._last_obs, self._last_episode_starts
+
+    def _next_starts(self) -> NDArray[np.bool_]:
+        """Returns the environments (N,) whose next step no return reaches."""
+        obs, starts = self._last()
+        return starts if self.inner_returns else starts | inner_starts(obs, len(starts))
 
     def _begin_rollout(self, buffer: SequenceBuffer) -> Any:
         """Returns the state to go on from, as the present weights make it, and readies the buffer."""
@@ -217,6 +226,9 @@ class MemoPPO(OnPolicyAlgorithm):
         where = None if where is None else where.view(-1, data.envs)
         return self.policy.core.replay(x, data.plan, data.carry, where=where, end=end)
 
+    def _place(self, step: int) -> str:
+        return f"step {step} of the rollout (time step {self.num_timesteps})"
+
     def _clip(self, actions: NDArray[Any]) -> NDArray[Any]:
         if isinstance(self.action_space, spaces.Box):
             return np.clip(actions, self.action_space.low, self.action_space.high)
@@ -245,7 +257,7 @@ class MemoPPO(OnPolicyAlgorithm):
                 if isinstance(last[0], dict)
                 else np.stack(last)
             )
-            self._check_observation(obs, self.rollout_buffer.pos, cut)
+            check_observation(obs, self._place(self.rollout_buffer.pos), cut)
             tensors, _ = self.policy.obs_to_tensor(obs)
             index = torch.tensor(cut, device=self.device)
             no_start = torch.zeros(len(cut), dtype=torch.bool, device=self.device)
@@ -254,23 +266,6 @@ class MemoPPO(OnPolicyAlgorithm):
                     self.policy.predict_values(tensors, self._state.rows(index), no_start).cpu().numpy()
                 )
         return values
-
-    def _check_observation(self, obs: Any, step: int, envs: list[int] | None = None) -> None:
-        bad = find_nan(obs)
-        if bad is not None:
-            env = bad[1] if envs is None else envs[bad[1]]
-            raise InputError(f'observation "{bad[0]}" is NaN {self._where(env, step)}')
-
-    def _check_rewards(self, rewards: NDArray[np.float32], step: int) -> None:
-        if not np.isfinite(rewards).all():
-            env = int(np.flatnonzero(~np.isfinite(rewards))[0])
-            raise InputError(f"reward is {rewards[env]} {self._where(env, step)}")
-
-    def _where(self, env: int, step: int) -> str:
-        return (
-            f"in environment {env} at step {step} of the rollout (time step {self.num_timesteps}): "
-            "mend the environment; the policy is as the last update left it"
-        )
 
     # ---------------------------------------------------------------- updates
 
@@ -290,7 +285,7 @@ class MemoPPO(OnPolicyAlgorithm):
 
     def _update_partially(self, first: int) -> None:
         """Updates within a rollout, on the steps since the last update; then renews state and values."""
-        self.rollout_buffer.compute_returns_and_advantage(self._next_values(), self._last()[1])
+        self.rollout_buffer.compute_returns_and_advantage(self._next_values(), self._next_starts())
         stats = self._update(first, self.n_epochs)
         self.logger.record("train/partial_kl", stats["approx_kl"])
         self.logger.record("train/partial_first_ratio_error", stats["first_ratio_error"])
@@ -312,12 +307,17 @@ class MemoPPO(OnPolicyAlgorithm):
                     length = int(self._generator.integers(low, high + 1))
                 data = self.rollout_buffer.sequences(np.sort(envs), length)
                 seen.append(self._minibatch(data, first))
-                if self.target_kl is not None and seen[-1]["approx_kl"] > 1.5 * self.target_kl:
-                    break
-            else:
-                self._n_updates += 1
-                continue
-            break
+                if self._too_far(seen[-1]["approx_kl"]):
+                    return self._summary(seen)
+            self._n_updates += 1
+        return self._summary(seen)
+
+    def _too_far(self, kl: float) -> bool:
+        """Tells whether the policy has changed enough for this rollout, in all processes alike."""
+        return self.target_kl is not None and mean_over_processes(kl) > 1.5 * self.target_kl
+
+    def _summary(self, seen: list[dict[str, float]]) -> dict[str, float]:
+        """Returns the means over minibatches, and the first one's largest |ratio - 1|."""
         self.first_ratio_error = seen[0]["ratio_error"]
         stats = {name: float(np.mean([s[name] for s in seen])) for name in seen[0] if name != "ratio_error"}
         return stats | {"first_ratio_error": self.first_ratio_error}
@@ -333,7 +333,7 @@ class MemoPPO(OnPolicyAlgorithm):
         values, log_prob, entropy = self.policy.evaluate_actions(h, actions)
         advantages = data.advantages[skip:]
         if self.normalize_advantage and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            advantages = normalized(advantages)
         loss, stats = ppo_loss(
             values, log_prob, entropy, data.log_probs[skip:], advantages, data.returns[skip:],
             clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef,
@@ -345,6 +345,7 @@ class MemoPPO(OnPolicyAlgorithm):
             )
         self.policy.optimizer.zero_grad()
         loss.backward()
+        average_gradients(self.policy.parameters())
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         return stats
@@ -377,18 +378,11 @@ class MemoPPO(OnPolicyAlgorithm):
         """
         self._rng = random_state(self._generator)
         try:
-            if not isinstance(path, (str, os.PathLike)):
+            if isinstance(path, (str, os.PathLike)):
+                with whole_file(Path(path), ".zip") as part:
+                    super().save(part, exclude, include)
+            else:
                 super().save(path, exclude, include)
-                return
-            target = Path(path)
-            target = target if target.suffix else target.with_suffix(".zip")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.zip")
-            try:
-                super().save(part, exclude, include)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
         finally:
             self._rng = None
 

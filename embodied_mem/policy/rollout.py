@@ -21,6 +21,17 @@ SINGLE = "observation"
 """Key under which observations that are not a Dict are kept."""
 
 
+INNER = "inner_start"
+"""Observation key that is 1 where an inner episode of the trial starts."""
+
+
+def inner_starts(obs: Any, envs: int) -> NDArray[np.bool_]:
+    """Returns where (N,) observations start an inner episode; nowhere in tasks without them."""
+    if not isinstance(obs, dict) or INNER not in obs:
+        return np.zeros(envs, bool)
+    return np.asarray(obs[INNER]).reshape(envs, -1)[:, 0] > 0
+
+
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """Whole sequences of some environments, ready for `Core.replay`; n environments, V = steps x n.
@@ -51,6 +62,11 @@ class SequenceBuffer(RolloutBuffer):
     summaries and the raw observations of the open segment, so that training can run exactly what
     the rollout ran.
     """
+
+    def __init__(self, *args: Any, inner_returns: bool = True, **kwargs: Any) -> None:
+        self.inner_returns = inner_returns
+        """Returns cross the starts of inner episodes, and not those of trials only."""
+        super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
         """Empties the buffer; what the rollout starts from goes as well."""
@@ -114,16 +130,19 @@ class SequenceBuffer(RolloutBuffer):
 
         Args:
             last_values: (N,) values of the observations after the last step.
-            dones: (N,) True where the last step ended a trial.
+            dones: (N,) True where the last step ended a trial, or an inner episode that counts alone.
         """
         after = np.zeros(self.n_envs, np.float32)
         value = last_values.cpu().numpy()
         alive = 1.0 - dones.astype(np.float32)
+        starts = self.episode_starts
+        if not self.inner_returns and INNER in self.observations:
+            starts = starts | (self.observations[INNER].reshape(*starts.shape, -1)[..., 0] > 0)
         for t in reversed(range(self.pos)):
             delta = self.rewards[t] + self.gamma * value * alive - self.values[t]
             after = delta + self.gamma * self.gae_lambda * alive * after
             self.advantages[t] = after
-            value, alive = self.values[t], 1.0 - self.episode_starts[t]
+            value, alive = self.values[t], 1.0 - starts[t]
         self.returns[: self.pos] = self.advantages[: self.pos] + self.values[: self.pos]
 
     def plan(

@@ -91,11 +91,9 @@ class SummaryBank(nn.Module, ABC):
     Attributes:
         linked: slots see the slots before them, as Memo's do. Where they do not, a slot's keys and
             values depend on its token alone, so that slots can be replaced one by one.
-        spatial: slots belong to places: keys are not rotated, and `bias` says how near a slot is.
     """
 
     linked: ClassVar[bool] = False
-    spatial: ClassVar[bool] = False
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -142,6 +140,15 @@ class SummaryBank(nn.Module, ABC):
             The new content and (R, S) int64: which slots changed.
         """
 
+    def report(self) -> dict[str, float]:
+        """Returns what a training should log of the bank since it was asked last."""
+        return {}
+
+
+class SpatialBank(SummaryBank):
+    """A bank whose slots belong to places: keys are not rotated, and `bias` says how near a slot is."""
+
+    @abstractmethod
     def bias(self, slots: Slots, steps: Whereabouts, length: Tensor) -> Tensor:
         """Returns what is added to the attention of steps (R, Q) to slots: (R, H, Q, M).
 
@@ -150,11 +157,6 @@ class SummaryBank(nn.Module, ABC):
             steps: where the steps are.
             length: (R, Q) int64, steps of the open segment before each.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not spatial")
-
-    def report(self) -> dict[str, float]:
-        """Returns what a training should log of the bank since it was asked last."""
-        return {}
 
 
 class AccumulateBank(SummaryBank):

@@ -38,19 +38,25 @@ def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye:
     eyes = points + np.array([0.0, 0.0, eye])
     rays = subgoal.position - eyes  # (N, 3)
     away = np.sqrt((rays * rays).sum(axis=-1))
-    met = memory.octree.ray_cast(eyes.astype(np.float32), rays.astype(np.float32), float(away.max()) + 0.01)
-    # What is met at the thing's box is the thing or what it stands on; a wall is so right at its middle only.
+    reach = float(away.max()) + 0.01
+    # A wall that was never seen hides things too: unknown space is not looked through.
+    met = memory.octree.ray_cast(
+        eyes.astype(np.float32), rays.astype(np.float32), reach, stop_at_unknown=True
+    )
+    beyond = np.abs(met.points - subgoal.position)
     voxel = memory.octree.resolution
-    outside = np.abs(met.points - subgoal.position) - subgoal.extent / 2
-    near = (outside < 1.5 * voxel).all(axis=-1)
-    if "wall" in memory.labels.names:
-        near &= (met.labels != memory.labels.id("wall")) | (away - met.distance < 2.0 * voxel)
-    return np.asarray(~met.hit | (met.distance >= away) | near)
+    is_it = met.hit & (met.labels == subgoal.label) & (subgoal.label > 0)
+    is_it &= (beyond < subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
+    # The rest of what is met at its middle is what it lies on, or itself.
+    near = (beyond < CORE * subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
+    return np.asarray((met.distance >= away) | is_it | near)
 
 
-def is_reached(memory: Memory, position: NDArray[np.float64], subgoal: Subgoal, eye: float) -> bool:
-    """True where a position is within the sub-goal's radius of its box, and sees it."""
-    if gap(position[None, :2], subgoal)[0] > subgoal.radius:
+def is_reached(
+    memory: Memory, position: NDArray[np.float64], subgoal: Subgoal, eye: float, radius: float
+) -> bool:
+    """True where a position is within a radius [m] of the sub-goal's box, and sees it."""
+    if gap(position[None, :2], subgoal)[0] > radius:
         return False
     return bool(in_sight(memory, position[None], subgoal, eye)[0])
 

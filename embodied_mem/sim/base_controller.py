@@ -76,11 +76,14 @@ class BaseController:
             self._bumps.append(pose.transform(np.array([0.6 * self.forward + 0.1, 0.0, 0.0])))
 
     def _towards(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> int:
-        if subgoal.then is not None and is_reached(memory, pose.position, subgoal, self.eye):
+        at = pose.position
+        if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.radius):
             return subgoal.then
         grid = self._without_bumps(memory.grid_map())
         path = self._path(subgoal, pose, memory, grid)  # (M, 3), from here
         if len(path) < 2:
+            if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.limit):
+                return subgoal.then  # there is nowhere nearer to stand
             return Action.RIGHT  # there already, or no way: look around
         target = self._in_sight(grid, pose, path)
         ahead = pose.inverse().transform(target)

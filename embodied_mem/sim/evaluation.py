@@ -7,7 +7,7 @@ way) is read here, from `info`, after the loop has stepped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import gymnasium
@@ -26,8 +26,6 @@ EVALUATION_SEED = 1_000_000
 """First seed of the evaluation episodes, far from those of training."""
 MEASURES = ("spl", "soft_spl", "distance_to_goal", "path_length", "collisions")
 """What navigation tasks tell in `info` beside success."""
-COUNTS = ("doors", "corridors")
-"""What other environments count in `info` at an episode's end."""
 RESAMPLES = 10_000
 
 Keeping = Literal["kept", "wiped"]
@@ -42,12 +40,14 @@ class EpisodeResult:
         steps: actions taken.
         total_reward: sum of the rewards.
         info: the environment's last `info`.
+        late_counts: what the environment counted in the last part of a lengthened episode.
     """
 
     seed: int
     steps: int
     total_reward: float
     info: dict[str, Any]
+    late_counts: dict[str, int] = field(default_factory=dict)
 
 
 class _GoalWatch:
@@ -158,14 +158,19 @@ def check_episodes(episodes: int, seed: int) -> None:
         raise InputError(f"a seed must not be negative, got {seed}")
 
 
-def summary(results: Sequence[EpisodeResult]) -> dict[str, Any]:
+def summary(results: Sequence[EpisodeResult], counts: Sequence[str] = ()) -> dict[str, Any]:
     """Returns means with 95 % intervals, JSON-ready.
+
+    Args:
+        results: the episodes.
+        counts: what the environment counts in `info` beside the measures of navigation.
 
     Returns:
         success and its Wilson interval (None where the environment does not tell success), return with
         its bootstrap interval, `measures` (None where there are none), `goals` (by index and visit: in
         how many episodes, how many of them got that far, success and SPL; a goal never got to counts
-        as missed), and the means of what the environment counts.
+        as missed), and the means of what the environment counts: `counts` in whole episodes,
+        `late_counts` in the last part of lengthened ones.
     """
     told = [r.info.get("is_success") for r in results]
     known = all(s is not None for s in told)
@@ -186,8 +191,13 @@ def summary(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "goals": _by_goal(results),
         "counts": {
             name: float(np.mean([r.info[name] for r in results if name in r.info]))
-            for name in COUNTS
+            for name in counts
             if any(name in r.info for r in results)
+        },
+        "late_counts": {
+            name: float(np.mean([r.late_counts[name] for r in results if name in r.late_counts]))
+            for name in counts
+            if any(name in r.late_counts for r in results)
         },
     }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from embodied_mem.memory import (
     EpisodeConfig,
+    GateConfig,
     MemoryConfig,
     NavigationConfig,
     OctreeConfig,
     SceneConfig,
+    SubmapConfig,
 )
 
 
@@ -25,5 +27,8 @@ def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
         ),
         # Nor does it miss or invent things, and nobody walks diagonally.
         scene=SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001),
+        # Poses are exact: there is nothing to correct, and a reopened memory knows where it is.
+        submaps=SubmapConfig(scans=False),
+        gate=GateConfig(relocalize=False),
         episodes=EpisodeConfig(gap=0.1),  # [s], one step: "seen between step 40 and 60" is exact
     )

@@ -78,6 +78,8 @@ ENVIRONMENTS = (
     EnvEntry("EndlessTMaze-v0", "embodied_mem.sim.endless_tmaze:EndlessTMaze", horizon="corridors"),
     EnvEntry("DarkKeyToDoor-v0", "embodied_mem.sim.dark_key_to_door:DarkKeyToDoor", horizon="trial_steps"),
     *_minigrid_families(),
+    EnvEntry("ColorCubes-v0", "embodied_mem.sim.color_cubes:ColorCubes", horizon="targets"),
+    EnvEntry("ColorCubesMedium-v0", "embodied_mem.sim.color_cubes:ColorCubes", {"targets": 3, "jumps": 0.1}),
     EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),

@@ -108,7 +108,8 @@ class Seeker:
             state.given_up.add(target)
             return self._goal_in_memory(obs, tokens, state)
         position = obs.map_T_base.transform(tokens.position[slot])
-        return Subgoal(position, tokens.extent[slot].astype(np.float64), self.reach, self.found)
+        extent, label = tokens.extent[slot].astype(np.float64), int(tokens.label[slot])
+        return Subgoal(position, extent, self.reach, self.found, 1.5 * self.reach, label)
 
     def _search(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | int:
         """Looks around at the nearest place where it has not done so for this goal; then starts over."""

@@ -12,22 +12,24 @@ import numpy as np
 
 
 def bench(
-    what: Literal["loop", "octree", "sim", "policy", "warmup"],
+    what: Literal["loop", "octree", "sim", "policy", "memory", "warmup"],
+    section: tuple[str, ...] = (),
     steps: int = 2000,
     scans: Path | None = None,
     threads: int = 1,
     json: bool = False,
 ) -> int:
-    """Measure the loop by parts, the octree, houses or policies against peers, or warm up the kernels.
+    """Measure the loop by parts, the octree, the memory, houses or policies, or warm up the kernels.
 
     Example: embodied-mem bench loop --json
 
     Args:
-        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "policy", or
-            "warmup" (compiles and caches every kernel).
+        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "policy",
+            "memory" (writes, sizes, budget, crashes, recall), or "warmup" (compiles and caches every kernel).
+        section: parts of "memory" to measure, such as write or size; all where none is named.
         steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
-        threads: threads of the octree.
+        threads: threads of the octree, or of the policies.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -45,7 +47,11 @@ def bench(
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 
-        report = bench_policy(steps)
+        report = bench_policy(steps, threads=threads)
+    elif what == "memory":
+        from embodied_mem.verbs.bench_memory import bench_memory
+
+        report = bench_memory(section)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))

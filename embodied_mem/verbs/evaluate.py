@@ -13,6 +13,12 @@ import numpy as np
 
 from embodied_mem.errors import ConfigError, InputError
 
+BATCH = 64
+"""Episodes that are played side by side."""
+
+COUNTS = ("doors", "corridors")
+"""What environments count in `info` at an episode's end."""
+
 EVALUATION_SEED = 1_000_000
 """First seed of the evaluation episodes, far from those of training."""
 
@@ -62,7 +68,7 @@ def evaluate(
             evaluate_checkpoint(
                 Path(agent), env_id=env, episodes=episodes, seed=seed, factor=factor, env_kwargs=kwargs
             )
-            for factor in [_factor(text) for text in horizon] or [1]
+            for factor in [read_factor(text) for text in horizon] or [1]
         ]
     if json:
         print(json_format.dumps(results if horizon else results[0], indent=2))
@@ -122,7 +128,7 @@ def _evaluate_agent(
     return result
 
 
-def _factor(text: str) -> int:
+def read_factor(text: str) -> int:
     """Reads a multiple such as "4x"."""
     number = text.removesuffix("x")
     if not number.isdigit() or int(number) < 1:
@@ -160,7 +166,7 @@ def evaluate_checkpoint(
     factor: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Runs the exported policy, greedily, on `episodes` seeded episodes, 16 side by side.
+    """Runs the exported policy, greedily, on `episodes` seeded episodes, side by side.
 
     Returns:
         JSON-ready facts: env, episodes, and what `embodied_mem.sim.evaluation.summary` tells.
@@ -183,7 +189,9 @@ def evaluate_checkpoint(
     kwargs = lengthened(env_id, agent.env_kwargs if env_id == agent.env_id else {}, factor)
     kwargs.update(env_kwargs or {})
     try:
-        envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(16, episodes))]
+        envs = [
+            gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(BATCH, episodes))
+        ]
     except gymnasium.error.Error as error:
         raise ConfigError(f"cannot make {env_id}: {' '.join(str(error).split())}") from None
     space = envs[0].observation_space
@@ -191,7 +199,7 @@ def evaluate_checkpoint(
         raise InputError(
             f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
         )
-    results = _run_episodes(agent, envs, episodes, seed)
+    results = _run_episodes(agent, envs, episodes, seed, factor)
     for env in envs:
         env.close()
     return {
@@ -200,17 +208,18 @@ def evaluate_checkpoint(
         "env_kwargs": kwargs,
         "episodes": episodes,
         "seed": seed,
-        **summary(results),
+        **summary(results, COUNTS),
     }
 
 
-def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int) -> list[Any]:
+def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int, factor: int) -> list[Any]:
     """Plays the episodes, each env taking the next seed when it is done; order of results is by seed."""
     from embodied_mem.sim.evaluation import EpisodeResult
 
     returns, steps = np.zeros(episodes), np.zeros(episodes, int)
     results: list[Any] = [None] * episodes
     running = list(range(len(envs)))  # which episode each env plays; -1 once there is none left
+    counted: list[list[dict[str, int]]] = [[] for _ in envs]  # after each step of the episode
     started = len(envs)
     observations = [env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]
     state, starts = None, np.ones(len(envs), bool)
@@ -224,16 +233,34 @@ def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int) -> list
             observations[slot], reward, terminated, truncated, info = env.step(actions[slot])
             returns[episode] += reward
             steps[episode] += 1
+            history = counted[slot]
+            history.append({name: int(info[name]) for name in COUNTS if name in info})
             if terminated or truncated:
                 results[episode] = EpisodeResult(
-                    seed + episode, int(steps[episode]), float(returns[episode]), info
+                    seed + episode,
+                    int(steps[episode]),
+                    float(returns[episode]),
+                    info,
+                    _late_counts(history, factor),
                 )
+                history.clear()
                 running[slot] = started if started < episodes else -1
                 if running[slot] >= 0:
                     observations[slot] = env.reset(seed=seed + started)[0]
                     started += 1
                 starts[slot] = True
     return results
+
+
+def _late_counts(history: list[dict[str, int]], factor: int) -> dict[str, int]:
+    """Returns what was counted in the last of the `factor` parts of an episode's steps."""
+    before = history[: len(history) - len(history) // factor]
+    late = {}
+    for name, total in history[-1].items():
+        earlier = before[-1].get(name) if before else 0
+        if earlier is not None:
+            late[name] = total - earlier
+    return late
 
 
 def _stack(observations: list[Any]) -> Any:

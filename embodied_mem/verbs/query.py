@@ -17,29 +17,31 @@ from embodied_mem.types import NS_PER_S, Query, Recall
 
 def query(
     memory: Path,
+    question: Annotated[str | None, tyro.conf.Positional] = None,
     label: str | None = None,
     near: tuple[float, float, float] | None = None,
     radius: float | None = None,
     since: str | None = None,
     until: str | None = None,
-    room: int | None = None,
+    room: str | None = None,
     text: str | None = None,
     kind: Literal["object", "place", "room", "episode"] | None = None,
     k: Annotated[int, tyro.conf.arg(name="k", aliases=["-k"])] = 5,
     json: bool = False,
 ) -> int:
-    """Ask a memory file: what, where, when.
+    """Ask a memory file: what, where, when; in words, or by options.
 
-    Example: embodied-mem query runs/demo/memory.emem --label key -k 1
+    Example: embodied-mem query runs/demo/memory.emem "where did I last see the key"
 
     Args:
         memory: an .emem file.
+        question: in words; what fits no pattern is looked for by its words.
         label: words that the label must hold; "key" matches "green key".
         near: a point X Y Z in the map frame [m], with --radius.
         radius: how far from that point [m].
         since: seconds since the start (4.5), a step (step:40) or a date (2026-11-21T10:00:00Z).
         until: likewise.
-        room: id of a room.
+        room: id of a room, or its name.
         text: words to look for in labels, events and notes.
         kind: what to look for; anything where it is left out.
         k: how many answers at most.
@@ -48,23 +50,40 @@ def query(
     if radius is not None and near is None:
         raise InputError("--radius needs --near X Y Z")
     with Memory.open(memory, read_only=True) as opened:
-        question = Query(
+        if question is not None:
+            return _answer(opened, question, k, json)
+        asked = Query(
             label=label,
             near=near,
             radius=radius,
             since=None if since is None else parse_time(since, opened),
             until=None if until is None else parse_time(until, opened),
-            room=room,
+            room=int(room) if room is not None and room.isdigit() else room,
             text=text,
             kind=kind,
             k=k,
         )
-        answers = opened.recall(question)
+        answers = opened.recall(asked)
         first = opened.episodes.first_stamp
     if json:
         print(json_format.dumps({"answers": [as_json(answer) for answer in answers]}, indent=2))
     else:
         print("\n".join(in_words(a, first) for a in answers) or "nothing in the memory matches")
+    return 0
+
+
+def _answer(memory: Memory, question: str, k: int, json: bool) -> int:
+    """Prints the answer to a question in words."""
+    answer = memory.ask(question, k)
+    if json:
+        facts = {"understood": answer.understood or None, "sentence": answer.sentence}
+        print(json_format.dumps(facts | {"answers": [as_json(a) for a in answer.answers]}, indent=2))
+        return 0
+    if not answer.understood:
+        print("(no pattern fits this question; looked for its words)")
+    print(answer.sentence)
+    for found in answer.answers:
+        print("  " + in_words(found, memory.episodes.first_stamp))
     return 0
 
 

@@ -13,6 +13,9 @@ from embodied_mem.configs import load_config, save_config
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy.config import PolicyConfig, PPOConfig
 
+RESUME = "resume.zip"
+"""File of a run's folder from which a training goes on."""
+
 USAGE = """usage: embodied-mem train CONFIG.yaml [--out DIR] [--seed 3] [--policy none] ...
 
 CONFIG.yaml is a file like those in sim_configs/; every key of it is an option too:
@@ -58,6 +61,8 @@ class Outputs:
     """Folder for config.yaml, the checkpoint and result.json; runs/NAME where it is left out."""
     json: bool = False
     """Print the result as JSON."""
+    resume: bool = False
+    """Go on with the training that was cut off in the folder."""
 
 
 def train(arguments: list[str]) -> int:
@@ -74,7 +79,14 @@ def train(arguments: list[str]) -> int:
         outputs: Annotated[Outputs, tyro.conf.OmitArgPrefixes] = Outputs(),
     ) -> int:
         """Train a policy, evaluate it, and export it."""
-        result = run_training(config, outputs.out or Path("runs") / path.stem, progress_bar=not outputs.json)
+        result = run_training(
+            config,
+            outputs.out or Path("runs") / path.stem,
+            progress_bar=not outputs.json,
+            resume=outputs.resume,
+        )
+        if not result:  # not the first of several processes
+            return 0
         if outputs.json:
             print(json.dumps(result, indent=2))
         else:
@@ -95,16 +107,20 @@ def make_model(config: TrainConfig) -> Any:
     """
     import gymnasium
     import torch
-    from stable_baselines3.common.env_util import make_vec_env
 
     import embodied_mem.sim  # noqa: F401
     from embodied_mem.policy import MemoPPO
+    from embodied_mem.policy.parallel import share_of, start_processes
+    from embodied_mem.policy.vector import TaskVecEnv
 
+    rank, processes = start_processes()
+    count = share_of(config.n_envs, processes)
+    seed = config.seed + rank * count  # environments have the seeds that one process would give them
     try:
-        venv = make_vec_env(
+        venv = TaskVecEnv(
             lambda: gymnasium.make(config.env, disable_env_checker=True, **config.env_kwargs),
-            n_envs=config.n_envs,
-            seed=config.seed,
+            count,
+            seed,
         )
     except gymnasium.error.Error as error:
         raise ConfigError(f"cannot make {config.env}: {' '.join(str(error).split())}") from None
@@ -112,42 +128,67 @@ def make_model(config: TrainConfig) -> Any:
         raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
     torch.set_num_threads(config.threads)
     settings = asdict(config.policy) | asdict(config.ppo)
-    return MemoPPO("MemoPolicy", venv, **settings, seed=config.seed, device=config.device)
+    return MemoPPO("MemoPolicy", venv, **settings, seed=seed, device=config.device)
 
 
 def run_training(
-    config: TrainConfig, out: Path, *, progress_bar: bool = False, callback: Any = None
+    config: TrainConfig, out: Path, *, progress_bar: bool = False, callback: Any = None, resume: bool = False
 ) -> dict[str, Any]:
     """Trains, exports to `out/checkpoint`, evaluates, and writes `out/result.json`.
 
-    The curve is in `out/progress.csv`, one row per rollout.
+    Args:
+        config: what to train.
+        out: folder of the run.
+        progress_bar: show one.
+        callback: of stable-baselines3.
+        resume: go on with the training that was cut off in `out`, where there is one.
+
+    Under `torchrun` every process steps its share of the environments, and the first one writes.
 
     Returns:
-        JSON-ready facts: checkpoint, steps, seconds, evaluation.
-    """
-    import time
+        JSON-ready facts, none but in the first process: checkpoint, steps, seconds, parameters,
+        evaluation, and the curve: per rollout the step and the means over recent episodes.
 
+    Raises:
+        ConfigError: what is in `out` was trained with another config.
+    """
+    from stable_baselines3.common.callbacks import CallbackList
     from stable_baselines3.common.logger import configure
 
+    from embodied_mem.policy.parallel import start_processes
     from embodied_mem.verbs.evaluate import evaluate_checkpoint
+    from embodied_mem.verbs.training_record import TrainingRecord
 
     model = make_model(config)
+    rank, processes = start_processes()
+    total = config.total_steps // processes
+    if rank:  # the first process keeps the books
+        model.learn(total, callback=callback)
+        return {}
+    if resume and (out / RESUME).exists():
+        if load_config(TrainConfig, out / "config.yaml") != config:
+            raise ConfigError(f"{out} holds a training with another config: give another folder")
+        model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
     out.mkdir(parents=True, exist_ok=True)
+    record = TrainingRecord(out, RESUME, begun=model.num_timesteps)
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
-    start = time.perf_counter()
-    model.learn(config.total_steps, callback=callback, progress_bar=progress_bar)
-    seconds = time.perf_counter() - start
+    model.learn(
+        total - model.num_timesteps,
+        callback=CallbackList([record] if callback is None else [record, callback]),
+        progress_bar=progress_bar,
+        reset_num_timesteps=False,
+    )
     checkpoint = out / "checkpoint"
-    model.save(out / "resume.zip")
     model.export(checkpoint, env_id=config.env, env_kwargs=config.env_kwargs)
     model.get_env().close()
-    evaluation = evaluate_checkpoint(checkpoint, episodes=config.eval_episodes)
     result = {
         "checkpoint": str(checkpoint),
-        "steps": model.num_timesteps,
-        "seconds": seconds,
-        "evaluation": evaluation,
+        "steps": model.num_timesteps * processes,
+        "seconds": record.seconds,
+        "parameters": sum(p.numel() for p in model.policy.parameters()),
+        "evaluation": evaluate_checkpoint(checkpoint, episodes=config.eval_episodes),
+        "curve": record.curve(),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result

@@ -111,6 +111,7 @@ class Encounters:
             object_id, self._first[number], self._last[number] = _ROW.unpack(payload)
             self._objects[number] = object_id
             self._of.setdefault(object_id, []).append(number)
+        self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def spans(self, object_id: int) -> NDArray[np.int64]:
         """Returns (E, 2) int64 first and last stamps [ns] of an object's encounters, oldest first."""

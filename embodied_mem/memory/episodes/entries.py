@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
 from embodied_mem.memory.episodes.encounters import Encounters
-from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unit_float16, unpack_row
+from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unpack_row
+from embodied_mem.memory.episodes.vectors import Vectors, quantise
 from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
 
@@ -39,9 +40,11 @@ class Episodes:
         self._heads = np.empty(64, HEAD)
         self._count = 0
         self._rest: list[EpisodeRow] = []
-        self._embeddings = np.empty((0, 0), np.float16)
+        self.vectors = Vectors()
+        """Embeddings, in the order of the entries."""
         self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
         self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
+        self._summaries: dict[int, tuple[int, ...]] = {}  # summary -> ids of its evidence
         self._touched: dict[int, int] = {}
         self._turn = math.cos(self.config.angle / 2)
 
@@ -96,9 +99,14 @@ class Episodes:
         return self._heads["trust"][: self._count]
 
     @property
-    def embeddings(self) -> NDArray[np.float16]:
-        """(N, D) float16 of unit length, zero where an entry has none; D = 0 before the first."""
-        return self._embeddings[: self._count]
+    def utilities(self) -> NDArray[np.float64]:
+        """(N,) float64 learned usefulness, 0 before any feedback."""
+        return self._heads["utility"][: self._count]
+
+    @property
+    def embeddings(self) -> NDArray[np.int8]:
+        """(N, D) int8 directions, zero where an entry has none; D = 0 before the first."""
+        return self.vectors.rows
 
     # ---- writing
 
@@ -130,7 +138,7 @@ class Episodes:
                 place_id=changes.place_id,
                 room_id=changes.room_id,
                 object_ids=tuple(sorted(set(changes.seen_objects))),
-                embedding=unit_float16(percept.embedding),
+                embedding=quantise(percept.embedding),
                 action=percept.action,
                 reward=float(percept.reward),
                 event=percept.event,
@@ -159,6 +167,39 @@ class Episodes:
             )
         )
 
+    def add(self, entry: Episode) -> int:
+        """Adds an entry made elsewhere, such as a summary, whose id is the next; returns that id."""
+        self.version += 1
+        return self._append(entry)
+
+    def learn(self, entry_ids: Iterable[int], value: float, rate: float) -> None:
+        """Moves the utility of entries, those that exist, towards a value by a rate in [0, 1]."""
+        self.version += 1
+        for entry_id in entry_ids:
+            row = self.index(entry_id)
+            if row >= 0:
+                held = self._heads["utility"]
+                held[row] += rate * (value - held[row])
+                self._touched[entry_id] = self.version
+
+    def move(self, poses: NDArray[np.float64]) -> None:
+        """Replaces the (N, 7) poses `map_T_base` of all entries."""
+        self.version += 1
+        self._heads["pose"][: self._count] = poses
+        self._touched.update(dict.fromkeys(self.ids.tolist(), self.version))
+
+    def summaries(self) -> dict[int, tuple[int, ...]]:
+        """Returns the evidence of each summary, by the id of the summary."""
+        return self._summaries
+
+    def summarised(self) -> set[int]:
+        """Returns the ids of the entries that a summary covers."""
+        return {i for evidence in self._summaries.values() for i in evidence}
+
+    def derived_from(self, entry_id: int) -> tuple[int, ...]:
+        """Returns the ids of the summaries that rest on an entry."""
+        return tuple(i for i, evidence in self._summaries.items() if entry_id in evidence)
+
     def forget(self, entry_id: int) -> bool:
         """Removes an entry; its id is never given again. False where there is none."""
         row = self.index(entry_id)
@@ -168,8 +209,7 @@ class Episodes:
         self._unlink(row)
         n = self._count
         self._heads[row : n - 1] = self._heads[row + 1 : n]
-        if len(self._embeddings):
-            self._embeddings[row : n - 1] = self._embeddings[row + 1 : n]
+        self.vectors.remove(row)
         del self._rest[row]
         self._count -= 1
         self._touched[entry_id] = self.version
@@ -216,16 +256,11 @@ class Episodes:
         if row == len(self._heads):
             self._heads = np.concatenate([self._heads, np.empty(row, HEAD)])
         self._heads[row] = entry.head()
-        size = 0 if entry.embedding is None else len(entry.embedding)
-        if size and self._embeddings.shape[1] == 0:
-            self._embeddings = np.zeros((len(self._heads), size), np.float16)
-        if len(self._embeddings) and len(self._embeddings) < len(self._heads):
-            more = np.zeros((len(self._heads) - len(self._embeddings), self.embedding_size), np.float16)
-            self._embeddings = np.concatenate([self._embeddings, more])
-        if len(self._embeddings):
-            self._embeddings[row] = entry.embedding if size else 0
+        self.vectors.append(entry.embedding)
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
+        if entry.evidence:
+            self._summaries[entry.id] = entry.evidence
         for object_id in entry.object_ids:
             self._seen_in.setdefault(object_id, []).append(entry.id)
         for token in self._rest[row].words():
@@ -233,6 +268,7 @@ class Episodes:
 
     def _unlink(self, row: int) -> None:
         rest, entry_id = self._rest[row], int(self.ids[row])
+        self._summaries.pop(entry_id, None)
         for object_id in rest.object_ids:
             self._seen_in[object_id].remove(entry_id)
         for token in rest.words():
@@ -243,7 +279,7 @@ class Episodes:
     @property
     def embedding_size(self) -> int:
         """Size D of the embeddings, 0 before the first."""
-        return int(self._embeddings.shape[1])
+        return self.vectors.size
 
     @property
     def first_stamp(self) -> int:
@@ -262,11 +298,7 @@ class Episodes:
 
     def at(self, row: int) -> Episode:
         """Returns the entry of a row."""
-        vector = self._embeddings[row] if self.embedding_size else None
-        has_vector = vector is not None and bool(vector.any())
-        return self._rest[row].episode(
-            self._heads[row], vector.copy() if has_vector and vector is not None else None
-        )
+        return self._rest[row].episode(self._heads[row], self.vectors.at(row))
 
     def __iter__(self) -> Iterator[Episode]:
         return (self.at(row) for row in range(self._count))
@@ -295,6 +327,10 @@ class Episodes:
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
         return self._rest[row].object_ids
+
+    def text(self, row: int) -> str:
+        """Returns the note in words of a row, or ""."""
+        return self._rest[row].text
 
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
@@ -364,8 +400,7 @@ class Episodes:
         """
         for entry_id, payload in sorted(rows):
             self._put(unpack_row(entry_id, payload))
+        self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def _payload(self, row: int) -> bytes:
-        return pack_row(
-            self._heads[row], self._rest[row], self._embeddings[row] if self.embedding_size else None
-        )
+        return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))

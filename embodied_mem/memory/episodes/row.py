@@ -23,13 +23,14 @@ HEAD = np.dtype(
         ("room", "<i8"),
         ("reward", "<f8"),
         ("trust", "<f8"),
+        ("utility", "<f8"),
         ("pose", "<f8", (7,)),
     ]
 )
 """The fixed part of an entry, as it lies in memory and in the file."""
 
 _LENGTH = struct.Struct("<I")
-_PARTS = 7
+_PARTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Episode:
         pose: `map_T_base`.
         place_id, room_id: where the agent was, or -1.
         object_ids: the objects seen at that moment, ascending.
-        embedding: (D,) float16 of unit length, or None.
+        embedding: (D,) int8, a direction (`vectors.quantise`), or None.
         action: the action that led here, or None.
         reward: the reward that came with it.
         event: what happened, in a word, or "".
@@ -51,6 +52,8 @@ class Episode:
         changes: what changed about objects: (object id, words).
         source: who wrote it.
         trust: in [0, 1].
+        evidence: ids of the entries that a summary was made of, ascending; else empty.
+        utility: learned usefulness, 0 before any feedback.
     """
 
     id: int
@@ -60,7 +63,7 @@ class Episode:
     place_id: int = -1
     room_id: int = -1
     object_ids: tuple[int, ...] = ()
-    embedding: NDArray[np.float16] | None = None
+    embedding: NDArray[np.int8] | None = None
     action: NDArray[np.float64] | int | None = None
     reward: float = 0.0
     event: str = ""
@@ -68,12 +71,15 @@ class Episode:
     changes: tuple[tuple[int, str], ...] = ()
     source: str = ""
     trust: float = 1.0
+    evidence: tuple[int, ...] = ()
+    utility: float = 0.0
 
     def head(self) -> tuple[Any, ...]:
         """Returns the values of `HEAD`."""
         where = self.pose.to_list()
         return (
-            self.id, self.stamp, self.step, self.place_id, self.room_id, self.reward, self.trust, where
+            self.id, self.stamp, self.step, self.place_id, self.room_id,
+            self.reward, self.trust, self.utility, where,
         )  # fmt: skip
 
 
@@ -87,18 +93,21 @@ class EpisodeRow:
     text: str
     changes: tuple[tuple[int, str], ...]
     source: str
+    evidence: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, entry: Episode) -> EpisodeRow:
         """Takes the varying part of an entry."""
         action = _action_bytes(entry.action)
-        return cls(entry.object_ids, action, entry.event, entry.text, entry.changes, entry.source)
+        return cls(
+            entry.object_ids, action, entry.event, entry.text, entry.changes, entry.source, entry.evidence
+        )
 
     def words(self) -> tuple[str, ...]:
         """Returns the distinct words of event, text and changes."""
         return words_of(" ".join((self.event, self.text, *(words for _, words in self.changes))))
 
-    def episode(self, head: Any, embedding: NDArray[np.float16] | None) -> Episode:
+    def episode(self, head: Any, embedding: NDArray[np.int8] | None) -> Episode:
         """Returns the entry of a `HEAD` record and this."""
         return Episode(
             id=int(head["id"]),
@@ -116,23 +125,18 @@ class EpisodeRow:
             changes=self.changes,
             source=self.source,
             trust=float(head["trust"]),
+            evidence=self.evidence,
+            utility=float(head["utility"]),
         )
 
 
-def unit_float16(vector: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
-    """Returns a vector scaled to unit length and rounded to float16, or None."""
-    if vector is None:
-        return None
-    wide = vector.astype(np.float64)
-    return (wide / np.sqrt((wide * wide).sum())).astype(np.float16)
-
-
-def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.float16] | None) -> bytes:
+def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.int8] | None) -> bytes:
     """Returns an entry as bytes: `HEAD`, then the parts, each after its length (u32, little-endian).
 
-    The parts are the objects' ids (i64), action, event, text, changes (JSON), source, embedding (f16).
+    The parts are the objects' ids (i64), action, event, text, changes (JSON), source, embedding (i8),
+    ids of its evidence (i64).
     """
-    vector = embedding.astype("<f2").tobytes() if embedding is not None and embedding.any() else b""
+    vector = b"" if embedding is None else embedding.tobytes()
     parts = (
         np.array(row.object_ids, "<i8").tobytes(),
         row.action,
@@ -141,6 +145,7 @@ def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.float16] | None) 
         json.dumps(row.changes, separators=(",", ":")).encode() if row.changes else b"",
         row.source.encode(),
         vector,
+        np.array(row.evidence, "<i8").tobytes(),
     )
     return head.tobytes() + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 
@@ -158,7 +163,7 @@ def unpack_row(entry_id: int, payload: bytes) -> Episode:
             (length,) = _LENGTH.unpack_from(payload, at)
             at += _LENGTH.size + length
             parts.append(payload[at - length : at])
-        objects, action, event, text, changes, source, vector = parts
+        objects, action, event, text, changes, source, vector, evidence = parts
         row = EpisodeRow(
             tuple(np.frombuffer(objects, "<i8").tolist()),
             action,
@@ -166,8 +171,9 @@ def unpack_row(entry_id: int, payload: bytes) -> Episode:
             text.decode(),
             tuple((int(i), str(words)) for i, words in json.loads(changes)) if changes else (),
             source.decode(),
+            tuple(np.frombuffer(evidence, "<i8").tolist()),
         )
-        embedding = np.frombuffer(vector, "<f2").astype(np.float16) if vector else None
+        embedding = np.frombuffer(vector, np.int8).copy() if vector else None
         entry = row.episode(head, embedding)
     except (ValueError, TypeError, struct.error) as error:
         raise StoreError(f"episodic entry {entry_id} is damaged") from error

@@ -149,8 +149,8 @@ def _prepare(
     their slopes.
 
     Args:
-        points: (N, 3) float32 [m], at most TILE.
-        hit: (N,) bool.
+        points: (3, TILE) float32 [m]; by axis, or the compiler gathers what it could load.
+        hit: (N,) bool, at most TILE.
         frame: the byte map's geometry.
         lines: (22 * TILE,) float32, filled.
         goals: (TILE,) int32, filled with the cell of the end.
@@ -165,8 +165,8 @@ def _prepare(
     reach64, world = frame.max_range, frame.world
     reach = np.float32(reach64)
     tx, ty, base = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD)
-    for j in range(points.shape[0]):
-        px, py, pz = points[j, 0], points[j, 1], points[j, 2]
+    for j in range(hit.shape[0]):
+        px, py, pz = points[0, j], points[1, j], points[2, j]
         inside = (
             (abs(np.float64(px)) * inverse < world)
             & (abs(np.float64(py)) * inverse < world)
@@ -225,7 +225,8 @@ def _prepare(
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def _cross(
-    index: Array, lines: Array, at: int, start: float, su: float, sv: float, sw: float, limit: float
+    index: Array, lines: Array, at: int, skip: int, start: float, su: float, sv: float, sw: float,
+    limit: float
 ) -> int:  # fmt: skip
     """Lists the voxels that a ray enters through one family of planes.
 
@@ -233,6 +234,7 @@ def _cross(
         index: int32, filled with the cells, and up to CHUNK more after them.
         lines: what `_prepare` filled.
         at: where in `lines` the number of this ray's crossings is.
+        skip: how many of them to leave out at the start.
         start: cell of the voxel at the origin, along this axis alone.
         su: cells per voxel along the family's axis.
         sv: along the next one.
@@ -248,9 +250,9 @@ def _cross(
     dv, dw = lines[at + 4 * TILE], lines[at + 5 * TILE]
     forward = sign * su
     base = start + forward
-    unsure = np.int32(0)
-    for k in range((np.int64(lines[at]) + CHUNK - 1) // CHUNK * CHUNK):
-        step = np.float32(np.int32(k))
+    first, unsure = np.int32(skip), np.int32(0)
+    for k in range((np.int64(lines[at]) - skip + CHUNK - 1) // CHUNK * CHUNK):
+        step = np.float32(first + np.int32(k))
         v = v0 + step * dv
         w = w0 + step * dw
         fv, fw = np.rint(v), np.rint(w)
@@ -260,12 +262,13 @@ def _cross(
 
 
 @njit(cache=True, nogil=True)
-def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array) -> int:
+def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Array, ends: Array) -> int:
     """Marks the voxels that rays pass FREE in a byte map, and says in which cells they end.
 
     Args:
         points: (N, 3) float32 [m].
         hit: (N,) bool.
+        skips: (N,) float32, the part of each ray that needs no marks at its start, or (0,) for none.
         frame: the byte map's geometry.
         cells: the byte map, uint8; its bytes before PAD are scratch.
         ends: (N,) int32, filled with the cell in which each ray ends on something, else 0.
@@ -276,6 +279,7 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
     edges = frame.strides[0] // frame.strides[1] + frame.strides[1] + cells.shape[0] // frame.strides[0]
     index = np.empty(edges + 3 * CHUNK, np.int32)
     where = index.view(np.uint32)  # unsigned indices spare a check for negative ones
+    tile = np.empty((3, TILE), np.float32)
     lines = np.empty(22 * TILE, np.float32)
     goals = np.empty(TILE, np.int32)
     kinds = np.empty(TILE, np.int32)
@@ -285,12 +289,17 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
     hz = np.float32(frame.start[2]) + np.float32(PAD)
     home = np.int32(hx + hy + hz - np.float32(2 * PAD))
     limit = np.float32(0.5) - np.float32(frame.eps)
+    two, zero = np.float32(2.0), np.float32(0.0)
     walked = 0
     for first in range(0, points.shape[0], TILE):
         size = min(TILE, points.shape[0] - first)
         # Slices: an offset that may be negative would keep the compiler from vectorising.
         last = first + size
-        _prepare(points[first:last], hit[first:last], frame, lines, goals, kinds)
+        for j in range(size):
+            tile[0, j] = points[first + j, 0]
+            tile[1, j] = points[first + j, 1]
+            tile[2, j] = points[first + j, 2]
+        _prepare(tile, hit[first:last], frame, lines, goals, kinds)
         for j in range(size):
             goal, kind = goals[j], kinds[j]
             ends[first + j] = goal if kind & 2 else np.int32(0)
@@ -298,12 +307,18 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
                 continue
             before = cells[goal]
             cells[home] = _FREE
-            nx, ny = np.int64(lines[4 * TILE + j]), np.int64(lines[10 * TILE + j])
-            count = nx + ny + np.int64(lines[16 * TILE + j])
+            nx, ny, nz = lines[4 * TILE + j], lines[10 * TILE + j], lines[16 * TILE + j]
+            part = skips[first + j] if skips.shape[0] > 0 else np.float32(0.0)
+            # A ray spans up to one voxel less than it crosses planes, and starts up to one before.
+            x0 = np.int64(max(part * nx - two, zero))
+            y0 = np.int64(max(part * ny - two, zero))
+            z0 = np.int64(max(part * nz - two, zero))
+            mx, my = np.int64(nx) - x0, np.int64(ny) - y0
+            count = mx + my + np.int64(nz) - z0
             # Each family is written over the last one's excess.
-            unsure = _cross(index, lines, 4 * TILE + j, hx, sx, sy, sz, limit)
-            unsure |= _cross(index[nx:], lines, 10 * TILE + j, hy, sy, sz, sx, limit)
-            unsure |= _cross(index[nx + ny :], lines, 16 * TILE + j, hz, sz, sx, sy, limit)
+            unsure = _cross(index, lines, 4 * TILE + j, x0, hx, sx, sy, sz, limit)
+            unsure |= _cross(index[mx:], lines, 10 * TILE + j, y0, hy, sy, sz, sx, limit)
+            unsure |= _cross(index[mx + my :], lines, 16 * TILE + j, z0, hz, sz, sx, sy, limit)
             if unsure == 0 and kind < 4:
                 for k in range(np.uint64(count)):
                     cells[where[k]] = _FREE
@@ -312,6 +327,15 @@ def mark_rays(points: Array, hit: Array, frame: Frame, cells: Array, ends: Array
                 _walk(cells, frame, lines, j, goal)
             cells[goal] = before  # the ray itself does not pass the voxel of its end
     return walked
+
+
+@njit(cache=True, nogil=True)
+def move_marks(source: Array, cells: Array) -> None:
+    """Adds the marks of one byte map to another of the same frame and leaves it zeroed."""
+    ours, theirs = cells.view(np.uint64), source.view(np.uint64)
+    for i in range(ours.shape[0]):
+        ours[i] |= theirs[i]
+        theirs[i] = 0
 
 
 @njit(cache=True, nogil=True)

@@ -312,7 +312,7 @@ def _in_sight(rays: Array, width: int, height: int, low: Array) -> bool:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _try_block(
     view: View, work: Work, reach: Array, pyramid: Array, offsets: Array, x0: int, y0: int, z0: int,
-    count: int, cells: Array, corner: int, sx: int, sy: int, doubtful: Array
+    count: int, cells: Array, corner: int, sx: int, sy: int, starts: Array
 ) -> None:  # fmt: skip
     """Tries the pixels in the outlines of a block's `count` unsettled voxels."""
     low, spans, doubts, unsettled, rays = work.low, work.spans, work.doubts, work.unsettled, work.rays
@@ -367,15 +367,30 @@ def _try_block(
         if found < 0:
             cells[cell] = _FREE
         for j in range(min(found, doubts.shape[0])):
-            doubtful[doubts[j]] = True
+            starts[doubts[j]] = 0.0
         if found > doubts.shape[0]:
-            doubtful[:] = True
+            starts[:] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _follow_block(work: Work, width: int, count: int, starts: Array) -> None:
+    """Has the rays of the pixels in the outlines of a block's `count` unsettled voxels followed."""
+    side, down, depth, unsettled = work.side, work.down, work.depth, work.unsettled
+    pinhole, half = work.pinhole, work.half
+    for n in range(count):
+        k = unsettled[n]
+        d = np.float64(depth[k])
+        nearest = np.float32(d - half[2])
+        u0, u1, v0, v1 = _rectangle(pinhole, np.float64(side[k]), np.float64(down[k]), d, half)
+        for v in range(v0, v1 + 1):
+            for i in range(v * width + u0, v * width + u1 + 1):
+                starts[i] = min(starts[i], nearest)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def mark_view(
     view: View, work: Work, reach: Array, pyramid: Array, offsets: Array, shape: Array, strides: Array,
-    cells: Array, doubtful: Array, first: int, last: int, settle: bool
+    cells: Array, starts: Array, first: int, last: int, limit: float, follow: float, settle: bool
 ) -> int:  # fmt: skip
     """Marks FREE the voxels that the rays of a depth image pass, in some blocks of the byte map.
 
@@ -390,9 +405,12 @@ def mark_view(
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
-        doubtful: (H * W,) bool, set for pixels whose rays have to be walked.
+        starts: (H * W,) float32, lowered to the depth from which on a pixel's ray is to be followed [m].
         first: first block, counted z fastest.
         last: the one after the last block.
+        limit: blocks that lie wholly beyond this depth are left out [m].
+        follow: in blocks that lie wholly beyond this depth, the rays are to be followed through the
+            voxels that the pixel at their centre does not decide [m].
         settle: try the other pixels too where the one at a voxel's centre does not decide.
 
     Returns:
@@ -400,13 +418,18 @@ def mark_view(
     """
     flat = reach.reshape(-1)
     sx, sy = strides[0], strides[1]
+    r, at = view.rotation, view.at
+    furthest = limit / view.resolution + 8.0  # a block reaches less than seven edges from its middle
     tried = 0
     for block in range(first, last):
         z0 = block % shape[2] * 8
         y0 = block // shape[2] % shape[1] * 8
         x0 = block // (shape[2] * shape[1]) * 8
+        a, b, c = x0 + 4.0 - at[0], y0 + 4.0 - at[1], z0 + 4.0 - at[2]
+        if r[0, 2] * a + r[1, 2] * b + r[2, 2] * c > furthest:
+            continue
         u0, u1, v0, v1, near, far = _outline(view, x0, y0, z0, 8.0)
-        if u0 > u1 or far < 0.0 or _farthest(pyramid, offsets, u0, u1, v0, v1, 4) < near:
+        if u0 > u1 or far < 0.0 or near > limit or _farthest(pyramid, offsets, u0, u1, v0, v1, 4) < near:
             continue
         _locate_block(view, work, x0, y0, z0)
         corner = PAD + x0 * sx + y0 * sy + z0
@@ -414,9 +437,11 @@ def mark_view(
             flat, work.pinhole, work.half, work.certain, work.side, work.down, work.depth, work.pixel,
             pyramid, offsets, cells, corner, sx, sy, work.unsettled,
         )  # fmt: skip
-        if settle and count > 0:
-            _try_block(
-                view, work, reach, pyramid, offsets, x0, y0, z0, count, cells, corner, sx, sy, doubtful
-            )
-            tried += count
+        if not settle or count == 0:
+            continue
+        tried += count
+        if near > follow:
+            _follow_block(work, view.width, count, starts)
+        else:
+            _try_block(view, work, reach, pyramid, offsets, x0, y0, z0, count, cells, corner, sx, sy, starts)
     return tried

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +11,18 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import dense, kernels, pixels, surface
 from embodied_mem.memory.octree import depth as deep
-from embodied_mem.memory.octree.scan import ByteMap, Marks, mark
+from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
 from embodied_mem.memory.octree.view import View, prepare_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
+WIDE = 6.0
+"""Voxels that look wider than so many pixels are asked; beyond them it is quicker to follow rays."""
+FOLLOW = 0.3
+"""In small images it is quicker, farther than this [m], to follow the rays through unsettled voxels too."""
 MANY = 100_000
-"""In images of fewer pixels it is quicker to follow the rays than to ask the voxels; same marks."""
+"""Pixels of an image that is not small."""
 
 SPARSE = 4
 """Hybrid mode follows the rays of one pixel in so many of one row in so many."""
@@ -86,7 +89,13 @@ def lift(
     rotation, position = pose.rotation(), np.array(pose.position)
     horizon = _horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    pixels.lift_depth(depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, horizon, points, ends)
+
+    def lift_rows(first: int, last: int) -> None:
+        pixels.lift_depth(
+            depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, horizon, points, ends, first, last
+        )
+
+    byte_map.spread(lift_rows, len(depth))
     flat = points.reshape(3, -1)
     lo = np.minimum(flat.min(axis=1), origin).astype(np.float64) / resolution
     hi = np.maximum(flat.max(axis=1), origin).astype(np.float64) / resolution
@@ -107,11 +116,11 @@ def mark_exact(
 ) -> Marks:
     """Marks the voxels that the rays of all pixels pass and those in which they end.
 
-    Without `settle`, of large images, those voxels are marked free that the pixel at their centre
+    Without `settle` those voxels are marked free that the pixel at their centre
     or the ray of one in SPARSE^2 pixels shows to be free.
     """
     origin = pose.position.astype(np.float32)
-    if len(lifted.kinds) < MANY or not byte_map.fits(lifted.lo, lifted.hi):
+    if len(lifted.kinds) < FEW or not byte_map.fits(lifted.lo, lifted.hi):
         used = np.flatnonzero(lifted.kinds)
         points, hit = np.ascontiguousarray(lifted.points[:, used].T), lifted.kinds[used] == 2
         names = labels[used] if len(labels) else labels
@@ -120,7 +129,12 @@ def mark_exact(
     cells = byte_map.cover(lifted.lo, lifted.hi)
     frame = byte_map.frame(origin, np.inf, resolution)
     ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
-    pixels.mark_surfaces(lifted.points, lifted.kinds, frame.lo, frame.strides, frame.inverse, cells, ends)
+
+    def mark_ends(i: int, j: int) -> None:
+        where, kinds = lifted.points[:, i:j], lifted.kinds[i:j]
+        pixels.mark_surfaces(where, kinds, frame.lo, frame.strides, frame.inverse, cells, ends[i:j])
+
+    byte_map.spread(mark_ends, len(ends))
     offsets, size = pixels.pyramid_layout(view.height, view.width)
     pyramid = byte_map.scratch("pyramid", (size,), np.float32)
     pixels.farthest_pyramid(lifted.reach, pyramid, offsets)
@@ -138,11 +152,13 @@ def mark_exact(
         resolution,
         3.0 * frame.eps + coarse,
     )
-    doubtful = np.zeros(lifted.reach.shape, np.bool_)
+    near = resolution * min(camera.fx, camera.fy) / WIDE
+    starts = byte_map.scratch("starts", lifted.reach.shape, np.float32)
+    starts.fill(near)
     if not settle:
-        doubtful[::SPARSE, ::SPARSE] = True
-    size = int(byte_map.shape.prod())
-    parts = np.linspace(0, size, 1 + (8 * byte_map.threads if byte_map.threads > 1 else 1)).astype(int)
+        starts[::SPARSE, ::SPARSE] = 0.0
+    # Threads would lose each other's lowered starts; what else they write is the same for all.
+    follow = FOLLOW if len(lifted.kinds) < MANY and byte_map.threads == 1 else np.inf
 
     def mark_part(first: int, last: int) -> None:
         deep.mark_view(
@@ -154,17 +170,19 @@ def mark_exact(
             byte_map.shape,
             byte_map.strides,
             cells,
-            doubtful.reshape(-1),
+            starts.reshape(-1),
             first,
             last,
+            near,
+            follow,
             settle,
         )
 
-    byte_map.spread(mark_part, [(int(i), int(j)) for i, j in pairwise(parts)])
-    walk = np.flatnonzero(doubtful.reshape(-1) & (lifted.kinds > 0))
-    if len(walk):
-        points = np.ascontiguousarray(lifted.points[:, walk].T)
-        dense.mark_rays(points, np.zeros(len(walk), np.bool_), frame, cells, np.empty(len(walk), np.int32))
+    byte_map.spread(mark_part, int(byte_map.shape.prod()), 8)
+    points, skips = pixels.select_rays(lifted.points, lifted.reach.reshape(-1), starts.reshape(-1))
+    if len(points):
+        hit, unused = np.zeros(len(points), np.bool_), np.empty(len(points), np.int32)
+        dense.mark_rays(points, hit, skips, frame, cells, unused)
     keys, marks, names = byte_map.take(cells, ends, labels)
     return Marks(keys, marks, names, lifted.dropped)
 
@@ -233,7 +251,13 @@ def _distinct(
             cells = byte_map.scratch("cells", depth.shape, np.int32)
             # Roundings of numbers as large as the byte map, and of float32 points as large as the map.
             eps = float(byte_map.shape.max() * 8) * 1e-6 + 2.5e-7 * float(limit) + 1e-6
-            surface.surface_cells(depth, kinds, kind, lens, byte_map.lo, byte_map.strides, eps, cells)
+
+            def find_cells(i: int, j: int) -> None:
+                part = lens._replace(rows=lens.rows[i:j])
+                lo, strides = byte_map.lo, byte_map.strides
+                surface.surface_cells(depth[i:j], kinds[i:j], kind, part, lo, strides, eps, cells[i:j])
+
+            byte_map.spread(find_cells, len(depth))
             found = byte_map.scratch("found", (cells.size,), np.int32)
             return surface.distinct_cells(
                 cells.reshape(-1), labels, byte_map.first(), found, byte_map.lo, byte_map.strides, resolution

@@ -204,12 +204,13 @@ def _local(here: Array) -> int:
 
 @njit(cache=True, nogil=True)
 def _vote(scan: Scan, i: int, j: int, label: int, hit: bool) -> None:
-    """Counts a label for a voxel of the scan (Boyer-Moore majority); hits outvote misses."""
+    """Counts a label for a voxel of the scan (Boyer-Moore majority); a hit silences all misses."""
     was_hit = scan.marks[i, j] & HIT != 0
-    if was_hit and not hit:
-        return
     if hit and not was_hit:
+        scan.names[i, j] = 0
         scan.counts[i, j] = 0
+    if label <= 0 or (was_hit and not hit):
+        return
     if scan.counts[i, j] == 0:
         scan.names[i, j] = label
         scan.counts[i, j] = 1
@@ -353,7 +354,7 @@ def mark_scan(
             row = _scan_row(scan, stop, count)
             count = max(count, row + 1)
             j = _local(stop)
-            if voting and labels[i] > 0:
+            if voting:
                 _vote(scan, row, j, labels[i], ends)
             scan.marks[row, j] |= np.uint8(HIT) if ends else np.uint8(FREE)
     return scan, count, dropped

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels, merge
+from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
+from embodied_mem.memory.octree.payloads import pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.scan import FEW, Marks, mark
 from embodied_mem.memory.octree.types import (
@@ -156,20 +158,9 @@ class Octree(OctreeReader):
         cast: bool,
     ) -> ScanStats:
         hits, names = as_hits(hit, len(points)), as_labels(labels, len(points))
-        if not cast and len(names) and hits.any() and names[~hits].any():
-            names = self._hits_win(points, hits, names)
         marks = mark(points, hits, names, origin, max_range, self.resolution, cast, self._byte_map)
         misses, ends = self._merge(marks, stamp)
         return ScanStats(len(points), marks.dropped, misses, ends)
-
-    def _hits_win(
-        self, points: NDArray[np.float32], hits: NDArray[np.bool_], names: NDArray[np.int32]
-    ) -> NDArray[np.int32]:
-        """Returns the labels without those of misses in voxels that are hit in the same scan."""
-        where = np.floor(points.astype(np.float64) * (1.0 / self.resolution))
-        _, voxel = np.unique(where, axis=0, return_inverse=True)
-        hit_voxels = np.bincount(voxel.reshape(-1)[hits], minlength=len(points)) > 0
-        return np.where(~hits & hit_voxels[voxel.reshape(-1)], 0, names).astype(names.dtype)
 
     def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
         """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
@@ -178,14 +169,19 @@ class Octree(OctreeReader):
         store = self._store
         rows = store.insert(marks.keys)
         seen, noted = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        misses, ends, need = merge.update_blocks(
-            rows, marks.marks, marks.names, store.blocks, self._step_array, seen, noted
-        )
+        counts: list[tuple[int, int, int]] = []
+
+        def update(i: int, j: int) -> None:
+            part = (rows[i:j], marks.marks[i:j], marks.names[i:j])
+            counts.append(merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j]))
+
+        self._byte_map.spread(update, len(rows))
+        misses, ends, need = (sum(column) for column in zip(*counts))
         store.lay_records(rows, seen, noted, marks.names, need, int(stamp))
         self.version += 1
         store.blocks.stamps[rows] = int(stamp)
         store.blocks.versions[rows] = self.version
-        return int(misses), int(ends)
+        return misses, ends
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.
@@ -227,7 +223,7 @@ class Octree(OctreeReader):
     def digest(self) -> bytes:
         """Returns the SHA-256 over settings and sorted voxels; the same map, the same digest."""
         header = struct.pack("<d4q", self.resolution, *self._step_array.tolist())
-        return file.digest_of(self._contents(), header)
+        return digest_of(self._contents(), header)
 
     def save(self, path: str | Path, *, three_state: bool = False) -> None:
         """Writes the octree to a file with a checksum, whole or not at all.
@@ -256,14 +252,18 @@ class Octree(OctreeReader):
             clamp=tuple(settings["clamp"]),
         )
         tree.version = 1
-        file.put_contents(tree._store, contents, tree.version)
+        put_contents(tree._store, contents, tree.version)
         return tree
 
     def export_blocks(self, since_version: int = 0) -> list[tuple[int, bytes]]:
         """Returns (key, payload) of the 8^3 blocks changed after a version, sorted by key."""
-        rows = self._store.sorted_rows()
-        rows = rows[self._store.blocks.versions[rows] > since_version]
-        return file.pack_blocks(file.contents_of(self._store, rows))
+        return pack_blocks(self.take_blocks(since_version))
+
+    def take_blocks(self, since_version: int = 0) -> Contents:
+        """Returns copies of the blocks changed after a version, sorted by key, for `payloads.pack_blocks`."""
+        store = self._store
+        rows = np.flatnonzero(store.blocks.versions[: store.count] > since_version)
+        return contents_of(store, rows[np.argsort(store.keys[rows], kind="stable")])
 
     def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Replaces or adds blocks from what `export_blocks` made, all or none.
@@ -271,14 +271,32 @@ class Octree(OctreeReader):
         Raises:
             StoreError: a payload is damaged.
         """
-        contents = file.unpack_blocks(rows)
+        contents = unpack_blocks(rows)
         if len(contents.keys):
             self.version += 1
-            file.put_contents(self._store, contents, self.version)
+            put_contents(self._store, contents, self.version)
 
-    def _contents(self) -> file.Contents:
+    def succeed(self, other: Octree) -> NDArray[np.int64]:
+        """Takes another octree's place in the store: every block counts as changed since then.
+
+        Args:
+            other: what was stored so far.
+
+        Returns:
+            (M,) int64 keys of the blocks that only the other one has, sorted.
+        """
+        self.version = other.version + 1
+        self._store.blocks.versions[: self._store.count] = self.version
+        keys = other._store.keys[other._store.sorted_rows()]
+        return np.sort(keys[self._store.find(keys) < 0])
+
+    def holds(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns (M,) bool: which keys of blocks it has."""
+        return np.asarray(self._store.find(keys) >= 0)
+
+    def _contents(self) -> Contents:
         rows = self._store.sorted_rows()
-        return file.contents_of(self._store, rows[self._store.known(rows).any(axis=1)])
+        return contents_of(self._store, rows[self._store.known(rows).any(axis=1)])
 
 
 def warm_up() -> None:

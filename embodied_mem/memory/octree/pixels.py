@@ -62,7 +62,7 @@ def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> Array:
 @njit(cache=True, nogil=True, error_model="numpy")
 def lift_depth(
     depth: Array, kinds: Array, fx: float, fy: float, cx: float, cy: float, rotation: Array, position: Array,
-    origin: Array, max_range: float, horizon: float, points: Array, reach: Array
+    origin: Array, max_range: float, horizon: float, points: Array, reach: Array, first: int, last: int
 ) -> None:  # fmt: skip
     """Computes where the ray of each pixel ends, in the map and along the optical axis.
 
@@ -81,6 +81,8 @@ def lift_depth(
         horizon: planar depth of pixels that see no surface [m], beyond the range.
         points: (3, H, W) float32, filled with the ends [m]; the camera where there is no ray.
         reach: (H, W) float32, filled with the planar depth of the ends; -1 where there is no ray.
+        first: first row to lift.
+        last: the one after the last row.
     """
     r00, r01, r02 = rotation[0, 0], rotation[0, 1], rotation[0, 2]
     r10, r11, r12 = rotation[1, 0], rotation[1, 1], rotation[1, 2]
@@ -88,7 +90,7 @@ def lift_depth(
     tx, ty, tz = position[0], position[1], position[2]
     ox, oy, oz = origin[0], origin[1], origin[2]
     limit = np.float32(max_range)
-    for v in range(depth.shape[0]):
+    for v in range(first, last):
         b = (np.float64(v) - cy) / fy
         for u in range(depth.shape[1]):
             a = (np.float64(u) - cx) / fx
@@ -171,3 +173,28 @@ def farthest_pyramid(reach: Array, pyramid: Array, offsets: Array) -> None:
                 a = max(pyramid[top + 2 * u], pyramid[top + right])
                 b = max(pyramid[bottom + 2 * u], pyramid[bottom + right])
                 pyramid[at + v * columns + u] = max(a, b)
+
+
+@njit(cache=True, nogil=True)
+def select_rays(points: Array, reach: Array, starts: Array) -> tuple[Array, Array]:
+    """Selects the rays that are to be followed.
+
+    Args:
+        points: (3, N) float32, ends of the rays [m].
+        reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
+        starts: (N,) float32, from which depth on each is to be followed [m].
+
+    Returns:
+        ends (M, 3) float32 [m], and the part (M,) float32 of each ray that is to be left out.
+    """
+    count = 0
+    for i in range(reach.shape[0]):
+        count += reach[i] > starts[i]
+    ends, skips = np.empty((count, 3), np.float32), np.empty(count, np.float32)
+    n = 0
+    for i in range(reach.shape[0]):
+        if reach[i] > starts[i]:
+            ends[n, 0], ends[n, 1], ends[n, 2] = points[0, i], points[1, i], points[2, i]
+            skips[n] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
+            n += 1
+    return ends, skips

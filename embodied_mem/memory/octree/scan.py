@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,16 +47,52 @@ class ByteMap:
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
 
-    def spread(self, work: Callable[..., Any], parts: Iterable[tuple[Any, ...]]) -> None:
-        """Calls work(*part) for each part, on the threads there are; the kernels release the GIL."""
+    def spread(self, work: Callable[[int, int], Any], size: int, pieces: int = 1) -> None:
+        """Calls work(first, last) for parts of range(size), on the threads there are.
+
+        The kernels that the work calls release the GIL. `pieces` parts for each thread even out
+        parts that take longer than others.
+        """
         if self.threads == 1:
-            for part in parts:
-                work(*part)
+            work(0, size)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octree")
-        for done in [self._pool.submit(work, *part) for part in parts]:
+        count = self.threads * pieces
+        edges = [size * k // count for k in range(count + 1)]
+        for done in [self._pool.submit(work, i, j) for i, j in pairwise(edges)]:
             done.result()
+
+    def cast(
+        self,
+        points: NDArray[np.float32],
+        hit: NDArray[np.bool_],
+        frame: dense.Frame,
+        cells: NDArray[np.uint8],
+    ) -> NDArray[np.int32]:
+        """Marks the voxels that rays pass; returns the cells in which they end, (N,) int32.
+
+        A ray restores the voxel of its end, so that each thread needs a byte map of its own.
+        """
+        ends, whole = np.empty(len(points), np.int32), np.empty(0, np.float32)
+        spare = [self._zeroed(f"cells {k}", len(cells)) for k in range(1, self.threads)]
+        maps = [cells, *spare]
+
+        def part(first: int, last: int) -> None:
+            own = maps.pop()
+            dense.mark_rays(points[first:last], hit[first:last], whole, frame, own, ends[first:last])
+
+        self.spread(part, len(points))
+        for own in spare:
+            dense.move_marks(own, cells)
+        return ends
+
+    def _zeroed(self, name: str, size: int) -> NDArray[np.uint8]:
+        """Returns the first `size` bytes of an array that is zero, if its user leaves it so."""
+        held = self._scratch.get(name)
+        if held is None or len(held) < size:
+            held = self._scratch[name] = np.zeros(size, np.uint8)
+        return held[:size]
 
     def scratch(self, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
         """Returns an array to write to, the same one for the next scan of this shape.
@@ -138,8 +175,7 @@ def mark(
         lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
         if byte_map.fits(lo, hi):
             cells = byte_map.cover(lo, hi)
-            ends = np.empty(len(points), np.int32)
-            dense.mark_rays(points, hit, byte_map.frame(origin, max_range, resolution), cells, ends)
+            ends = byte_map.cast(points, hit, byte_map.frame(origin, max_range, resolution), cells)
             keys, marks, names = byte_map.take(cells, ends, labels)
             return Marks(keys, marks, names, int(dropped))
     scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)

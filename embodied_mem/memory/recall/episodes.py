@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.recall.config import RecallConfig
+from embodied_mem.memory.recall.consensus import Contradiction, contradictions
+from embodied_mem.memory.recall.rooms import room_of_place, rooms_of
+from embodied_mem.memory.recall.search import most_similar, select
 from embodied_mem.memory.recall.terms import HALF_LIFE_S, Candidate, Terms
 from embodied_mem.memory.recall.words import words_of
 from embodied_mem.types import NS_PER_S
+
+_ALL = np.empty(0, np.int64)
+_NOWHERE = np.zeros(3)
 
 
 @dataclass(eq=False)
@@ -18,28 +25,51 @@ class _Found:
     """Rows that passed, and what they are ranked by.
 
     Attributes:
-        rows: (M,) int64.
-        scores: (M,) float64 columns of ranked terms, by the name of the term.
-        words: words found, by row.
+        rows: (M,) int64, ascending.
+        scores: (M,) float64 columns of ranked terms in [0, 1], by the name of the term.
+        distances: (M,) float64 [m] from the point asked for, or empty.
+        cosines: (M,) float64, or empty.
+        words: bits of the words found, by row.
+        relevance, utility: (M,) float64 in [0, 1], the two phases.
+        flags: contradictions, by row.
     """
 
     rows: NDArray[np.int64]
-    scores: dict[str, NDArray[np.float64]]
-    words: dict[int, list[str]]
+    scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    cosines: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    words: dict[int, int] = field(default_factory=dict)
+    relevance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    flags: dict[int, Contradiction] = field(default_factory=dict)
+
+    def keep(self, chosen: NDArray[np.int64]) -> None:
+        """Keeps some rows, in the order given."""
+        self.rows = self.rows[chosen]
+        self.scores = {name: column[chosen] for name, column in self.scores.items()}
+        for name in ("distances", "cosines", "relevance"):
+            column = getattr(self, name)
+            setattr(self, name, column[chosen] if len(column) else column)
 
 
 def recall_episodes(terms: Terms, contents: Contents) -> list[Candidate]:
-    """Returns the best k episodic entries, in no order.
+    """Returns the best k episodic entries, best first.
 
     Args:
         terms: of the query.
         contents: the memory.
     """
+    settings = contents.config.recall
+    k = terms.query.k
+    ranks_more = settings.utility or (settings.consensus and (terms.like is not None or bool(terms.words)))
+    pool = max(settings.pool, 4 * k) if ranks_more else k
     found = _filter(terms, contents)
-    rank = _rank(terms, contents, found)
-    # Best first; among equals the newest, then the lowest id.
-    order = np.lexsort((found.rows, -contents.episodes.stamps[found.rows], -rank))[: terms.query.k]
-    return [_candidate(terms, contents, found, int(i)) for i in order]
+    _relevant(terms, contents, found, pool)
+    if settings.consensus and ranks_more:
+        found.flags = contradictions(contents.episodes, found.rows, settings.related, contents.object_name)
+    _order(contents, found, settings)
+    found.keep(np.arange(min(k, len(found.rows))))
+    rooms = rooms_of(contents, found.rows).tolist()
+    return [_candidate(terms, contents, found, i, rooms[i]) for i in range(len(found.rows))]
 
 
 def _filter(terms: Terms, contents: Contents) -> _Found:
@@ -47,103 +77,131 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
     stamps = episodes.stamps
     first = 0 if terms.since is None else int(np.searchsorted(stamps, terms.since, side="left"))
     last = len(stamps) if terms.until is None else int(np.searchsorted(stamps, terms.until, side="right"))
-    rows = np.arange(first, max(first, last))
-    if query.min_trust > 0:
-        rows = rows[episodes.trusts[rows] >= query.min_trust]
-    if query.place is not None:
-        rows = rows[episodes.place_ids[rows] == query.place]
-    if query.room is not None:
-        rows = rows[rooms_of(contents, rows) == query.room]
-    if terms.label_ids is not None:
-        rows = rows[np.isin(episodes.ids[rows], _with_labels(terms, contents))]
-    found = _Found(rows, {}, {})
+    last = max(first, last)
+    listed, shares = _listed(terms, contents)
+    if listed is not None and not len(listed):
+        return _Found(_ALL, {"text": np.empty(0)} if query.text is not None else {})
+    size = last - first if listed is None else len(listed)
+    filters = (query.place, terms.room_id, terms.near)
+    if listed is None and query.min_trust <= 0 and all(f is None for f in filters):
+        return _Found(np.arange(first, last))
+    kept, squared = np.empty(size, np.int64), np.empty(size)
+    near = terms.near is not None
+    count = select(
+        _ALL if listed is None else listed, first, last,
+        episodes.place_ids, -2 if query.place is None else query.place,
+        episodes.room_ids, room_of_place(contents) if terms.room_id is not None else _ALL,
+        -2 if terms.room_id is None else terms.room_id,
+        episodes.trusts, query.min_trust,
+        episodes.positions, _NOWHERE if terms.near is None else terms.near,
+        float(query.radius) if near and query.radius is not None else -1.0,
+        kept, squared,
+    )  # fmt: skip
+    found = _Found(kept[:count].copy())
+    if near:
+        found.distances = np.sqrt(squared[:count])
+        found.scores["near"] = 1.0 / (1.0 + found.distances)
     if query.text is not None:
-        _filter_text(terms, contents, found)
-    if terms.near is not None:
-        _filter_near(terms, contents, found)
-    if terms.like is not None:
-        _filter_like(terms, contents, found)
+        found.words = shares
+        held = [shares[row] for row in found.rows.tolist()]
+        found.scores["text"] = terms.shares(np.array(held, np.int64))
     return found
 
 
-def rooms_of(contents: Contents, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns (M,) int64 rooms of entries: of their places as they are known today, else as known then."""
-    episodes = contents.episodes
-    today = {place.id: place.room_id for place in contents.scene.places()}
-    places, where = np.unique(episodes.place_ids[rows], return_inverse=True)
-    by_place = np.array([today.get(place, -1) for place in places.tolist()], np.int64)
-    known = by_place[where] if len(places) else np.empty(0, np.int64)
-    return np.where(known >= 0, known, episodes.room_ids[rows])
+def _listed(terms: Terms, contents: Contents) -> tuple[NDArray[np.int64] | None, dict[int, int]]:
+    """Returns the rows that labels and words leave, None for all, and the words found by row."""
+    rows: NDArray[np.int64] | None = None
+    words: dict[int, int] = {}
+    if terms.label_ids is not None:
+        rows = _rows_of(contents, _with_labels(terms, contents))
+    if terms.query.text is not None:
+        words = _with_words(terms, contents)
+        found = np.array(sorted(words), np.int64)
+        rows = found if rows is None else np.intersect1d(rows, found)
+    return rows, words
 
 
-def _objects_with(terms: Terms, contents: Contents) -> list[int]:
-    table = contents.scene.object_table
-    wanted = np.isin(table.labels, sorted(terms.label_ids or ()))
-    return [int(i) for i in table.ids[wanted]]
+def _rows_of(contents: Contents, ids: list[int]) -> NDArray[np.int64]:
+    return np.searchsorted(contents.episodes.ids, np.array(ids, np.int64)).astype(np.int64)
 
 
 def _with_labels(terms: Terms, contents: Contents) -> list[int]:
-    ids = _objects_with(terms, contents)
+    table = contents.scene.object_table
+    wanted = np.isin(table.labels, sorted(terms.label_ids or ()))
+    ids = [int(i) for i in table.ids[wanted]]
     return sorted({entry for i in ids for entry in contents.episodes.seen_in(i)})
 
 
-def _keep(found: _Found, keep: NDArray[np.bool_]) -> None:
-    found.rows = found.rows[keep]
-    found.scores = {name: column[keep] for name, column in found.scores.items()}
+def _with_words(terms: Terms, contents: Contents) -> dict[int, int]:
+    """Returns bits of the words found in events, notes and the names of what was seen, by row.
 
-
-def _filter_text(terms: Terms, contents: Contents, found: _Found) -> None:
-    """Looks for the words in events, notes and the names of the objects seen."""
+    Rows with too few of the words are left out.
+    """
     episodes, table = contents.episodes, contents.scene.object_table
-    bits: dict[int, int] = {}
-    for bit, word in enumerate(terms.words):
-        for entry in episodes.with_word(word):
-            bits[entry] = bits.get(entry, 0) | 1 << bit
+    postings: list[tuple[int, NDArray[np.int64]]] = [
+        (1 << bit, np.array(episodes.with_word(word), np.int64)) for bit, word in enumerate(terms.words)
+    ]
     for object_id, label in zip(table.ids.tolist(), table.labels.tolist()):
         names = words_of(contents.labels.name(label))
         mask = sum(1 << bit for bit, word in enumerate(terms.words) if word in names)
-        for entry in episodes.seen_in(object_id) if mask else ():
-            bits[entry] = bits.get(entry, 0) | mask
-    held = [bits.get(entry, 0) for entry in episodes.ids[found.rows].tolist()]
-    found.words = {
-        row: [word for bit, word in enumerate(terms.words) if mask >> bit & 1]
-        for row, mask in zip(found.rows.tolist(), held)
-        if mask
-    }
-    count = max(len(terms.words), 1)
-    found.scores["text"] = np.array([mask.bit_count() / count for mask in held], np.float64)
-    _keep(found, found.scores["text"] > 0.5)
+        if mask:
+            postings.append((mask, np.array(episodes.seen_in(object_id), np.int64)))
+    if not postings:
+        return {}
+    ids, where = np.unique(np.concatenate([p for _, p in postings]), return_inverse=True)
+    bits = np.zeros(len(ids), np.int64)
+    np.bitwise_or.at(bits, where, np.repeat([m for m, _ in postings], [len(p) for _, p in postings]))
+    enough = terms.shares(bits) > 0.5
+    rows = _rows_of(contents, ids[enough].tolist())
+    return dict(zip(rows.tolist(), bits[enough].tolist()))
 
 
-def _filter_near(terms: Terms, contents: Contents, found: _Found) -> None:
-    assert terms.near is not None and terms.query.radius is not None
-    delta = contents.episodes.positions[found.rows] - terms.near
-    distance = np.sqrt(delta[:, 0] ** 2 + delta[:, 1] ** 2 + delta[:, 2] ** 2)
-    found.scores["near"] = distance
-    _keep(found, distance <= terms.query.radius)
-
-
-def _filter_like(terms: Terms, contents: Contents, found: _Found) -> None:
-    assert terms.like is not None
-    vectors = contents.episodes.embeddings
-    if vectors.shape[1] == 0:
-        _keep(found, np.zeros(len(found.rows), bool))
-        return
-    chosen = vectors[found.rows].astype(np.float32)  # (M, D)
-    found.scores["like"] = (chosen @ terms.like.astype(np.float32)).astype(np.float64)
-    _keep(found, np.any(chosen != 0, axis=1))
-
-
-def _rank(terms: Terms, contents: Contents, found: _Found) -> NDArray[np.float64]:
-    columns = dict(found.scores)
-    if "near" in columns:
-        columns["near"] = 1.0 / (1.0 + columns["near"])
-    if "like" in columns:
-        columns["like"] = np.maximum(columns["like"], 0.0)
+def _relevant(terms: Terms, contents: Contents, found: _Found, pool: int) -> None:
+    """Keeps the most relevant rows, best first; among equals the newest, then the lowest id."""
+    stamps = contents.episodes.stamps
+    columns = list(found.scores.values())
+    if terms.like is not None:
+        base = np.sum(columns, axis=0) if columns else np.empty(0)
+        vectors = contents.episodes.vectors
+        chosen, cosines = most_similar(found.rows, base, vectors, terms.like, pool)
+        found.keep(chosen)
+        found.cosines = cosines
+        found.scores["like"] = np.maximum(cosines, 0.0)
+        columns = list(found.scores.values())
     if columns:
-        return np.sum(list(columns.values()), axis=0) / len(columns)
-    age = np.maximum(terms.now - contents.episodes.stamps[found.rows], 0) / NS_PER_S
-    return 1.0 / (1.0 + age / HALF_LIFE_S)
+        found.relevance = np.sum(columns, axis=0) / len(columns)
+    else:
+        # By recency: stamps do not descend, so the newest are the last; equal stamps stay together.
+        rows = found.rows
+        if len(rows) > pool:
+            found.keep(np.flatnonzero(stamps[rows] >= stamps[rows[-pool]]))
+        age = np.maximum(terms.now - stamps[found.rows], 0) / NS_PER_S
+        found.relevance = 1.0 / (1.0 + age / HALF_LIFE_S)
+    if len(found.rows) > 4 * pool:
+        least = np.partition(found.relevance, len(found.rows) - pool)[len(found.rows) - pool]
+        found.keep(np.flatnonzero(found.relevance >= least))
+    order = np.lexsort((found.rows, -stamps[found.rows], -found.relevance))[:pool]
+    found.keep(order)
+
+
+def _order(contents: Contents, found: _Found, settings: RecallConfig) -> None:
+    """Puts what the relevant entries were good for into their order, and what is flagged behind."""
+    if not len(found.rows):
+        return
+    rank = found.relevance
+    if settings.utility:
+        # Relevance first, then both as standard scores (MemRL).
+        weight = settings.utility_weight
+        utility = contents.episodes.utilities[found.rows]
+        rank = (1.0 - weight) * _standard(found.relevance) + weight * _standard(utility)
+    flagged = np.array([row in found.flags for row in found.rows.tolist()])
+    stamps = contents.episodes.stamps[found.rows]
+    found.keep(np.lexsort((found.rows, -stamps, -rank, flagged)))
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    spread = float(values.std())
+    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
 
 
 def _reasons(terms: Terms) -> list[str]:
@@ -154,13 +212,12 @@ def _reasons(terms: Terms) -> list[str]:
     return why + ([f"it was at place {query.place}"] if query.place is not None else [])
 
 
-def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> Candidate:
+def _candidate(terms: Terms, contents: Contents, found: _Found, index: int, room_id: int) -> Candidate:
     row = int(found.rows[index])
     entry = contents.episodes.at(row)
-    names = [thing.name for i in entry.object_ids if (thing := contents.scene.object(i)) is not None]
+    names = [name for i in entry.object_ids if (name := contents.object_name(i))]
     changes = "; ".join(words for _, words in entry.changes)
     parts = [entry.event, entry.text, changes, f"in view: {', '.join(names)}" if names else ""]
-    room_id = int(rooms_of(contents, np.array([row]))[0])
     result = Candidate(
         kind="episode",
         id=entry.id,
@@ -172,11 +229,22 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int) -> C
         room_id=room_id,
         matches=[],
         why=_reasons(terms),
+        trust=entry.trust,
+        source=entry.source,
+        step=entry.step,
     )
     if "text" in found.scores:
-        terms.add_text(result, found.words.get(row, []))
+        terms.add_text(result, terms.words_in(found.words[row]))
     if "like" in found.scores:
-        terms.add_like(result, float(found.scores["like"][index]))
+        terms.add_like(result, float(found.cosines[index]))
     if "near" in found.scores:
-        terms.add_near(result, float(found.scores["near"][index]))
+        terms.add_near(result, float(found.distances[index]))
+    if contents.config.recall.utility and entry.utility:
+        result.why.append(f"utility {entry.utility:+.2f}")
+    flag = found.flags.get(row)
+    if flag is not None:
+        shown = ", ".join(f"#{i}" for i in flag.against[:3]) + (" ..." if len(flag.against) > 3 else "")
+        result.why.append(f"contradicts {len(flag.against)} entries that agree ({shown})")
+        result.trust = entry.trust * flag.support
+        result.is_flagged = True
     return result

@@ -7,24 +7,31 @@ the same memory gives the same answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.recall.episodes import recall_episodes, rooms_of
+from embodied_mem.memory.episodes.entries import Episode
+from embodied_mem.memory.recall.episodes import recall_episodes
+from embodied_mem.memory.recall.rooms import rooms_of
 from embodied_mem.memory.recall.terms import KINDS, Candidate, Terms
 from embodied_mem.memory.scene.graph import SceneObject
 from embodied_mem.types import NS_PER_S, Query, Recall
 
 EVIDENCE = 64
 """At most so many entries are named as evidence, the newest."""
+LOOKED_AT = 8
+"""So many of them are looked at for a snapshot."""
 
 
-def recall(query: Query, contents: Contents) -> list[Recall]:
+def recall(query: Query, contents: Contents, has_snapshot: Callable[[int], bool]) -> list[Recall]:
     """Answers a query, best first.
 
     Args:
         query: every field that is given must hold.
         contents: the memory.
+        has_snapshot: tells by its id whether an entry has an image.
 
     Raises:
         InputError: the query makes no sense.
@@ -39,8 +46,8 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
     candidates = [c for kind in terms.kinds for c in sources[kind](terms, contents)]
     for candidate in candidates:
         candidate.score = terms.score(candidate)
-    candidates.sort(key=lambda c: (-c.score, -c.stamp, KINDS.index(c.kind), c.id))
-    answers = (_answer(candidate, terms, contents) for candidate in candidates)
+    candidates = _sorted(candidates, contents)
+    answers = (_answer(candidate, terms, contents, has_snapshot) for candidate in candidates)
     kept = []
     for answer in answers:
         if answer.trust >= query.min_trust:
@@ -48,6 +55,19 @@ def recall(query: Query, contents: Contents) -> list[Recall]:
         if len(kept) == query.k:
             break
     return kept
+
+
+def _sorted(candidates: list[Candidate], contents: Contents) -> list[Candidate]:
+    """Returns the candidates, best first; what is flagged goes last."""
+    if contents.config.recall.utility and all(c.kind == "episode" for c in candidates):
+        return candidates  # in the order of relevance and utility
+    return sorted(candidates, key=lambda c: (c.is_flagged, -c.score, -c.stamp, KINDS.index(c.kind), c.id))
+
+
+def _trust(candidate: Candidate, newest: Episode | None) -> float:
+    if candidate.trust is not None:
+        return candidate.trust
+    return 1.0 if newest is None else newest.trust
 
 
 def _objects(terms: Terms, contents: Contents) -> list[Candidate]:
@@ -123,7 +143,7 @@ def _rooms(terms: Terms, contents: Contents) -> list[Candidate]:
         last = max((visits.get(i, -1) for i in room.place_ids), default=-1)
         stamp = _last_stay(terms, contents, "room", room.id, last)
         asked = terms.query.place is None or terms.query.place in room.place_ids
-        if stamp is None or not asked or terms.query.room not in (None, room.id):
+        if stamp is None or not asked or terms.room_id not in (None, room.id):
             continue
         things = ", ".join(inside.get(room.id, []))
         text = f"{room.name}, {room.area:.1f} m2" + (f", with {things}" if things else "")
@@ -156,7 +176,7 @@ def _stays(contents: Contents, kind: str, number: int) -> np.ndarray:
 def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[int, ...]:
     episodes = contents.episodes
     if candidate.kind == "episode":
-        return (candidate.id,)
+        return (candidate.id, *episodes.summaries().get(candidate.id, ())[::-1])[:EVIDENCE]
     if candidate.kind == "object":
         since = terms.since
         if since is not None:
@@ -170,24 +190,30 @@ def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[i
     return tuple(ids[:EVIDENCE])
 
 
-def _answer(candidate: Candidate, terms: Terms, contents: Contents) -> Recall:
+def _answer(
+    candidate: Candidate, terms: Terms, contents: Contents, has_snapshot: Callable[[int], bool]
+) -> Recall:
     evidence = _evidence(candidate, terms, contents)
-    newest = contents.episodes.entry(evidence[0]) if evidence else None
+    newest = contents.episodes.entry(evidence[0]) if evidence and candidate.source is None else None
+    source = "" if newest is None else newest.source
+    step = -1 if newest is None else newest.step
     return Recall(
         kind=candidate.kind,
         id=candidate.id,
         label=candidate.label,
         text=candidate.text,
         stamp=candidate.stamp,
-        step=contents.episodes.step_of(candidate.stamp),
+        step=candidate.step if candidate.source is not None else contents.episodes.step_of(candidate.stamp),
         position=candidate.position,
         place_id=candidate.place_id,
         room_id=candidate.room_id,
         score=candidate.score,
         why="; ".join(candidate.why) or "the newest first",
         age=max(terms.now - candidate.stamp, 0) / NS_PER_S,
-        source="" if newest is None else newest.source,
-        trust=1.0 if newest is None else newest.trust,
+        source=candidate.source if candidate.source is not None else source,
+        trust=_trust(candidate, newest),
         existence=candidate.existence,
         evidence=evidence,
+        log_offset=step if candidate.source is None else candidate.step,
+        snapshot=next((i for i in evidence[:LOOKED_AT] if has_snapshot(i)), -1),
     )

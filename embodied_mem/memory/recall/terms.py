@@ -18,6 +18,10 @@ HALF_LIFE_S = 60.0
 """Age [s] at which recency, the score of a query that ranks by nothing else, is one half."""
 
 
+MAX_WORDS = 62
+"""At most so many words of a question are looked for."""
+
+
 @dataclass(eq=False)
 class Candidate:
     """Something that passed the filters.
@@ -32,6 +36,9 @@ class Candidate:
         why: what made it match, in words.
         existence: in [0, 1].
         score: filled in by `Terms.score`.
+        trust: in [0, 1]; None where it is that of the newest evidence.
+        is_flagged: whether related entries agree on something else.
+        source, step: of an entry; those of the newest evidence where `source` is None.
     """
 
     kind: str
@@ -46,6 +53,10 @@ class Candidate:
     why: list[str]
     existence: float = 1.0
     score: float = field(default=0.0)
+    trust: float | None = None
+    is_flagged: bool = False
+    source: str | None = None
+    step: int = -1
 
 
 class Terms:
@@ -71,9 +82,10 @@ class Terms:
         self.now = contents.stamp or 0
         self.labels = contents.labels
         self.label_ids = None if query.label is None else frozenset(contents.labels.matching(query.label))
-        self.words = () if query.text is None else content_words(query.text)
+        self.words = () if query.text is None else content_words(query.text)[:MAX_WORDS]
         self.near = None if query.near is None else np.asarray(query.near, np.float64)
         self.like = None if query.like is None else self._unit(query.like, contents.episodes.embedding_size)
+        self.room_id = _room_id(query.room, contents)
 
     def _check(self) -> None:
         q = self.query
@@ -113,7 +125,7 @@ class Terms:
     def place_fits(self, place_id: int, room_id: int) -> bool:
         """Whether something at a place, in a room, is where the query asks for."""
         q = self.query
-        return (q.place is None or q.place == place_id) and (q.room is None or q.room == room_id)
+        return (q.place is None or q.place == place_id) and (self.room_id is None or self.room_id == room_id)
 
     def judge(self, candidate: Candidate, text: str, embedding: NDArray[np.float32] | None = None) -> bool:
         """Adds to a candidate how well it meets the ranked terms; False where it misses one.
@@ -134,6 +146,15 @@ class Terms:
             return self.query.text is None
         found = [word for word in self.words if word in words_of(text)]
         return self.add_text(candidate, found)
+
+    def shares(self, bits: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns (M,) shares of the words that are found, from their bits."""
+        found = sum(((bits >> bit) & 1 for bit in range(len(self.words))), np.zeros(len(bits), np.int64))
+        return np.asarray(found / max(len(self.words), 1), np.float64)
+
+    def words_in(self, bits: int) -> list[str]:
+        """Returns the words that some bits stand for."""
+        return [word for bit, word in enumerate(self.words) if bits >> bit & 1]
 
     def add_text(self, candidate: Candidate, found: list[str]) -> bool:
         """Adds the words of the query that were found; False where they are too few: half or less."""
@@ -178,3 +199,22 @@ class Terms:
         now = self.now if self.query.as_of is None else min(self.query.as_of, self.now)
         age = max(now - candidate.stamp, 0) / NS_PER_S
         return 1.0 / (1.0 + age / HALF_LIFE_S)
+
+
+def _room_id(room: int | str | None, contents: Contents) -> int | None:
+    """Returns the id of a room that is given by its id, its name or words of it.
+
+    Raises:
+        InputError: no room, or more than one, has that name.
+    """
+    if room is None or isinstance(room, (int, np.integer)):
+        return None if room is None else int(room)
+    wanted = set(words_of(room))
+    named = contents.scene.rooms()
+    exact = [r for r in named if r.name.lower() == room.lower()]
+    fits = exact or [r for r in named if wanted and wanted <= set(words_of(r.name))]
+    if len(fits) == 1:
+        return fits[0].id
+    names = ", ".join(f"{r.name} ({r.id})" for r in (fits or named)) or "none yet"
+    problem = f"{len(fits)} rooms are called" if fits else "there is no room called"
+    raise InputError(f'{problem} "{room}"; give one of: {names}')

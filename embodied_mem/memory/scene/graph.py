@@ -144,6 +144,16 @@ class SceneGraph:
         if self.grid_map is not None:
             self.place_table.use_grid(self.grid_map)
 
+    def touch(self, kind: str, numbers: list[int]) -> None:
+        """Notes that rows have changed from outside, such as by a correction of the poses."""
+        self._rows.touch(kind, numbers, self.version)
+
+    def forget_grid(self) -> None:
+        """Lets go of the grid map: the next one makes places and rooms anew, their ids stay."""
+        self.grid_map = self._settled = self._doors = None
+        self._rooms_stale = True
+        self.place_table.forget_grid()
+
     def _missed(
         self, percept: Percept, pose: Pose, rows: NDArray[np.int64], resolution: float
     ) -> NDArray[np.int64]:

@@ -106,6 +106,12 @@ class Places:
         )
         self._grid = grid
 
+    def forget_grid(self) -> None:
+        """Lets go of the grid map; until the next one, the nearest place counts."""
+        self._grid = None
+        self._distance = np.empty((0, 0), np.int32)
+        self._owner = np.empty((0, 0), np.int32)
+
     def update(self, grid: GridMap, position: NDArray[np.float64]) -> list[int]:
         """Brings places and edges up to date with a changed grid map; returns ids of removed places.
 

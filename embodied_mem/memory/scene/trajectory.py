@@ -55,6 +55,10 @@ class Trajectory:
         self._positions.append((x, y, z))
         return (len(self._stamps) - 1) // CHUNK
 
+    def move(self, positions: NDArray[np.float64]) -> None:
+        """Replaces the (N, 3) positions [m]; the stamps stay."""
+        self._positions = [(x, y, z) for x, y, z in positions.tolist()]
+
     def payloads(self) -> dict[int, bytes]:
         """Returns the chunks by number: (n, 4) little-endian 8-byte words, stamp and x, y, z."""
         return {i: self.payload(i) for i in range(-(-len(self) // CHUNK))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from embodied_mem.configs import from_mapping, to_mapping
 from embodied_mem.errors import ConfigError, EmbodiedMemError, StoreError
-from embodied_mem.memory.config import EpisodeConfig, MemoryConfig
+from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import LOADED, Contents, Marks
 from embodied_mem.memory.episodes.snapshots import encode_jpeg
-from embodied_mem.memory.store.store import Store, Tables
+from embodied_mem.memory.octree.contents import Contents as Blocks
+from embodied_mem.memory.store.store import Store
 from embodied_mem.memory.store.writer import Batch, StoreWriter
 
 
@@ -37,11 +39,12 @@ class Archive:
         self.store = store
         self.contents = contents
         self._marks = marks
-        self._images: dict[int, NDArray[np.uint8] | bytes | None] = {}
-        self._image_bytes = 0
+        self._kept: dict[int, bool] = {}  # of this session: whether an entry has an image
         self._pending = 0
+        self._staged: list[Blocks] = []
+        self._staged_bytes = 0
         self._handed_at = -np.inf
-        self._writer = None if store.read_only else StoreWriter(store, contents.sequence)
+        self._writer = None if store.read_only else _writer(store, contents)
         self._reader: Store | None = store if store.read_only else None
 
     @property
@@ -62,27 +65,44 @@ class Archive:
 
     def keep_snapshot(self, entry_id: int, image: NDArray[np.uint8] | bytes | None) -> None:
         """Keeps the image of an entry for the next batch; None removes the entry's image."""
-        self._images[entry_id] = image.copy() if isinstance(image, np.ndarray) else image
-        self._image_bytes += image.nbytes if isinstance(image, np.ndarray) else 0
+        assert self._writer is not None
+        self._writer.keep_snapshot(entry_id, b"" if image is None else image)
+        self._kept[entry_id] = image is not None
+
+    def has_snapshot(self, entry_id: int) -> bool:
+        """Whether an entry has an image, on the disk or on its way there."""
+        if entry_id in self._kept:
+            return self._kept[entry_id]
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return self._reader.has("snapshots", entry_id)
 
     def wrote(self) -> None:
         """Notes one more change, and hands over a batch where it is time for one."""
         config, writer = self.contents.config.store, self._writer
         assert writer is not None
         self._pending += 1
-        full = self._pending >= config.max_pending or self._image_bytes >= config.max_pending_mb * 1e6
+        self._stage()
+        full = self._pending >= config.max_pending or self._staged_bytes >= config.max_pending_mb * 1e6
         due = time.monotonic() - self._handed_at >= config.commit_interval
         if full or (due and writer.idle):
             self._hand_over(writer)
 
+    def _stage(self) -> None:
+        """Copies the octree's blocks after every write: a little each time, and never much at once."""
+        blocks = self.contents.octree.take_blocks(self._marks.octree)
+        if len(blocks.keys):
+            self._staged.append(blocks)
+            self._staged_bytes += sum(column.nbytes for column in blocks)
+            self._marks = replace(self._marks, octree=self.contents.octree.version)
+
     def _hand_over(self, writer: StoreWriter) -> None:
         marks = self.contents.marks()
-        tables = self.contents.export(self._marks)
-        images, episodes = self._images, self.contents.config.episodes
-        writer.submit(Batch(self.contents.sequence, lambda: {**tables, **_snapshot_rows(images, episodes)}))
+        writer.submit(Batch(self.contents.sequence, self.contents.take(self._marks, self._staged)))
         self.contents.settle(marks)
-        self._marks, self._images = marks, {}
-        self._image_bytes = self._pending = 0
+        self._marks = marks
+        self._staged = []
+        self._pending = self._staged_bytes = 0
         self._handed_at = time.monotonic()
 
     def flush(self) -> None:
@@ -99,6 +119,13 @@ class Archive:
             self._reader = Store(self.store.path, read_only=True)
         return self._reader.get("snapshots", entry_id)
 
+    def submaps(self) -> list[tuple[int, bytes]]:
+        """Returns (entry id, payload) of all submaps."""
+        self.flush()
+        if self._reader is None:
+            self._reader = Store(self.store.path, read_only=True)
+        return [(int(number), payload) for number, payload in self._reader.load(("submaps",))["submaps"]]
+
     def close(self) -> None:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
         try:
@@ -110,13 +137,13 @@ class Archive:
                 self._writer.close()
 
 
-def _snapshot_rows(images: Mapping[int, Any], config: EpisodeConfig) -> Tables:
-    rows = []
-    for entry_id, image in images.items():
-        if isinstance(image, np.ndarray):
-            image = encode_jpeg(image, config.snapshot_quality, config.snapshot_size)
-        rows.append((entry_id, image or b""))
-    return {"snapshots": rows}
+def _writer(store: Store, contents: Contents) -> StoreWriter:
+    config, episodes = contents.config.store, contents.config.episodes
+
+    def encode(image: NDArray[np.uint8]) -> bytes:
+        return encode_jpeg(image, episodes.snapshot_quality, episodes.snapshot_size)
+
+    return StoreWriter(store, contents.sequence, encode, config.max_pending_mb * 1e6)
 
 
 def create_archive(path: Path, contents: Contents, snapshots: Mapping[int, bytes] | None = None) -> Archive:
@@ -131,7 +158,12 @@ def create_archive(path: Path, contents: Contents, snapshots: Mapping[int, bytes
     identity = [("map_id", contents.map_id.encode()), _config_row(config)]
     store = Store.create(
         path,
-        {**tables, "meta": [*identity, *tables["meta"]], "snapshots": list((snapshots or {}).items())},
+        {
+            **tables,
+            "meta": [*identity, *tables["meta"]],
+            "snapshots": list((snapshots or {}).items()),
+            "submaps": list(contents.submaps.packed().items()),
+        },
         compression=config.store.compression,
     )
     return Archive(store, contents, marks)

@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "encounters": ("id INTEGER",),
     "octree": ("id INTEGER",),
     "snapshots": ("id INTEGER",),
+    "submaps": ("id INTEGER",),
 }
 """The key columns of each table; beside them each has a payload and its CRC-32."""
 COMPRESSED = "octree"
@@ -42,6 +43,7 @@ Tables = Mapping[str, Sequence[Row]]
 
 _BUSY_S = 2.0
 _WAL_LIMIT = 4 << 20
+_ROWS = 64
 
 
 class Store:
@@ -181,6 +183,12 @@ class Store:
         with _explained(self.path):
             return next((row[-1] for row in self._rows(name, key)), None)
 
+    def has(self, name: str, key: int) -> bool:
+        """Whether a table with a single key has a row."""
+        with _explained(self.path):
+            found = self._db.execute(f"SELECT 1 FROM {name} WHERE {_names(name)} = ?", (key,))
+            return found.fetchone() is not None
+
     def _rows(self, name: str, key: int | None = None) -> Iterator[Row]:
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = "" if key is None else f" WHERE {_names(name)} = ?"
@@ -232,15 +240,23 @@ def _put_rows(
     database: sqlite3.Connection, compressor: zstandard.ZstdCompressor, name: str, rows: Sequence[Row]
 ) -> None:
     keys = _names(name).split(", ")
-    pack = compressor.compress if name == COMPRESSED else bytes
-    kept = ((row[:-1], pack(row[-1])) for row in rows if row[-1])
-    marks = ", ".join("?" * (len(keys) + 2))
-    database.executemany(
-        f"INSERT OR REPLACE INTO {name} VALUES ({marks})",
-        ((*key, data, _crc(key, data)) for key, data in kept),
-    )
+    gone = [row[:-1] for row in rows if not row[-1]]
+    kept = [row for row in rows if row[-1]]
+    payloads: list[Any] = [row[-1] for row in kept]
+    if name == COMPRESSED and payloads:
+        packed = compressor.multi_compress_to_buffer(payloads)
+        payloads = [packed[i].tobytes() for i in range(len(packed))]
+    marks = f"({', '.join('?' * (len(keys) + 2))})"
+    # Many rows a call: SQLite and zstd give up the interpreter's lock in every call, and where the
+    # loop is busy each time may cost a switch of threads.
+    for first in range(0, len(kept), _ROWS):
+        values: list[Any] = []
+        for row, data in zip(kept[first : first + _ROWS], payloads[first : first + _ROWS]):
+            values += (*row[:-1], data, _crc(row[:-1], data))
+        count = len(values) // (len(keys) + 2)
+        database.execute(f"INSERT OR REPLACE INTO {name} VALUES {', '.join([marks] * count)}", values)
     where = " AND ".join(f"{key} = ?" for key in keys)
-    database.executemany(f"DELETE FROM {name} WHERE {where}", (row[:-1] for row in rows if not row[-1]))
+    database.executemany(f"DELETE FROM {name} WHERE {where}", gone)
 
 
 def _crc(key: Row, payload: bytes) -> int:

@@ -204,7 +204,9 @@ def _annotated(semantics: Any) -> Iterator[_Found]:
 def _placed(simulator: Any) -> Iterator[_Found]:
     """Yields the objects of a scene that was put together of them (HSSD, ReplicaCAD): ids are of classes."""
     semantics = simulator.semantic_scene
-    kinds = [] if semantics is None else [kind for kind in semantics.categories if kind is not None]
+    if semantics is None or len(semantics.objects) > 0:
+        return
+    kinds = [kind for kind in semantics.categories if kind is not None]
     names = {int(kind.index()): kind.name() for kind in kinds}
     placed = simulator.get_rigid_object_manager().get_objects_by_handle_substring()
     for handle in sorted(placed):

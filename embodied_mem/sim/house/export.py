@@ -22,6 +22,15 @@ from embodied_mem.sim.house.mesh import Mesh, build_mesh
 DATASET = "houses.scene_dataset_config.json"
 """Name of the scene dataset's config in its folder; it covers every house that is exported there."""
 NO_ROOM = -1
+_CORNERS = np.array([(i & 1, i >> 1 & 1, i >> 2) for i in range(8)])
+"""Whether a corner of a box is at its upper end along x, y and z."""
+_SIDES_AND_TOP = np.array(
+    (
+        *((0, 1, 5), (0, 5, 4), (1, 3, 7), (1, 7, 5), (3, 2, 6), (3, 6, 7), (2, 0, 4), (2, 4, 6)),
+        *((4, 7, 5), (4, 6, 7)),  # the top looks down: nobody can walk on it
+    )
+)
+"""Triangles of a box by its corners, counter-clockwise seen from outside but for the top."""
 
 
 def export_house(house: House, folder: Path) -> Path:
@@ -29,7 +38,9 @@ def export_house(house: House, folder: Path) -> Path:
 
     The scene is named `house_SEED`. Its meshes have y up, as glTF demands (`to_habitat`). Semantics are
     HM3D's: a mesh whose vertex colours tell the instances, and a text file that names them. Things keep
-    their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations.
+    their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations. What stands
+    in the robot's way are the boxes around things, as in the house; they are a static object of the scene
+    that is not seen, which navigation meshes take in with `include_static_objects`.
 
     Args:
         house: the house.
@@ -44,21 +55,25 @@ def export_house(house: House, folder: Path) -> Path:
     name = f"house_{house.seed}"
     mesh = build_mesh(house)
     try:
-        for part in ("stages", "scenes", "semantics"):
+        for part in ("stages", "objects", "scenes", "semantics"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         _write_stage(mesh, folder / "stages" / f"{name}.glb")
         _write_semantics(house, mesh, folder / "semantics" / name)
         frame = {"up": [0, 1, 0], "front": [0, 0, -1]}
         stage = {"render_asset": f"{name}.glb", **frame, "force_flat_shading": True}
         _write_json(folder / "stages" / f"{name}.stage_config.json", stage)
+        _write_obstacles(house, folder / "objects" / f"{name}_obstacles")
+        placed = {"template_name": f"{name}_obstacles", "motion_type": "static"}
         scene = {
             "stage_instance": {"template_name": name},
+            "object_instances": [{**placed, "translation": [0, 0, 0], "translation_origin": "asset_local"}],
             "default_lighting": "no_lights",
             "semantic_scene_instance": name,
         }
         _write_json(folder / "scenes" / f"{name}.scene_instance.json", scene)
         dataset = {
             "stages": {"paths": {".json": ["stages"]}},
+            "objects": {"paths": {".json": ["objects"]}},
             "scene_instances": {"paths": {".json": ["scenes"]}},
             "semantic_scene_descriptor_instances": {"paths": {".json": ["semantics"]}},
         }
@@ -88,6 +103,30 @@ def _write_stage(mesh: Mesh, path: Path) -> None:
         uv=uv.astype(np.float32),
         palette=palette.tobytes(),
     )
+
+
+def _write_obstacles(house: House, stem: Path) -> None:
+    """Writes the boxes that block the way as what a hidden object collides with."""
+    boxes = np.array([(*thing.rect, thing.position[2], thing.top) for thing in house.obstacles])
+    boxes = boxes.reshape(-1, 6)[:, [0, 1, 4, 2, 3, 5]]
+    corners = boxes.reshape(-1, 2, 3)[:, _CORNERS, np.arange(3)]  # (B, 8, 3)
+    triangles = (np.arange(len(boxes))[:, None, None] * 8 + _SIDES_AND_TOP).reshape(-1, 3)
+    hull = stem.with_name(f"{stem.name}_hull.glb")
+    write_glb(hull, to_habitat(corners.reshape(-1, 3)).astype(np.float32), triangles.astype(np.uint32))
+    # Something must be drawn: a triangle of a millimetre, inside the wall at the corner of the house.
+    speck = np.array([(0.0, 0.0, 1.0), (1e-3, 0.0, 1.0), (0.0, 1e-3, 1.0)])
+    write_glb(
+        stem.with_suffix(".glb"), to_habitat(speck).astype(np.float32), np.array([[0, 1, 2]], np.uint32)
+    )
+    config = {
+        "render_asset": f"{stem.name}.glb",
+        "collision_asset": hull.name,
+        "up": [0, 1, 0],
+        "front": [0, 0, -1],
+        "COM": [0, 0, 0],
+        "mass": 1.0,
+    }
+    _write_json(stem.with_suffix(".object_config.json"), config)
 
 
 def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:

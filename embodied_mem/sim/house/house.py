@@ -61,14 +61,18 @@ class House:
                 return thing
         raise ConfigError(f"the house has no thing {id}")
 
+    @property
+    def obstacles(self) -> tuple[Thing, ...]:
+        """The things that are in a robot's way, with the boxes around them."""
+        height = self.config.robot_height
+        return tuple(t for t in self.things if t.top > KNEE and t.position[2] < height)
+
     @cached_property
     def floor_plan(self) -> FloorPlan:
         """Where the robot can be."""
         walls = self.layout.walls
-        height = self.config.robot_height
-        low = walls[walls[:, 2] < height][:, [0, 1, 3, 4]]
-        things = [t.rect for t in self.things if t.top > KNEE and t.position[2] < height]
-        boxes = np.concatenate([low, np.array(things).reshape(-1, 4)])
+        low = walls[walls[:, 2] < self.config.robot_height][:, [0, 1, 3, 4]]
+        boxes = np.concatenate([low, np.array([t.rect for t in self.obstacles]).reshape(-1, 4)])
         return FloorPlan(boxes, self.layout.size, self.config.robot_radius)
 
     def goal_cells(self, label: str, radius: float) -> NDArray[np.intp]:

@@ -1,0 +1,1 @@
+"""Memories in the formats of other tools, one format per file."""

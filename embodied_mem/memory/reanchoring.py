@@ -1,0 +1,189 @@
+"""Re-anchoring: after a correction of the past, everything moves with its keyframes.
+
+Entries, objects, places and the trajectory move at once. The octree is rebuilt from the submaps on
+a thread of its own, while the old one goes on answering, and takes its place a fixed number of
+writes later: a replay of the log does the same at the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import InputError
+from embodied_mem.geometry import Pose, interpolate
+from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.scene.motion import move_scene
+from embodied_mem.memory.submaps.correction import Correction
+from embodied_mem.memory.submaps.keyframe import Keyframe, unpack_keyframe
+from embodied_mem.memory.submaps.rebuild import Rebuild, integrate_scans
+
+BLENDED = 0.05
+"""An object whose sightings move apart by more than this is a blend of different places [m]."""
+
+
+def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
+    """Moves what is remembered as corrected keyframes demand, and begins to rebuild the octree.
+
+    Args:
+        contents: changed in place.
+        anchors: (stamp [ns], corrected `map_T_base`) of keyframes; what lies between is interpolated.
+
+    Raises:
+        InputError: no anchors, or anchors outside the time that is remembered.
+    """
+    correction = _correction(contents, sorted(anchors, key=lambda anchor: anchor[0]))
+    finish(contents)
+    episodes = contents.episodes
+    packed = contents.submaps.packed()
+    keyframes = [(i, unpack_keyframe(payload)) for i, payload in packed.items()]
+    shifts = _object_shifts(contents, correction, keyframes)
+    episodes.move(correction.poses(_stamps_of_evidence(contents), episodes.poses.copy()))
+    now = np.array([contents.stamp or 0], np.int64)
+    contents.pose = Pose.from_list(correction.poses(now, np.array([contents.pose.to_list()]))[0])
+    if episodes.keyframe is not None:
+        last = correction.poses(now, np.array([episodes.keyframe.to_list()]))[0]
+        episodes.keyframe = Pose.from_list(last)
+    move_scene(contents.scene, correction.points, shifts)
+    if correction.largest <= contents.octree.resolution:
+        return
+    if any(keyframe.scans for _, keyframe in keyframes):
+        begin(contents, packed)
+    else:
+        replace_octree(contents, _moved(contents, correction))
+
+
+def _correction(contents: Contents, anchors: list[tuple[int, Pose]]) -> Correction:
+    episodes = contents.episodes
+    if not anchors or not len(episodes):
+        raise InputError("a correction needs anchors, and a memory that holds keyframes")
+    stamps = np.array([stamp for stamp, _ in anchors], np.int64)
+    first, last = int(episodes.stamps[0]), int(episodes.stamps[-1])
+    if stamps[0] < first or stamps[-1] > max(last, contents.stamp or 0):
+        raise InputError(f"anchors must lie between the first keyframe ({first} ns) and the newest write")
+    knots, rows = np.unique(episodes.stamps, return_index=True)
+    before = _interpolated(knots, episodes.poses[rows], stamps)
+    return Correction(stamps, before, np.array([pose.to_list() for _, pose in anchors]))
+
+
+def _interpolated(
+    knots: NDArray[np.int64], poses: NDArray[np.float64], stamps: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    found = np.empty((len(stamps), 7))
+    for i, stamp in enumerate(stamps.tolist()):
+        right = min(int(np.searchsorted(knots, stamp)), len(knots) - 1)
+        left = right if knots[right] <= stamp else right - 1
+        span = int(knots[right] - knots[left])
+        share = (stamp - int(knots[left])) / span if span else 0.0
+        a, b = Pose.from_list(poses[left]), Pose.from_list(poses[right])
+        found[i] = interpolate(a, b, share).to_list() if share else poses[left]
+    return found
+
+
+def _stamps_of_evidence(contents: Contents) -> NDArray[np.int64]:
+    """Returns (N,) int64 when each entry's pose was taken: a summary has that of an older entry."""
+    episodes = contents.episodes
+    stamps = episodes.stamps.copy()
+    for summary, evidence in episodes.summaries().items():
+        row = episodes.index(evidence[len(evidence) // 2])
+        if row >= 0:
+            stamps[episodes.index(summary)] = episodes.stamps[row]
+    return stamps
+
+
+def _object_shifts(
+    contents: Contents, correction: Correction, keyframes: list[tuple[int, Keyframe]]
+) -> dict[int, NDArray[np.float64]]:
+    """Returns by how much each object moves [m], from the keyframes of its present stay.
+
+    Where they all move alike, so does it. Where they do not, it is a blend of places that were
+    apart, and goes to the middle of where its sightings are now.
+    """
+    episodes, table = contents.episodes, contents.scene.object_table
+    sightings: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+    for entry_id, keyframe in keyframes:
+        row = episodes.index(entry_id)
+        if row < 0 or not len(keyframe.objects):
+            continue
+        seen = Pose.from_list(episodes.poses[row]).transform(keyframe.positions)
+        moved = correction.points(np.full(len(seen), keyframe.stamp, np.int64), seen)
+        for i, object_id in enumerate(keyframe.objects.tolist()):
+            at = table.index(object_id)
+            if at >= 0 and keyframe.stamp >= table.since[at] >= 0:
+                sightings.setdefault(int(table.ids[at]), []).append((seen[i], moved[i]))
+    shifts = {}
+    for object_id, pairs in sightings.items():
+        before, after = (np.array(part) for part in zip(*pairs))
+        motion = after - before
+        if np.ptp(motion, axis=0).max() <= BLENDED:
+            shifts[object_id] = motion.mean(axis=0)
+        else:
+            shifts[object_id] = np.median(after, axis=0) - table.positions[table.index(object_id)]
+    return shifts
+
+
+# ---- the octree
+
+
+def begin(contents: Contents, packed: Mapping[int, bytes]) -> None:
+    """Starts to rebuild the octree from submaps at the poses that their entries now have."""
+    episodes = contents.episodes
+    rows = {i: episodes.index(i) for i in packed}
+    poses = {i: Pose.from_list(episodes.poses[row]) for i, row in rows.items() if row >= 0}
+    contents.rebuild = Rebuild(contents.new_octree(), packed, poses, contents.config.octree.max_range)
+    contents.rebuild_left = contents.config.submaps.swap_after
+
+
+def tick(contents: Contents) -> bool:
+    """Counts a write; returns True where the rebuilt octree has taken the old one's place."""
+    if contents.rebuild_left == 0:
+        return False
+    contents.rebuild_left -= 1
+    if contents.rebuild_left:
+        return False
+    finish(contents)
+    return True
+
+
+def finish(contents: Contents) -> None:
+    """Puts the rebuilt octree in the old one's place now; nothing happens where none is being built."""
+    rebuild = contents.rebuild
+    if rebuild is None:
+        return
+    octree = rebuild.result()
+    contents.rebuild, contents.rebuild_left = None, 0
+    for entry_id, payload in sorted(rebuild.late.items()):  # written while it was being built
+        row = contents.episodes.index(entry_id)
+        if row >= 0:
+            pose = Pose.from_list(contents.episodes.poses[row])
+            keyframe = unpack_keyframe(payload)
+            max_range = contents.config.octree.max_range
+            integrate_scans(octree, keyframe.scans, pose, keyframe.stamp, max_range)
+    replace_octree(contents, octree)
+
+
+def replace_octree(contents: Contents, octree: Octree) -> None:
+    """Puts an octree in the place of the one there is."""
+    contents.gone_version += 1
+    for key in octree.succeed(contents.octree).tolist():
+        contents.gone_blocks[key] = contents.gone_version
+    contents.octree = octree
+
+
+def _moved(contents: Contents, correction: Correction) -> Octree:
+    """Returns an octree of the voxels that there are, each moved as what was seen when it was last seen."""
+    octree = contents.new_octree()
+    for occupied in (False, True):  # what is occupied wins where voxels meet
+        voxels = contents.octree.voxels(occupied=occupied, free=not occupied)
+        if not len(voxels.centers):
+            continue
+        stamps = np.asarray(voxels.stamps, np.int64)
+        moved = correction.points(stamps, voxels.centers.astype(np.float64)).astype(np.float32)
+        labels = voxels.labels if occupied else None
+        octree.integrate_cells(
+            moved, np.full(len(moved), occupied), labels=labels, stamp=int(stamps.max(initial=0))
+        )
+    return octree

@@ -1,0 +1,113 @@
+"""One keyframe's submap as a value and as bytes: scans and sightings in the base frame."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from embodied_mem.errors import StoreError
+from embodied_mem.memory.submaps.thin import one_per_voxel
+from embodied_mem.types import Percept, Scan
+
+_FORMAT = 1
+_LEVEL = 1
+_HEAD = struct.Struct("<BqII")
+_SCAN = struct.Struct("<I?fddd")
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """What was seen at one keyframe, relative to it.
+
+    Attributes:
+        stamp: [ns].
+        scans: range evidence in the base frame, thinned.
+        objects: (M,) int64 ids of the objects seen.
+        positions: (M, 3) float64 [m], where, in the base frame.
+    """
+
+    stamp: int
+    scans: tuple[Scan, ...]
+    objects: NDArray[np.int64]
+    positions: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, percept: Percept, object_ids: tuple[int, ...], resolution: float, scans: bool) -> Keyframe:
+        """Takes from a percept what a correction of its pose will need.
+
+        Args:
+            percept: that made the keyframe.
+            object_ids: the objects seen, in the order of its detections.
+            resolution: edge of a voxel [m].
+            scans: whether range evidence is kept.
+        """
+        kept = tuple(_thin(scan, resolution) for scan in percept.scans) if scans else ()
+        told = [d.position for d in percept.detections] if len(object_ids) == len(percept.detections) else []
+        ids = np.array(object_ids if told else (), np.int64)
+        return cls(percept.stamp, kept, ids, np.array(told, np.float64).reshape(-1, 3))
+
+
+def _thin(scan: Scan, resolution: float) -> Scan:
+    if scan.origin is None:
+        return scan
+    chosen = one_per_voxel(scan.points, scan.hit, resolution)
+    return Scan(scan.points[chosen], scan.hit[chosen], scan.labels[chosen], scan.origin)
+
+
+def pack_keyframe(keyframe: Keyframe) -> bytes:
+    """Returns a keyframe as bytes, zstd-compressed: points int16, in steps that fit the farthest."""
+    parts = [_HEAD.pack(_FORMAT, keyframe.stamp, len(keyframe.scans), len(keyframe.objects))]
+    parts += [keyframe.objects.astype("<i8").tobytes(), keyframe.positions.astype("<f8").tobytes()]
+    for scan in keyframe.scans:
+        reach = float(np.abs(scan.points).max()) if len(scan.points) else 0.0
+        step = np.float32(max(reach / 32767.0, 1e-4))
+        origin = (np.nan,) * 3 if scan.origin is None else tuple(scan.origin.tolist())
+        parts.append(_SCAN.pack(len(scan.points), scan.origin is not None, step, *origin))
+        steps = np.rint(scan.points.astype(np.float64) / float(step)).astype("<i2")
+        parts += [np.ascontiguousarray(steps.T).tobytes(), np.packbits(scan.hit).tobytes()]
+        parts.append(scan.labels.astype("<i4").tobytes())
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts))
+
+
+def unpack_keyframe(payload: bytes) -> Keyframe:
+    """Reads what `pack_keyframe` made.
+
+    Raises:
+        StoreError: the payload is damaged.
+    """
+    try:
+        data = zstandard.ZstdDecompressor().decompress(payload)
+        _, stamp, scan_count, count = _HEAD.unpack_from(data)
+        reader = _Reader(data, _HEAD.size)
+        objects = reader.take("<i8", count).astype(np.int64)
+        positions = reader.take("<f8", 3 * count).reshape(-1, 3).astype(np.float64)
+        scans = tuple(_read_scan(reader) for _ in range(scan_count))
+    except (zstandard.ZstdError, struct.error, ValueError) as error:
+        raise StoreError("a submap is damaged; restore the memory from a copy") from error
+    return Keyframe(int(stamp), scans, objects, positions)
+
+
+class _Reader:
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def take(self, kind: str, count: int) -> NDArray[Any]:
+        """Returns the next `count` numbers."""
+        found = np.frombuffer(self.data, kind, count, self.at)
+        self.at += found.nbytes
+        return found
+
+
+def _read_scan(reader: _Reader) -> Scan:
+    count, cast, step, x, y, z = _SCAN.unpack_from(reader.data, reader.at)
+    reader.at += _SCAN.size
+    steps = reader.take("<i2", 3 * count).reshape(3, count)
+    points = (np.ascontiguousarray(steps.T).astype(np.float64) * step).astype(np.float32)
+    hit = np.unpackbits(reader.take("u1", -(-count // 8)), count=count).astype(bool)
+    labels = reader.take("<i4", count).astype(np.int32)
+    return Scan(points, hit, labels, np.array([x, y, z]) if cast else None)

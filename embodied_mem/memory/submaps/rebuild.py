@@ -1,0 +1,86 @@
+"""Rebuilding the octree from submaps at corrected poses, beside the one that answers meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.submaps.keyframe import unpack_keyframe
+from embodied_mem.types import Scan
+
+
+def integrate_scans(octree: Octree, scans: Iterable[Scan], pose: Pose, stamp: int, max_range: float) -> int:
+    """Adds scans to an octree; returns the number of points that it dropped.
+
+    Args:
+        octree: changed in place.
+        scans: range evidence in the base frame.
+        pose: `map_T_base`.
+        stamp: [ns].
+        max_range: longer rays clear up to it [m] and hit nothing.
+    """
+    dropped = 0
+    for scan in scans:
+        points = pose.transform(scan.points).astype(np.float32)
+        if scan.origin is None:
+            stats = octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=stamp)
+        else:
+            stats = octree.integrate(
+                points,
+                pose.transform(scan.origin),
+                hit=scan.hit,
+                labels=scan.labels,
+                stamp=stamp,
+                max_range=max_range,
+            )
+        dropped += stats.dropped
+    return dropped
+
+
+class Rebuild:
+    """Builds an octree on a thread of its own, from copies of what it needs.
+
+    Args:
+        octree: empty, with the memory's settings.
+        packed: submaps by entry id.
+        poses: `map_T_base` by entry id; keyframes without one are left out.
+        max_range: as of the memory's octree [m].
+
+    Attributes:
+        late: submaps by entry id that were made since it began; they are added by who takes the result.
+    """
+
+    def __init__(
+        self, octree: Octree, packed: Mapping[int, bytes], poses: Mapping[int, Pose], max_range: float
+    ) -> None:
+        self.octree = octree
+        self.late: dict[int, bytes] = {}
+        self._work = [(packed[i], poses[i]) for i in sorted(packed) if i in poses]
+        self._max_range = max_range
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rebuild", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is still being built."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            for payload, pose in self._work:
+                keyframe = unpack_keyframe(payload)
+                integrate_scans(self.octree, keyframe.scans, pose, keyframe.stamp, self._max_range)
+        except BaseException as error:  # told where it can be acted on
+            self._error = error
+
+    def result(self) -> Octree:
+        """Waits for the octree; raises what went wrong."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.octree

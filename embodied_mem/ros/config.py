@@ -1,0 +1,188 @@
+"""Settings of the nodes; ROS parameters are made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from embodied_mem.log.replay import RGBD_MEMORY
+from embodied_mem.memory import MemoryConfig
+from embodied_mem.perception import PerceptionConfig
+from embodied_mem.ros.parameters import limited
+
+
+@dataclass(frozen=True)
+class SensorConfig:
+    """Where a robot's camera and poses come from.
+
+    A topic's type follows from its name: what ends in /compressed or /compressedDepth is a
+    CompressedImage.
+    """
+
+    depth: str = "/camera/depth/image_rect_raw"
+    """Depth images: raw, /compressed (PNG) or /compressedDepth."""
+    depth_info: str = "/camera/depth/camera_info"
+    """CameraInfo of the depth images."""
+    color: str = "/camera/color/image_raw"
+    """Colour images, raw or /compressed; empty for none."""
+    color_info: str = "/camera/color/camera_info"
+    """CameraInfo of the colour images."""
+    semantic: str = ""
+    """Label images (16UC1 or 32SC1); empty for none."""
+    semantic_info: str = ""
+    """CameraInfo of the label images."""
+    odom: str = "/odom"
+    """Odometry: its covariance, where there is no map frame; empty for none."""
+    map_frame: str = "map"
+    """The frame that localisation corrects; that of odometry where there is no localisation."""
+    odom_frame: str = "odom"
+    """The frame that odometry drifts in."""
+    base_frame: str = "base_link"
+    """The robot's body."""
+    patience: float = limited(1.0, 0.0, 60.0)
+    """How long a frame waits for TF and for its colour image [s]."""
+    max_waiting: int = limited(30, 1, 1000)
+    """Frames that may wait for TF; the oldest go."""
+    reliable: bool = False
+    """Ask for images again that were lost: for a simulator, not for a robot's camera over Wi-Fi."""
+    body_mask: str = ""
+    """An image as large as the depth images; depth is ignored where it is not black: the robot itself."""
+
+
+@dataclass(frozen=True)
+class PerceptionNodeConfig:
+    """The perception node."""
+
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    """Topics and frames."""
+    perception: PerceptionConfig = field(default_factory=PerceptionConfig)
+    """How observations become percepts."""
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """What the memory shows of itself."""
+
+    period: float = limited(1.0, 0.05, 60.0)
+    """Maps are published at most this often [s], when they have changed and somebody subscribes."""
+    min_existence: float = limited(0.3, 0.0, 1.0)
+    """Objects that exist with less probability are not shown."""
+
+
+@dataclass(frozen=True)
+class MemoryNodeConfig:
+    """The memory node."""
+
+    file: str = ""
+    """The .emem file, made where it is missing; in RAM alone where it is empty."""
+    patience: float = limited(1.0, 0.0, 60.0)
+    """How long a percept waits for its parts [s]."""
+    maps: MapConfig = field(default_factory=MapConfig)
+    """What is shown."""
+    memory: MemoryConfig = RGBD_MEMORY
+    """Settings of a new memory; a file that exists keeps its own."""
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """How actions become velocities."""
+
+    max_speed: float = limited(0.4, 0.01, 5.0)
+    """Highest speed ahead [m/s]."""
+    max_turn: float = limited(1.0, 0.01, 10.0)
+    """Highest turn rate [rad/s]."""
+    acceleration: float = limited(0.6, 0.01, 20.0)
+    """Highest change of speed [m/s^2]."""
+    turn_acceleration: float = limited(2.5, 0.01, 50.0)
+    """Highest change of turn rate [rad/s^2]."""
+    step: float = limited(0.25, 0.01, 5.0)
+    """Length of the action "forward" [m]."""
+    turn: float = limited(30.0, 1.0, 180.0)
+    """Angle of the actions "left" and "right" [degrees]."""
+    position_tolerance: float = limited(0.02, 0.001, 1.0)
+    """A step is done this close to its end [m]."""
+    angle_tolerance: float = limited(0.03, 0.001, 1.0)
+    """A turn is done this close to its end [rad]."""
+    stuck: float = limited(1.5, 0.1, 60.0)
+    """An action is given up when odometry has not come closer to its end for this long [s]."""
+
+
+@dataclass(frozen=True)
+class PolicyNodeConfig:
+    """The policy node."""
+
+    policy: str = "goal"
+    """goal: to the goal if the memory knows it, otherwise explore; explore; or a checkpoint folder."""
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    """Actions and velocities."""
+    stale: float = limited(0.5, 0.05, 10.0)
+    """The robot stops when odometry or observations are older than this [s]."""
+    lockstep: bool = False
+    """One command after every observation instead of one per odometry message: for a waiting simulator."""
+    stamped: bool = True
+    """Publish TwistStamped on cmd_vel; False: Twist."""
+    odom_frame: str = "odom"
+    """Frame of odometry."""
+    base_frame: str = "base_link"
+    """Frame of cmd_vel."""
+
+
+@dataclass(frozen=True)
+class RecorderConfig:
+    """The recorder node: what the perception node is given, as an MCAP file."""
+
+    file: str = "run.mcap"
+    """The MCAP file; one that exists is replaced."""
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    """Topics and frames."""
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    """Perception, memory and policy in one process."""
+
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    """Topics and frames."""
+    perception: PerceptionConfig = field(default_factory=PerceptionConfig)
+    """How observations become percepts."""
+    file: str = ""
+    """The .emem file, made where it is missing; in RAM alone where it is empty."""
+    record: str = ""
+    """An MCAP file with everything that was seen and the ledger, for `embodied-mem replay --verify`."""
+    drive: bool = False
+    """Let the policy drive the robot."""
+    maps: MapConfig = field(default_factory=MapConfig)
+    """What is shown."""
+    control: PolicyNodeConfig = field(default_factory=PolicyNodeConfig)
+    """Policy and velocities."""
+    memory: MemoryConfig = RGBD_MEMORY
+    """Settings of a new memory; a file that exists keeps its own."""
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """The player: a bag's messages, as a robot would send them."""
+
+    bag: str = ""
+    """An MCAP file, a rosbag2 folder or a .db3."""
+    rate: float = limited(1.0, 0.01, 100.0)
+    """How many times faster than recorded."""
+    loop: bool = False
+    """Start again at the end; the clock jumps back."""
+    clock: bool = False
+    """Publish /clock."""
+    wait: float = limited(2.0, 0.0, 600.0)
+    """How long to wait for somebody who listens, at most [s]."""
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """The simulator as a robot."""
+
+    rate: float = limited(10.0, 0.1, 100.0)
+    """Frames per second of simulated time [Hz]."""
+    speed: float = limited(1.0, 0.01, 1000.0)
+    """How many times faster than real time, at most."""
+    lockstep: bool = False
+    """Wait for the command of every frame: the same run every time."""
+    timeout: float = limited(0.5, 0.01, 60.0)
+    """The robot stops when no command has come for this long, in simulated time [s]."""

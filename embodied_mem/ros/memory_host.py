@@ -1,0 +1,113 @@
+"""What every node with a memory offers: maps, questions, commands, services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.errors import InputError, StoreError
+from embodied_mem.memory import Memory, MemoryConfig
+from embodied_mem.ros.config import MapConfig
+from embodied_mem.ros.declaration import Service
+from embodied_mem.ros.maps import MAPS
+from embodied_mem.ros.questions import ANSWER, COMMAND, QUERY, answer, read_command
+from embodied_mem.types import NS_PER_S, Command
+
+SUBSCRIPTIONS = (QUERY, COMMAND)
+PUBLICATIONS = (ANSWER, *(endpoint for endpoint, _ in MAPS))
+SERVICES = (
+    Service("memory/flush", "wait until everything is on the disk"),
+    Service("memory/save", "flush, or copy a memory in RAM to a new file memory-<stamp>.emem"),
+    Service("memory/load", "open the memory's file again, as it is on the disk"),
+)
+
+Publish = Callable[[str, Any], None]
+
+
+class MemoryHost:
+    """Keeps a memory for a node.
+
+    Args:
+        file: the .emem file; "" for RAM alone.
+        config: settings of a new memory.
+        maps: what is shown.
+
+    Raises:
+        StoreError: the file cannot be used.
+    """
+
+    def __init__(self, file: str, config: MemoryConfig, maps: MapConfig) -> None:
+        self.file, self.maps = file, maps
+        self._config = config
+        self.memory = self._open()
+        self._shown: dict[str, tuple[int, int]] = {}
+        self._next_look = 0
+
+    def _open(self) -> Memory:
+        if not self.file:
+            return Memory(self._config)
+        path = Path(self.file)
+        is_new = not path.exists()
+        return Memory.open(path, self._config if is_new else None)
+
+    def handle(self, topic: str, message: Any, publish: Publish, apply: Callable[[Command], None]) -> None:
+        """Answers a question, or hands a command to `apply`.
+
+        Raises:
+            EmbodiedMemError: the command makes no sense.
+        """
+        if topic == QUERY.topic:
+            publish(ANSWER.topic, answer(self.memory, message))
+        elif topic == COMMAND.topic:
+            apply(read_command(message))
+
+    def show(self, now: int, listeners: Callable[[str], int], publish: Publish) -> None:
+        """Publishes the maps that have changed and that somebody subscribes to, at a time [ns]."""
+        if self._next_look - self.maps.period * NS_PER_S <= now < self._next_look:
+            return
+        self._next_look = now + round(self.maps.period * NS_PER_S)
+        if self.memory.sequence == 0:
+            return
+        for endpoint, make in MAPS:
+            count = listeners(endpoint.topic)
+            if count and self._shown.get(endpoint.topic, (-1, 0))[0] != self.memory.sequence:
+                publish(endpoint.topic, make(self.memory, self.maps.min_existence))
+                self._shown[endpoint.topic] = (self.memory.sequence, count)
+
+    def serve(self, service: str) -> str:
+        """Carries out a service; returns what to tell.
+
+        Raises:
+            StoreError: the file cannot be written or read.
+        """
+        if service == "memory/flush":
+            self.memory.flush()
+            return f"{self.memory.durable_seq} of {self.memory.sequence} writes are on the disk"
+        if service == "memory/save":
+            return self._save()
+        if service == "memory/load":
+            if not self.file:
+                raise StoreError("this memory has no file to load; start the node with file:=NAME.emem")
+            self.memory.close()
+            self.memory = self._open()
+            self._shown.clear()
+            return f"{self.file}: {self.memory.sequence} writes"
+        raise InputError(f'no service "{service}"')
+
+    def _save(self) -> str:
+        if self.file:
+            self.memory.flush()
+            return f"{self.file}: {self.memory.durable_seq} writes are on the disk"
+        path = Path(f"memory-{self.memory.stamp}.emem")
+        self.memory.save(path)
+        return f"saved as {path.resolve()}"
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self.memory.close()
+
+
+def percept_command(content: dict[str, Any]) -> Command:
+    """Reads a command that came with a percept."""
+    return Command(content["name"], content["arguments"])

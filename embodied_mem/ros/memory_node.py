@@ -1,0 +1,91 @@
+"""The memory node: percepts in, maps and answers out."""
+
+from __future__ import annotations
+
+import time
+
+from embodied_mem.ros import percepts
+from embodied_mem.ros.config import MemoryNodeConfig
+from embodied_mem.ros.declaration import Declaration
+from embodied_mem.ros.memory_host import (
+    PUBLICATIONS,
+    SERVICES,
+    SUBSCRIPTIONS,
+    MemoryHost,
+    percept_command,
+)
+from embodied_mem.ros.node import Node
+from embodied_mem.ros.tokens import TOKENS, tokens_message
+from embodied_mem.ros.watch import watch_disk, watch_memory
+from embodied_mem.types import NS_PER_S, Percept
+
+
+class MemoryNode(Node):
+    """Writes percepts into a memory, shows it and answers questions."""
+
+    config: MemoryNodeConfig
+
+    def declare(self) -> Declaration:
+        """Returns the node's table."""
+        return Declaration(
+            "memory",
+            "percepts into octree, scene graph and episodes; maps and answers out",
+            self.config,
+            subscriptions=(*percepts.ENDPOINTS, *SUBSCRIPTIONS),
+            publications=(*PUBLICATIONS, TOKENS),
+            services=SERVICES,
+        )
+
+    def opened(self) -> None:
+        """Opens the memory."""
+        self.host.log("info", f"memory: {self.config.file or 'in RAM'}")
+        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps)
+        self.reader = percepts.PerceptReader()
+
+    def handle(self, topic: str, data: bytes, arrival: int) -> None:
+        """Takes a part of a percept, a question or a command."""
+        message = self.decode(topic, data)
+        if topic.startswith("percept/"):
+            self.reader.push(topic, message, arrival)
+            self._write()
+        else:
+            self.held.handle(topic, message, self.publish, self.held.memory.apply)
+
+    def tick(self) -> None:
+        """Gives up percepts that wait too long, and shows the memory."""
+        self._write()
+        self.held.show(self.host.now(), self.host.listeners, self.publish)
+
+    def serve(self, service: str) -> str:
+        """Flushes, saves or loads."""
+        return self.held.serve(service)
+
+    def _write(self) -> None:
+        patience = round(self.config.patience * NS_PER_S)
+        for percept, commands in self.reader.take(self.host.now(), patience):
+            start = time.perf_counter()
+            for command in commands:
+                self.held.memory.apply(percept_command(command))
+            self._remember(percept)
+            self.health.timed("write", time.perf_counter() - start)
+            self.health.set("lag_ms", round((self.host.now() - percept.stamp) / 1e6, 1))
+        self.held.show(self.host.now(), self.host.listeners, self.publish)
+
+    def _remember(self, percept: Percept) -> None:
+        receipt = self.held.memory.write(percept)
+        self.health.count(receipt.verdict)
+        if receipt.verdict != "accepted":
+            self.health.warn("rejected", f"step {percept.step} rejected: {receipt.reason}")
+        if self.is_wanted(TOKENS.topic):
+            tokens = self.held.memory.read(percept.map_T_base, None)
+            self.publish(TOKENS.topic, tokens_message(tokens, percept.stamp))
+
+    def observe_health(self) -> None:
+        """Tells of the memory's size."""
+        self.health.set("percepts_lost", self.reader.lost)
+        watch_memory(self.health, self.held.memory)
+        watch_disk(self.health, self.config.file)
+
+    def closed(self) -> None:
+        """Closes the memory: nothing that was written is lost."""
+        self.held.close()

@@ -1,0 +1,97 @@
+"""The player: a bag's messages at their own pace, under their own names, as a robot would send them."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.log import messages, topics
+from embodied_mem.log.inputs import is_static
+from embodied_mem.log.reader import LogReader
+from embodied_mem.ros.config import PlayerConfig
+from embodied_mem.ros.dds_host import CLOCK
+from embodied_mem.ros.declaration import LATCHED, STATIC, STREAM, Declaration, Endpoint, Qos
+from embodied_mem.ros.node import Node
+from embodied_mem.types import NS_PER_S
+
+
+class PlayerNode(Node):
+    """Plays a bag: what camera, TF and odometry sent when it was recorded."""
+
+    config: PlayerConfig
+
+    def declare(self) -> Declaration:
+        """Returns the node's table: whatever the bag holds, reliably.
+
+        Raises:
+            ConfigError: no bag is named.
+            LogError: it cannot be read.
+        """
+        if not self.config.bag:
+            raise ConfigError("the player needs a bag: bag:=PATH")
+        with LogReader(self.config.bag) as reader:
+            rows = tuple(
+                Endpoint(name, info.type, _qos(name, info.type), "as recorded")
+                for name, info in sorted(reader.topics.items())
+                if info.count and info.serialization == "cdr" and messages.knows(info.type)
+            )
+            self._skipped = sorted(set(reader.topics) - {row.topic for row in rows})
+        clock = (CLOCK,) if self.config.clock else ()
+        return Declaration(
+            "player", "a bag's messages at their own pace", self.config, publications=(*rows, *clock)
+        )
+
+    def opened(self) -> None:
+        """Starts to play."""
+        for name in self._skipped:
+            self.host.log("warning", f"{name} is not played: its type is not known here")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, name="play", daemon=True)
+        self._thread.start()
+
+    def closed(self) -> None:
+        """Stops playing."""
+        self._stop.set()
+        self._thread.join()
+
+    def _play(self) -> None:
+        self._wait_for_listeners()
+        names = {e.topic for e in self.declaration.publications} - {CLOCK.topic}
+        while not self._stop.is_set():
+            with LogReader(self.config.bag) as reader:
+                start, first = time.monotonic(), reader.start
+                for raw in reader.messages(names):
+                    due = start + (raw.log_time - first) / (NS_PER_S * self.config.rate)
+                    if self._stop.wait(max(0.0, due - time.monotonic())):
+                        return
+                    if self.config.clock:
+                        clock = messages.make(CLOCK.type, clock=messages.time(raw.log_time))
+                        self.publish(CLOCK.topic, clock)
+                    self.host.publish(raw.topic, raw.data)
+                    self.health.count("played")
+            if not self.config.loop:
+                self.host.log("info", f"played {self.health.counted('played')} messages")
+                self._stop.wait(1.0)  # what is on its way arrives before the writers go
+                self.finished.set()
+                return
+
+    def _wait_for_listeners(self) -> None:
+        """Waits until somebody listens: the first messages of a graph that is still forming are lost."""
+        images = [e.topic for e in self.declaration.publications if e.type in _AWAITED] or [
+            e.topic for e in self.declaration.publications
+        ]
+        end = time.monotonic() + self.config.wait
+        while time.monotonic() < end and not self._stop.wait(0.02):
+            if any(self.host.listeners(name) for name in images):
+                self._stop.wait(0.3)  # the other topics of the same listener
+                return
+
+
+_AWAITED = (topics.IMAGE, topics.COMPRESSED_IMAGE)
+
+
+def _qos(name: str, kind: str) -> Qos:
+    if is_static(name):
+        return STATIC
+    return LATCHED if kind == topics.LABEL_INFO else STREAM

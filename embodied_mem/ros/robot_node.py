@@ -1,0 +1,107 @@
+"""Perception, memory and policy in one process: the loop, over a robot's world, by direct calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from embodied_mem.configs import to_mapping
+from embodied_mem.log.writer import EpisodeWriter
+from embodied_mem.loop import Loop, Moment
+from embodied_mem.perception import Perception
+from embodied_mem.ros.config import RobotConfig
+from embodied_mem.ros.declaration import Declaration
+from embodied_mem.ros.memory_host import PUBLICATIONS, SERVICES, SUBSCRIPTIONS, MemoryHost
+from embodied_mem.ros.node import Node
+from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
+from embodied_mem.ros.tokens import TOKENS, tokens_message
+from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
+
+
+class RobotNode(Node):
+    """The whole robot in one process: what one node hands to the next never leaves it."""
+
+    config: RobotConfig
+
+    def declare(self) -> Declaration:
+        """Returns the node's table."""
+        return Declaration(
+            "robot",
+            "perception, memory and policy in one process",
+            self.config,
+            subscriptions=(*sensor_endpoints(self.config.sensors), *SUBSCRIPTIONS),
+            publications=(*PUBLICATIONS, TOKENS),
+            services=SERVICES,
+        )
+
+    def opened(self) -> None:
+        """Opens the memory and the log."""
+        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps)
+        self.world = RobotWorld(self.config.sensors)
+        self.recorder = self._open_log()
+        listeners: list[Callable[[Moment], None]] = [self._watch]
+        if self.recorder is not None:
+            listeners.insert(0, self.recorder)
+        self.loop = Loop(
+            self.world, Perception(self.config.perception), self.held.memory, listeners=listeners
+        )
+        self.host.log("info", f"memory: {self.config.file or 'in RAM'}, log: {self.config.record or 'none'}")
+
+    def _open_log(self) -> EpisodeWriter | None:
+        if not self.config.record:
+            return None
+        memory = self.held.memory
+        settings = {"memory": to_mapping(memory.config), "perception": to_mapping(self.config.perception)}
+        recorder = EpisodeWriter(self.config.record, config=settings)
+        memory.on_command.append(recorder.command)
+        return recorder
+
+    def handle(self, topic: str, data: bytes, arrival: int) -> None:
+        """Takes a sensor's message, a question or a command, and steps the loop."""
+        if any(topic == e.topic for e in SUBSCRIPTIONS):
+            message = self.decode(topic, data)
+            self.held.handle(topic, message, self.publish, self.world.command)
+        else:
+            self.world.push(topic, data, arrival)
+            self._step()
+
+    def tick(self) -> None:
+        """Looks after frames whose patience has ended, and shows the memory."""
+        self.world.advance(self.host.now())
+        self._step()
+        self.held.show(self.host.now(), self.host.listeners, self.publish)
+
+    def _step(self) -> None:
+        while self.world.is_ready:
+            start = time.perf_counter()
+            self.loop.step()
+            self.health.timed("step", time.perf_counter() - start)
+        self.held.show(self.host.now(), self.host.listeners, self.publish)
+
+    def _watch(self, moment: Moment) -> None:
+        self.health.count(moment.receipt.verdict)
+        self.health.set("lag_ms", round((self.host.now() - moment.obs.stamp) / 1e6, 1))
+        if moment.receipt.verdict != "accepted":
+            self.health.warn("rejected", f"step {moment.obs.step} rejected: {moment.receipt.reason}")
+        if self.is_wanted(TOKENS.topic):
+            self.publish(TOKENS.topic, tokens_message(moment.tokens, moment.obs.stamp))
+
+    def serve(self, service: str) -> str:
+        """Flushes, saves or loads."""
+        told = self.held.serve(service)
+        self.loop.memory = self.held.memory
+        return told
+
+    def observe_health(self) -> None:
+        """Tells of frames and of the memory's size."""
+        watch_frames(self.health, self.world)
+        watch_memory(self.health, self.held.memory)
+        watch_disk(self.health, self.config.file or self.config.record)
+
+    def closed(self) -> None:
+        """Ends the log with the memory's digest, and closes the memory: nothing is lost."""
+        try:
+            if self.recorder is not None:
+                self.recorder.close(self.held.memory.digest())
+        finally:
+            self.held.close()

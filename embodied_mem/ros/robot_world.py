@@ -1,0 +1,193 @@
+"""A robot as the loop's `World`: messages in, observations out, actions to whoever carries them out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.log import topics
+from embodied_mem.log.frame_sync import FrameSync
+from embodied_mem.log.inputs import Inputs
+from embodied_mem.log.mcap_file import RawMessage
+from embodied_mem.log.messages import header_stamp
+from embodied_mem.log.tf import Frames
+from embodied_mem.ros.config import SensorConfig
+from embodied_mem.ros.declaration import EVENT, LATCHED, SENSOR, STATIC, STREAM, Endpoint, Qos
+from embodied_mem.types import NS_PER_S, Command, Goal, Observation
+
+FUTURE_NS = NS_PER_S
+"""A stamp this far [ns] ahead of the clock is wrong."""
+BACK_NS = NS_PER_S
+"""A stamp this far [ns] behind the newest says that the clock has jumped back."""
+
+SENSOR_INPUTS = ("color", "depth", "semantic")
+
+
+def image_type(topic: str) -> str:
+    """Returns the type of an image topic, by its name."""
+    is_compressed = topic.rsplit("/", 1)[-1] in ("compressed", "compressedDepth")
+    return topics.COMPRESSED_IMAGE if is_compressed else topics.IMAGE
+
+
+def sensor_endpoints(config: SensorConfig) -> tuple[Endpoint, ...]:
+    """Returns the subscriptions that a robot's observations are made of."""
+    images = Qos(reliable=config.reliable, depth=SENSOR.depth)
+    found = []
+    for role in SENSOR_INPUTS:
+        topic, info = getattr(config, role), getattr(config, f"{role}_info")
+        if topic:
+            found.append(Endpoint(topic, image_type(topic), images, f"{role} images"))
+            found.append(Endpoint(info, topics.CAMERA_INFO, images, f"CameraInfo of the {role} images"))
+    if config.odom:
+        found.append(Endpoint(config.odom, topics.ODOMETRY, STREAM, "odometry"))
+    return (
+        *found,
+        Endpoint("/tf", topics.TF_MESSAGE, STREAM, "transforms"),
+        Endpoint("/tf_static", topics.TF_MESSAGE, STATIC, "where sensors sit"),
+        Endpoint("pose", topics.POSE_WITH_COVARIANCE, EVENT, "covariance of the pose in the map"),
+        Endpoint("labels", topics.LABEL_INFO, LATCHED, "names of the labels"),
+    )
+
+
+class RobotWorld:
+    """Gives a robot's observations as they become complete.
+
+    Args:
+        config: topics and frames.
+        act: carries out an action, or takes none where None.
+
+    Attributes:
+        goal: the current goal; it travels with every observation.
+    """
+
+    def __init__(self, config: SensorConfig, act: Callable[[Any], None] | None = None) -> None:
+        if not config.depth or not config.depth_info:
+            raise ConfigError("sensors.depth and sensors.depth_info must name the depth camera's topics")
+        self.config = config
+        self.goal: Goal | None = None
+        self._act = act
+        self._ready: deque[Observation] = deque()
+        self._commands: list[Command] = []
+        self._mask = None if not config.body_mask else _read_mask(Path(config.body_mask))
+        self._newest = 0
+        self.restarts = 0
+        self.refused = 0
+        self._sync = self._new_sync()
+
+    def _new_sync(self) -> FrameSync:
+        c = self.config
+        roles = ("depth", "depth_info", "color", "color_info", "semantic", "semantic_info", "odom")
+        return FrameSync(
+            {e.topic: e.type for e in sensor_endpoints(c)},
+            Inputs(**{role: getattr(c, role) for role in roles}),
+            Frames(map=c.map_frame, odom=c.odom_frame, base=c.base_frame),
+            {name for name in (c.color, c.semantic) if name},
+            patience=round(c.patience * NS_PER_S),
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """True where `observe` has something to give."""
+        return bool(self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for TF or their partners."""
+        return self._sync.waiting
+
+    @property
+    def complaints(self) -> list[str]:
+        """What was left out so far, one line each."""
+        return self._sync.complaints()
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Depth images received, and observations made of them."""
+        return self._sync.images, self._sync.count
+
+    def push(self, topic: str, data: bytes, now: int) -> None:
+        """Takes a message in.
+
+        Args:
+            topic: as it was declared.
+            data: CDR bytes.
+            now: when it arrived [ns].
+
+        Raises:
+            LogError: an image contradicts its CameraInfo.
+        """
+        if topic == self.config.depth and len(data) >= 12 and not self._is_sane(data, now):
+            return
+        self._take(self._sync.push(RawMessage(topic, now, data)))
+        while self._sync.waiting > self.config.max_waiting:
+            self._sync.discard_waiting()
+            self._sync.dropped["depth images left out: too many wait for TF"] += 1
+
+    def _is_sane(self, data: bytes, now: int) -> bool:
+        stamp = header_stamp(data)
+        if stamp > now + FUTURE_NS:
+            self.refused += 1
+            self._sync.dropped["depth images left out: their stamps are in the future; set the clocks"] += 1
+            return False
+        if stamp < self._newest - BACK_NS:
+            self.restarts += 1
+            self._sync.rewind(stamp)
+            self._newest = stamp
+        self._newest = max(self._newest, stamp)
+        return True
+
+    def advance(self, now: int) -> None:
+        """Lets go of frames whose patience has ended at a time [ns]."""
+        self._take(self._sync.advance(now))
+
+    def _take(self, found: Any) -> None:
+        self._ready.extend(self._masked(obs) for obs in found)
+
+    def command(self, command: Command) -> None:
+        """Notes a command for the memory; the next observation brings it."""
+        self._commands.append(command)
+
+    def observe(self) -> Observation | None:
+        """Returns the next observation, or None where none is complete."""
+        if not self._ready:
+            return None
+        obs = self._ready.popleft()
+        commands, self._commands = tuple(self._commands), []
+        return dataclasses.replace(obs, goal=self.goal, commands=commands)
+
+    def act(self, action: Any) -> None:
+        """Hands an action on."""
+        if self._act is not None:
+            self._act(action)
+
+    def _masked(self, obs: Observation) -> Observation:
+        if self._mask is None:
+            return obs
+        cameras = []
+        for camera in obs.cameras:
+            depth = camera.depth
+            if depth is not None:
+                if depth.data.shape != self._mask.shape:
+                    raise ConfigError(
+                        f"{self.config.body_mask} is {self._mask.shape[1]}x{self._mask.shape[0]}, the depth "
+                        f"images are {depth.data.shape[1]}x{depth.data.shape[0]}"
+                    )
+                depth = dataclasses.replace(depth, data=np.where(self._mask, np.float32(0), depth.data))
+            cameras.append(dataclasses.replace(camera, depth=depth))
+        return dataclasses.replace(obs, cameras=tuple(cameras))
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
+    if image is None:
+        raise ConfigError(f"cannot read the mask {path}; it must be an image")
+    return np.asarray(image) > 0

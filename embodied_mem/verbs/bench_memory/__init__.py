@@ -1,0 +1,46 @@
+"""`bench memory`: writes, sizes, budget, crashes and recall, each a section of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from embodied_mem.errors import ConfigError
+
+SECTIONS = {
+    "write": (
+        "embodied_mem.verbs.bench_memory.write:measure",
+        "keyframes per second with snapshots; how long the loop's thread is held",
+    ),
+    "recall": (
+        "embodied_mem.verbs.bench_memory.recall:bench_recall",
+        "latency by size, with filters and without, beside brute force and LanceDB",
+    ),
+    "trust": (
+        "embodied_mem.verbs.bench_memory.trust:bench_trust",
+        "poisoned records among the best answers, with consensus and without",
+    ),
+    "reanchor": (
+        "embodied_mem.verbs.bench_memory.reanchor:bench_reanchor",
+        "entries, objects and voxels of a house after a loop closure, against right poses",
+    ),
+}
+"""Name of a section: the function that measures it, and what it says."""
+
+
+def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
+    """Measures sections of the memory, all where none is named.
+
+    Raises:
+        ConfigError: there is no such section.
+    """
+    unknown = [name for name in sections if name not in SECTIONS]
+    if unknown:
+        raise ConfigError(f'no section "{unknown[0]}" of bench memory; there are: {", ".join(SECTIONS)}')
+    chosen = [name for name in SECTIONS if name in sections or not sections]
+    report = {}
+    for name in chosen:
+        module, function = SECTIONS[name][0].split(":")
+        report[name] = getattr(import_module(module), function)()
+    return report

@@ -1,0 +1,100 @@
+"""Promises of `sweep`: a row per run, none twice, cut-off runs go on, and a table one can recompute."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+
+from embodied_mem.configs import save_config
+from embodied_mem.errors import ConfigError
+from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.verbs import sweep as sweep_module
+from embodied_mem.verbs.results import interval, iqm, measure, write_table
+from embodied_mem.verbs.sweep import METHODS, plan_runs, sweep
+from embodied_mem.verbs.train import TrainConfig, run_training
+
+SMALL = TrainConfig(
+    env="EmbodiedMem/DarkKeyToDoor-v0", env_kwargs={"size": 3, "trial_steps": 20}, n_envs=2, total_steps=80,
+    eval_episodes=3, policy=PolicyConfig(width=16, heads=2, segment_length=5), ppo=PPOConfig(n_steps=20),
+)  # fmt: skip
+
+
+def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "small.yaml"
+    save_config(SMALL, config)
+    arguments: dict[str, Any] = {
+        "methods": ("none", "place"), "seeds": (0, 1), "horizon": ("2x",), "out": tmp_path / "out",
+        "work": tmp_path / "work",
+    }  # fmt: skip
+    assert sweep(config, **arguments) == 0
+    rows = sorted((tmp_path / "out" / "small").glob("*.json"))
+    assert [row.stem for row in rows] == ["none-0", "none-1", "place-0", "place-1"]
+    row = json.loads(rows[2].read_text())
+    assert row["steps"] == 80 and row["parameters"] > 1000 and row["seconds"] > 0
+    assert "--bank place --seed 0 --total-steps 80" in row["command"]
+    assert row["evaluation"]["2x"]["env_kwargs"]["trial_steps"] == 40
+    assert set(row["evaluation"]["2x"]["late_counts"]) == {"doors"}
+    assert [point["step"] for point in row["curve"]] == [40, 80]
+    table = (tmp_path / "out" / "README.md").read_text()
+    assert "## small: doors" in table and "| place | 0, 1 | 80 |" in table and "2x, last 1/2" in table
+    capsys.readouterr()
+    monkeypatch.setattr(sweep_module, "make_row", lambda *_: pytest.fail("a run that is done was done again"))
+    assert sweep(config, **arguments) == 0 and capsys.readouterr().out == ""
+
+
+class Stop(BaseCallback):
+    def _on_step(self) -> bool:
+        if self.num_timesteps > 60:
+            raise KeyboardInterrupt
+        return True
+
+
+def test_a_training_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embodied_mem.verbs.training_record.SAVE_EVERY", 1)
+    config = replace(SMALL, total_steps=160)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, tmp_path, callback=Stop())
+    result = run_training(config, tmp_path, resume=True)
+    assert result["steps"] == 160
+    steps = [line["step"] for line in result["curve"]]
+    assert steps == [40, 80, 120, 160], "the curve has every rollout once"
+    assert all(a["seconds"] < b["seconds"] for a, b in zip(result["curve"], result["curve"][1:]))
+    with pytest.raises(ConfigError, match="another config"):
+        run_training(replace(config, seed=1), tmp_path, resume=True)
+
+
+def test_methods_differ_in_what_their_name_says(tmp_path: Path) -> None:
+    config = tmp_path / "small.yaml"
+    save_config(SMALL, config)
+    runs = plan_runs(config, tuple(METHODS), (3,), None, tmp_path, tmp_path)
+    assert len({str(run.config.policy) for run in runs}) == len(METHODS)
+    assert {run.config.ppo for run in runs} == {SMALL.ppo} and {run.config.seed for run in runs} == {3}
+    with pytest.raises(ConfigError, match='no method "lstm"'):
+        plan_runs(config, ("lstm",), (0,), None, tmp_path, tmp_path)
+
+
+def test_the_table_tells_the_interquartile_mean_and_its_interval(tmp_path: Path) -> None:
+    assert iqm([0, 1, 2, 100]) == 1.5 and iqm([3.0]) == 3.0
+    low, high = interval(list(np.arange(20.0)))
+    assert 4 < low < 9.5 < high < 15
+    assert interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    evaluation = {"success": None, "return": 3.0, "counts": {"doors": 7}, "late_counts": {"doors": 2}}
+    assert measure(evaluation) == ("doors", 7.0) and measure(evaluation, late=True) == ("doors", 2.0)
+    assert measure({"success": 0.5, "return": 1.0, "counts": {}}) == ("success", 0.5)
+    folder = tmp_path / "task"
+    folder.mkdir()
+    for seed, success in enumerate((0.5, 1.0)):
+        row = {
+            "method": "gru", "seed": seed, "steps": 1000, "parameters": 5, "seconds": 60,
+            "evaluation": {"1x": {"success": success, "return": 0.0, "counts": {}}},
+        }  # fmt: skip
+        (folder / f"gru-{seed}.json").write_text(json.dumps(row))
+    assert "| gru | 0, 1 | 1,000 | 5 | 1.0 | 0.75 [0.50, 1.00] |" in write_table(tmp_path)
