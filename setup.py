@@ -49,6 +49,7 @@ EXTRAS = {
         "tqdm>=4.66",  # progress_bar=True
     ],
     "ros": [DDS],  # a ROS 2 graph without ROS
+    "graph": ["networkx>=3.2", "spark-dsg>=1.1"],  # the scene graph for others
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "data": ["minari>=0.5.2"],  # datasets for offline learning

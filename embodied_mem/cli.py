@@ -17,8 +17,13 @@ VERBS = {
     "record": ("record:record", "run an agent in a world; write its log and its memory"),
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
+    "eval-memory": (
+        "eval_memory:eval_memory",
+        "ask a recorded episode's memory what is known to be true",
+    ),
     "export-house": ("export_house:export_house", "write a procedural house as a scene for habitat-sim"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "check": ("check:check", "check a memory file, and repair what can be rebuilt"),
     "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "report": ("report:report", "write one HTML page about a run or a memory"),

@@ -111,6 +111,8 @@ class Detection:
         score: confidence in [0, 1].
         state: a state in words, "" where there is none ("open", "closed", "locked").
         embedding: (D,) float32 or None.
+        yaw: rotation about z of the box whose edges `extent` are [rad].
+        visible: fraction of it that was in view and not hidden, in [0, 1].
     """
 
     label: int
@@ -120,6 +122,8 @@ class Detection:
     score: float = 1.0
     state: str = ""
     embedding: NDArray[np.float32] | None = None
+    yaw: float = 0.0
+    visible: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -117,7 +117,9 @@ def wrong_directions(module: str, path: Path) -> list[str]:
 
 
 def test_dependencies_point_one_way():
-    found = [wrong for module, path in modules() for wrong in wrong_directions(module, path)]
+    # The package itself names what others may import from it; it loads none of that by itself.
+    inner = [(module, path) for module, path in modules() if module != PACKAGE.name]
+    found = [wrong for module, path in inner for wrong in wrong_directions(module, path)]
     assert not found, "\n".join(found)
 
 

@@ -101,6 +101,8 @@ def camera_observation(step: int, rng: np.random.Generator, mounts: list[Pose]) 
         score=float(rng.uniform()),
         state="open" if step else "",
         embedding=rng.normal(size=8).astype(np.float32) if step != 1 else None,
+        yaw=float(rng.normal()),
+        visible=float(rng.uniform()),
     )
     return Observation(
         stamp=1_795_237_279_098_134_505 + step,

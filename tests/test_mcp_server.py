@@ -73,6 +73,18 @@ def test_a_planner_gets_what_the_memory_knows(source: MemorySource):
     assert changes and {c["object_id"] for c in changes} <= set(known)
 
 
+def test_a_question_in_words_gets_a_sentence_and_its_evidence(source: MemorySource):
+    name = source.memory.scene.objects(label="key")[0].name
+
+    async def question(client: Client) -> Any:
+        result = await client.call_tool("ask", {"question": f"where did I last see the {name}"})
+        return result.structured_content
+
+    reply = ask(make_server(source), question)
+    assert name in reply["sentence"] and reply["understood"]
+    assert reply["answers"][0]["evidence"]
+
+
 def test_resources_give_facts_scene_and_map(source: MemorySource):
     async def question(client: Client) -> Any:
         return [
@@ -95,11 +107,11 @@ def tools(server: Any) -> set[str]:
 
 def test_nothing_can_be_changed_unless_it_was_allowed(memory_file: Path):
     reading = MemorySource(memory_file)
-    assert tools(make_server(reading)) == {"recall", "objects", "rooms", "changes"}
+    assert tools(make_server(reading)) == {"ask", "recall", "objects", "rooms", "changes"}
     reading.close()
     writing = MemorySource(memory_file, writable=True)
     server = make_server(writing)
-    assert tools(server) == {"recall", "objects", "rooms", "changes", "note", "forget"}
+    assert tools(server) == {"ask", "recall", "objects", "rooms", "changes", "note", "forget"}
 
     async def change(client: Client) -> None:
         await call(client, "note", text="the mug is mine")

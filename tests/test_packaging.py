@@ -35,12 +35,13 @@ TOP_LEVEL = {
     ),
     *("Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"),
 }
-EXTRAS = {"sim", "rl", "ros", "viz", "mcp", "data", "test", "dev"}
+EXTRAS = {"sim", "rl", "ros", "graph", "viz", "mcp", "data", "test", "dev"}
 IMPORT_NAMES = {
     "opencv-python": "cv2",
     "pyyaml": "yaml",
     "rerun-sdk": "rerun",
     "sb3-contrib": "sb3_contrib",
+    "spark-dsg": "spark_dsg",
     "stable-baselines3": "stable_baselines3",
 }
 """What a package is imported as, where that is not its own name."""

@@ -103,6 +103,17 @@ def test_when_i_was_here_before_leaves_out_the_stay_that_goes_on(memory: Memory)
     assert abs(answer.answers[0].position - here).max() <= 1.5
 
 
+def test_when_i_was_last_at_a_point(memory: Memory):
+    x, y, _ = grid_walk.center(13, 3)
+    answer = memory.ask(f"when was I last at ({x}, {y})?").answers[0]
+    near = [
+        step
+        for step in range(2 * LAP)
+        if abs(grid_walk.percept(step).map_T_base.position[:2] - [x, y]).max() <= 1.0
+    ]
+    assert abs(answer.step - max(near)) <= 1
+
+
 def test_what_changed_tells_what_went(memory: Memory):
     assert "red ball is gone" in memory.ask("what changed?").sentence
     assert "Nothing changed" in memory.ask("what changed between step 0 and 5").sentence

@@ -81,7 +81,7 @@ def test_the_page_tells_the_memory_and_the_run(read: Reader, run_folder: Path):
         assert memory.digest() in text
         things = memory.scene.objects()
     assert all(f"{thing.name} #{thing.id}" in text for thing in things)
-    asked = re.findall(r"Where did I last see a (.+?)\?", text)
+    asked = re.findall(r"Where did I last see the (.+?)\?", text)
     assert len(asked) == min(MOST_QUESTIONS, len({thing.name for thing in things})) > 3
     assert "0.9375" in text and "evaluation.success" in text
 

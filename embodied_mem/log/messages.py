@@ -41,6 +41,7 @@ class DamagedMessageError(LogError):
 
 
 _STATE_PREFIX = "state:"
+_VISIBLE, _YAW = "visible", "yaw"
 
 
 @functools.cache
@@ -284,7 +285,8 @@ def detections(values: Sequence[Detection], stamp: int) -> Any:
     """Makes a vision_msgs/Detection3DArray in the base frame.
 
     The label id is the class_id of the first hypothesis; a state such as "open" is a second
-    hypothesis with the class_id "state:open". Embeddings travel on their own topic.
+    hypothesis with the class_id "state:open"; the visible fraction and the box's yaw are the scores
+    of hypotheses of those names. Embeddings travel on their own topic.
     """
     base = header(stamp, topics.BASE_FRAME)
     items = []
@@ -295,7 +297,14 @@ def detections(values: Sequence[Detection], stamp: int) -> Any:
         results = [hypothesis(str(int(value.label)), value.score, center, covariance)]
         if value.state:
             results.append(hypothesis(_STATE_PREFIX + value.state, 1.0, center, covariance))
-        bbox = box(value.position, value.extent)
+        if value.visible != 1.0:
+            results.append(hypothesis(_VISIBLE, value.visible, center, covariance))
+        turned = center
+        if value.yaw != 0.0:  # a quaternion would not give back the last bit
+            results.append(hypothesis(_YAW, value.yaw, center, covariance))
+            x, y, z = value.position.tolist()
+            turned = Pose.from_xyz_yaw(x, y, z, value.yaw)
+        bbox = make("vision_msgs/msg/BoundingBox3D", center=pose(turned), size=_vector(value.extent.tolist()))
         items.append(make("vision_msgs/msg/Detection3D", header=base, results=results, bbox=bbox, id=""))
     return make(topics.DETECTIONS_3D, header=base, detections=items)
 
@@ -320,6 +329,7 @@ def read_detections(message: Any, embeddings: NDArray[np.float32] | None) -> tup
     for i, item in enumerate(message.detections):
         first, size = item.results[0], item.bbox.size
         states = [r.hypothesis.class_id for r in item.results[1:]]
+        scores = {r.hypothesis.class_id: float(r.hypothesis.score) for r in item.results[1:]}
         embedding = None if embeddings is None or np.isnan(embeddings[i]).all() else embeddings[i].copy()
         items.append(
             Detection(
@@ -330,6 +340,8 @@ def read_detections(message: Any, embeddings: NDArray[np.float32] | None) -> tup
                 score=float(first.hypothesis.score),
                 state=next((s[len(_STATE_PREFIX) :] for s in states if s.startswith(_STATE_PREFIX)), ""),
                 embedding=embedding,
+                yaw=scores.get(_YAW, 0.0),
+                visible=scores.get(_VISIBLE, 1.0),
             )
         )
     return tuple(items)

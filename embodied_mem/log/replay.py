@@ -116,6 +116,20 @@ def replay(
         )
 
 
+def rebuild(log: str | Path) -> Memory:
+    """Returns the memory that a log gives, in RAM.
+
+    Raises:
+        LogError: the log cannot be used.
+    """
+    with LoggedWorld(log) as world:
+        memory = Memory(_recorded_config(world))
+        Loop(world, Perception(from_mapping(PerceptionConfig, world.perception_config or {})), memory).run()
+        for command in world.trailing_commands:
+            memory.apply(command)
+    return memory
+
+
 def _recorded_config(world: LoggedWorld) -> MemoryConfig:
     if world.memory_config is None:
         return RGBD_MEMORY

@@ -75,6 +75,7 @@ STEP = Topic("/memory/step", STRING, "JSON: the ledger of what was consumed toge
 COMMAND = Topic("/memory/command", STRING, "JSON: a call that changed the memory")
 CONFIG = Topic("/memory/config", STRING, "JSON: the memory's settings", latched=True)
 DIGEST = Topic("/memory/digest", STRING, "JSON: digest of the memory at the end", latched=True)
+GROUND_TRUTH = Topic("/ground_truth", STRING, "JSON: what the simulator knows; only evaluators read it")
 
 CAMERA_TOPICS = {
     "color": (COLOR, COLOR_INFO),
@@ -88,6 +89,6 @@ TOPICS = (
     COLOR, COLOR_INFO, DEPTH, DEPTH_INFO, SEMANTIC, SEMANTIC_INFO,
     GRID_VIEW, GRID_INFO,
     LABELS, DETECTIONS, DETECTION_EMBEDDINGS, GOAL, ACTION, ACTION_VECTOR, REWARD, EPISODE,
-    STEP, COMMAND, CONFIG, DIGEST,
+    STEP, COMMAND, CONFIG, DIGEST, GROUND_TRUTH,
 )  # fmt: skip
 """Every topic that `EpisodeWriter` writes."""

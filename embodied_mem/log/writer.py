@@ -119,6 +119,10 @@ class EpisodeWriter:
         else:
             self._write_command(command)
 
+    def ground_truth(self, facts: Mapping[str, Any]) -> None:
+        """Writes what the simulator knows of the newest step, for `eval-memory` alone."""
+        self._write(topics.GROUND_TRUTH, messages.json_string(dict(facts)))
+
     def _write_command(self, command: Command) -> None:
         self._write(
             topics.COMMAND,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embodied_mem.memory import Memory
+from embodied_mem.memory.recall.ask import Answer as InWords
 from embodied_mem.memory.scene.graph import Room, SceneObject
 from embodied_mem.types import NS_PER_S, Recall
 
@@ -52,6 +53,26 @@ class Answer:
             existence=found.existence,
             evidence=list(found.evidence),
         )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a question in words.
+
+    Attributes:
+        understood: what was asked for; "" where only the words could be looked for.
+        sentence: the answer.
+        answers: what it rests on, best first.
+    """
+
+    understood: str
+    sentence: str
+    answers: list[Answer]
+
+    @classmethod
+    def of(cls, reply: InWords, memory: Memory) -> Reply:
+        """Returns what `Memory.ask` gave as plain values."""
+        return cls(reply.understood, reply.sentence, [Answer.of(found, memory) for found in reply.answers])
 
 
 @dataclass(frozen=True)

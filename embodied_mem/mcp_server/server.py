@@ -14,7 +14,7 @@ from mcp.types import ToolAnnotations
 
 from embodied_mem import __version__
 from embodied_mem.errors import EmbodiedMemError
-from embodied_mem.mcp_server.answers import Answer, Change, RoomFacts, Thing, seconds
+from embodied_mem.mcp_server.answers import Answer, Change, Reply, RoomFacts, Thing, seconds
 from embodied_mem.mcp_server.source import MemorySource
 from embodied_mem.memory import Memory
 from embodied_mem.types import NS_PER_S, Query
@@ -39,6 +39,11 @@ def make_server(source: MemorySource) -> MCPServer:
 
 def _add_reading(server: MCPServer, source: MemorySource) -> None:
     @server.tool(annotations=LOOKING)
+    def ask(question: str, k: int = 5) -> Reply:
+        """Answers a question in words: "where did I last see the red mug", "what is in the kitchen"."""
+        return _with(source, lambda memory: Reply.of(memory.ask(question, k), memory))
+
+    @server.tool(annotations=LOOKING)
     def recall(
         label: str | None = None,
         text: str | None = None,
@@ -57,7 +62,7 @@ def _add_reading(server: MCPServer, source: MemorySource) -> None:
         an id.
         """
 
-        def ask(memory: Memory) -> list[Answer]:
+        def find(memory: Memory) -> list[Answer]:
             first = memory.episodes.first_stamp
             stamps = [None if t is None else first + round(t * NS_PER_S) for t in (since, until)]
             query = Query(
@@ -73,33 +78,33 @@ def _add_reading(server: MCPServer, source: MemorySource) -> None:
             )
             return [Answer.of(found, memory) for found in memory.recall(query)]
 
-        return _with(source, ask)
+        return _with(source, find)
 
     @server.tool(annotations=LOOKING)
     def objects(label: str | None = None) -> list[Thing]:
         """Lists the objects, or those whose name holds the words of `label`, with room and certainty."""
 
-        def ask(memory: Memory) -> list[Thing]:
+        def find(memory: Memory) -> list[Thing]:
             rooms = {room.id: room.name for room in memory.scene.rooms()}
             return [Thing.of(thing, memory, rooms) for thing in memory.scene.objects(label=label)]
 
-        return _with(source, ask)
+        return _with(source, find)
 
     @server.tool(annotations=LOOKING)
     def rooms() -> list[RoomFacts]:
         """Lists the rooms with what is in each."""
 
-        def ask(memory: Memory) -> list[RoomFacts]:
+        def find(memory: Memory) -> list[RoomFacts]:
             things = memory.scene.objects()
             return [RoomFacts.of(room, things) for room in memory.scene.rooms()]
 
-        return _with(source, ask)
+        return _with(source, find)
 
     @server.tool(annotations=LOOKING)
     def changes(since: float = 0.0) -> list[Change]:
         """Lists what appeared, moved, vanished or changed its state since a time, oldest first."""
 
-        def ask(memory: Memory) -> list[Change]:
+        def find(memory: Memory) -> list[Change]:
             entries = (memory.episodes.entry(i) for i in memory.episodes.ids.tolist())
             return [
                 Change(seconds(memory, entry.stamp), words, object_id, entry.id)
@@ -108,7 +113,7 @@ def _add_reading(server: MCPServer, source: MemorySource) -> None:
                 for object_id, words in entry.changes
             ]
 
-        return _with(source, ask)
+        return _with(source, find)
 
 
 def _add_resources(server: MCPServer, source: MemorySource) -> None:

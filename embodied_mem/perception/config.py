@@ -62,10 +62,12 @@ class DetectorConfig:
     """Things with fewer pixels are ignored."""
     max_range: float = 4.5
     """Things farther than this are ignored [m]."""
-    depth_jump: float = 0.08
+    depth_jump: float = 0.04
     """Neighbouring pixels whose depths differ by more than this fraction are two things."""
     max_hidden: float = 0.15
     """Things are ignored if nearer things cover more than this fraction of their outline."""
+    whole: bool = True
+    """Things that the image's border cuts are ignored too."""
     position_sigma: float = 0.03
     """Standard deviation of the position of a small thing nearby [m]."""
     score: float = 0.9

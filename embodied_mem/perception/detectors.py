@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
 from embodied_mem.perception.config import DetectorConfig
+from embodied_mem.perception.embedding import ColorShape, Embedder
+from embodied_mem.perception.lift import lift
+from embodied_mem.perception.regions import connected_pixels, outlines
 from embodied_mem.types import CameraFrame, Detection, LabelMap
-
-_NEIGHBOURS: tuple[tuple[Any, Any], ...] = (
-    ((slice(None), slice(1, None)), (slice(None), slice(-1))),
-    ((slice(1, None), slice(None)), (slice(-1), slice(None))),
-)
-"""Pairs of views of an image whose pixels are neighbours."""
 
 
 class SemanticDetector:
     """Finds objects in a label image, as far as a label image tells them apart.
 
-    Neighbouring pixels belong to one object if they have the same label and about the same depth.
-    Objects that the image's border or a nearer thing cuts are left out, since nobody knows where their
-    middle is; so are those with too few pixels. No instance ids are needed or used.
+    Neighbouring pixels belong to one object if they have the same label and about the same depth. No
+    instance ids are needed or used. What the image's border or nearer things cut is left out, or found
+    with the fraction of its outline that is visible (`DetectorConfig.whole`).
 
     Args:
         config: which labels are objects, and which pixels count.
+        embedder: says what they look like, where there is a colour image of the same view.
     """
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetectorConfig, embedder: Embedder | None = None) -> None:
         self.config = config
+        self.embedder = embedder or ColorShape()
 
     def __call__(self, camera: CameraFrame, labels: LabelMap) -> tuple[Detection, ...]:
-        """Returns the objects that one camera sees whole, in the base frame, by label and first pixel.
+        """Returns the objects that one camera sees, in the base frame, by label and first pixel.
 
         Args:
             camera: needs depth and labels of the same view; without them there is nothing to find.
             labels: names of the label ids.
         """
+        return self.with_masks(camera, labels)[0]
+
+    def with_masks(
+        self, camera: CameraFrame, labels: LabelMap, instances: NDArray[np.integer] | None = None
+    ) -> tuple[tuple[Detection, ...], NDArray[np.int64]]:
+        """Returns the objects, and (H, W) int64: 1 + the index of the object a pixel belongs to, or 0.
+
+        Args:
+            camera: as in `__call__`.
+            labels: names of the label ids.
+            instances: (H, W) numbers of an instance segmentation, which hold for this image only: pixels
+                of one label and number are one object, whatever lies between them. None: neighbouring
+                pixels are.
+        """
         depth, semantic = camera.depth, camera.semantic
         if depth is None or semantic is None or not same_view(depth, semantic):
-            return ()
+            return (), np.zeros((0, 0), np.int64)
         check_image(depth, f"{camera.name}: depth")
         check_image(semantic, f"{camera.name}: semantic")
         wanted = np.zeros(len(labels), bool)
@@ -49,83 +60,50 @@ class SemanticDetector:
         label = np.where((semantic.data >= 0) & (semantic.data < len(labels)), semantic.data, 0)
         rays = pixel_rays(depth.intrinsics)
         in_range = valid_depth(depth.data) & (depth.data <= self.config.max_range) & np.isfinite(rays.x)
-        part = connected_pixels(np.where(wanted[label], label, 0), depth.data, self.config.depth_jump)
-        part = np.where(in_range, part, 0)
-        keep = self._whole(part, depth.data)
-        pixels = np.flatnonzero(keep[part])
+        things = np.where(wanted[label], label, 0)
+        if instances is None:
+            part = connected_pixels(things, depth.data, self.config.depth_jump)
+        else:
+            used = things > 0
+            pairs = instances[used].astype(np.int64) * len(labels) + things[used]
+            part = np.zeros(things.shape, np.int64)
+            part[used] = np.unique(pairs, return_inverse=True)[1].reshape(-1) + 1
+        measures = outlines(part, depth.data, self.config.depth_jump)
+        visible = self._visible(measures)
+        pixels = np.flatnonzero((visible >= 0.0)[part] & in_range)
+        masks = np.zeros(part.shape, np.int64)
         if len(pixels) == 0:
-            return ()
-        pixels = pixels[np.argsort(part.reshape(-1)[pixels], kind="stable")]
-        of = part.reshape(-1)[pixels]  # (N,), sorted
+            return (), masks
+        first = label.reshape(-1)[pixels]
+        pixels = pixels[np.lexsort((part.reshape(-1)[pixels], first))]
+        of = part.reshape(-1)[pixels]  # (N,), by label and then by region
         z = depth.data.reshape(-1)[pixels].astype(np.float64)
         x, y = rays.x.reshape(-1)[pixels], rays.y.reshape(-1)[pixels]
         points = depth.base_T_camera.transform(np.stack([x * z, y * z, z], axis=-1))  # (N, 3)
+        color = camera.color
+        seen = color.data.reshape(-1, 3) if color is not None and same_view(depth, color) else None
         starts = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
-        found = label.reshape(-1)[pixels[starts]]
-        groups = zip(found.tolist(), np.split(points, starts[1:]), np.split(z, starts[1:]))
-        objects = [self._detection(*group) for group in groups]
-        return tuple(objects[i] for i in np.argsort(found, kind="stable").tolist())
+        found: list[Detection] = []
+        for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(of)]):
+            if b - a < self.config.min_pixels:
+                continue
+            id, fraction = int(label.reshape(-1)[pixels[a]]), float(visible[of[a]])
+            near, sigma = float(z[a:b].min()), self.config.position_sigma
+            thing = lift(id, points[a:b], near, fraction, self.config.score, sigma)
+            if seen is not None:
+                vector = self.embedder(seen[pixels[a:b]], thing.extent)
+                thing = lift(id, points[a:b], near, fraction, self.config.score, sigma, vector)
+            found.append(thing)
+            masks.reshape(-1)[pixels[a:b]] = len(found)
+        return tuple(found), masks
 
-    def _whole(self, part: NDArray[np.int64], depth: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Returns which parts have enough pixels and are cut by neither border nor nearer things."""
-        counts = np.bincount(part.reshape(-1))
-        keep = counts >= self.config.min_pixels
+    def _visible(self, measures: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns by region the fraction of its outline that nothing cuts; -1 for those left out."""
+        pixels, outline, hidden, border = (measures[:, i] for i in range(4))
+        share = np.maximum(outline, 1)
+        keep = pixels >= self.config.min_pixels
+        if self.config.whole:
+            keep &= border == 0
+        keep &= hidden + border <= self.config.max_hidden * share
         keep[0] = False
-        for edge in (part[0], part[-1], part[:, 0], part[:, -1]):
-            keep[edge] = False
-        outline, hidden = np.zeros(len(counts)), np.zeros(len(counts))
-        for a, b in _NEIGHBOURS:
-            for mine, other in ((a, b), (b, a)):
-                edge = part[mine] != part[other]
-                behind = edge & (depth[other] < depth[mine] * (1.0 - self.config.depth_jump))
-                outline += np.bincount(part[mine][edge], minlength=len(counts))
-                hidden += np.bincount(part[mine][behind], minlength=len(counts))
-        return np.asarray(keep & (hidden <= self.config.max_hidden * outline))
-
-    def _detection(self, label: int, points: NDArray[np.float64], z: NDArray[np.float64]) -> Detection:
-        lo, hi = points.min(axis=0), points.max(axis=0)
-        position = (lo + hi) / 2
-        # Many things are hollow below their top: their middle height is where most of them was seen.
-        position[2] = np.median(points[:, 2])
-        # What is hidden behind the visible side shifts the middle by a part of the size.
-        sigma = self.config.position_sigma + 0.15 * (hi - lo) + 0.005 * float(z.min()) ** 2
-        return Detection(
-            label=label,
-            position=position,
-            extent=hi - lo,
-            covariance=np.diag(sigma * sigma),
-            score=self.config.score,
-        )
-
-
-def connected_pixels(
-    label: NDArray[np.integer], depth: NDArray[np.float32], depth_jump: float
-) -> NDArray[np.int64]:
-    """Returns (H, W) int64: which part each pixel belongs to, from 1 on; 0 where the label is 0.
-
-    Args:
-        label: (H, W) label ids; 0 is no object.
-        depth: (H, W) float32 [m].
-        depth_jump: neighbours whose depths differ by more than this fraction are apart.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    shape = label.shape
-    used = (label != 0) & np.isfinite(depth)
-    pixels = np.flatnonzero(used)
-    number = np.zeros(shape, np.int64)
-    number.reshape(-1)[pixels] = np.arange(len(pixels))
-    links: list[Any] = []
-    for a, b in _NEIGHBOURS:
-        near = np.minimum(np.where(used[a], depth[a], 0), np.where(used[b], depth[b], 0))
-        with np.errstate(invalid="ignore"):
-            apart = np.abs(depth[a] - depth[b]) > depth_jump * near
-        linked = used[a] & used[b] & (label[a] == label[b]) & ~apart
-        links.append((number[a][linked], number[b][linked]))
-    rows, columns = (np.concatenate([link[i] for link in links]) for i in (0, 1))
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(pixels), len(pixels)))
-    _, parts = connected_components(graph, directed=False)
-    result = np.zeros(shape, np.int64)
-    result.reshape(-1)[pixels] = parts + 1
-    return result
+        return np.where(keep, 1.0 - (hidden + border) / share, -1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embodied_mem.configs import to_mapping
-from embodied_mem.errors import InputError
+from embodied_mem.errors import ConfigError, InputError
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def record(
     agent: Literal["explorer", "oracle", "random"] = "explorer",
     seed: int = 0,
     steps: int = 1000,
+    days: int = 1,
     json: bool = False,
 ) -> int:
     """Run an agent in a world; write the log and the memory into OUT.
@@ -49,10 +50,11 @@ def record(
         agent: "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the shortest
             way, which no robot could know) or "random".
         seed: of the world.
-        steps: limit of steps.
+        steps: limit of steps, each day.
+        days: in houses: the agent comes back after nights in which things moved, came and went.
         json: print JSON.
     """
-    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent)
+    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent, days=days)
     if json:
         print(json_format.dumps(to_mapping(recording), indent=2))
     else:
@@ -68,6 +70,7 @@ def record_episode(
     seed: int = 0,
     steps: int = 1000,
     agent: str = "explorer",
+    days: int = 1,
     on_step: Callable[[int], None] | None = None,
 ) -> Recording:
     """Runs one episode and writes `episode.mcap` and `memory.emem` into `out`.
@@ -78,6 +81,7 @@ def record_episode(
         seed: of the world.
         steps: limit of observations.
         agent: one of `embodied_mem.sim.agents.AGENTS`.
+        days: in houses: how many, with nights of changes between them.
         on_step: told the number of steps done.
 
     Raises:
@@ -89,12 +93,17 @@ def record_episode(
     from embodied_mem.memory import Memory
     from embodied_mem.perception import Perception
     from embodied_mem.sim.agents import make_agent, make_observable
+    from embodied_mem.sim.days import DaysWorld, Rounds
     from embodied_mem.sim.world import EnvWorld
 
     if seed < 0:
         raise InputError(f"a seed must not be negative, got {seed}")
     env = make_observable(env_id)
     actor = make_agent(agent, env, seed)
+    if days > 1 and not hasattr(type(env.unwrapped), "house"):
+        raise ConfigError(
+            f"{env_id} knows no nights; --days needs a house, such as EmbodiedMem/House-ObjectNav-v0"
+        )
     out.mkdir(parents=True, exist_ok=True)
     log_path, memory_path = out / "episode.mcap", out / "memory.emem"
     for stale in (log_path, *out.glob("memory.emem*")):
@@ -103,6 +112,8 @@ def record_episode(
 
     def watch(moment: Moment) -> None:
         last["obs"] = moment.obs
+        if hasattr(embodied, "ground_truth"):
+            writer.ground_truth(embodied.ground_truth(whole=moment.obs.is_first) | {"step": moment.obs.step})
         if on_step is not None:
             on_step(moment.obs.step + 1)
 
@@ -113,13 +124,16 @@ def record_episode(
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
         perception = Perception(perception_config)
-        world, policy, controller = EnvWorld(env, seed), actor.policy, actor.controller
+        world: Any = EnvWorld(env, seed) if days == 1 else DaysWorld(env, seed, days, steps)
+        policy, controller = actor.policy, actor.controller
+        if days > 1 and agent == "explorer":
+            policy = Rounds(embodied.explorer())
         loop = Loop(world, perception, memory, policy, controller, [writer, watch])
-        done = loop.run(steps)
+        done = loop.run(steps * days)
         digest = memory.digest()
         writer.close(digest)
     obs = last["obs"]
     stopped = "terminated" if obs.terminated else "truncated" if obs.truncated else "explored"
-    if done == steps and stopped == "explored":
+    if done == steps * days and stopped == "explored":
         stopped = "limit"
     return Recording(log_path, memory_path, digest, done, stopped)

@@ -16,8 +16,8 @@ TOKEN = "EMBODIED_MEM_TOKEN"
 def serve(memory: Path, http: bool = False, port: int = 8765, writable: bool = False) -> int:
     """Let language-model planners ask a memory: a Model Context Protocol server.
 
-    Over stdio by default, as planners start it. Tools: recall, objects, rooms, changes; with --writable
-    also note and forget. A memory that a robot is writing is read anew as it grows.
+    Over stdio by default, as planners start it. Tools: ask, recall, objects, rooms, changes; with
+    --writable also note and forget. A memory that a robot is writing is read anew as it grows.
 
     Example: embodied-mem serve home.emem
 

@@ -119,6 +119,9 @@ class _Asked:
         )
 
     def _beside(self) -> tuple[float, float, float] | None:
+        if self.asked.at is not None:
+            x, y = self.asked.at
+            return (x, y, float(self.contents.pose.position[2]))
         if not self.asked.beside:
             return None
         label = _head(self.asked.beside, self.contents)
@@ -205,21 +208,19 @@ class _Asked:
 
     def _changes(self) -> Answer:
         query = self._query(kind="episode")
-        found: dict[int, Recall] = {}
+        noticed: dict[int, tuple[int, str]] = {}  # object -> stamp and words of its newest change
         for word in CHANGE_WORDS:
-            for answer in self.recall(replace(query, text=word, k=max(self.k, 50))):
+            for answer in self.recall(replace(query, text=word, k=1000)):
                 entry = self.contents.episodes.entry(answer.id)
-                if entry is not None and _news(entry.changes):
-                    found[answer.id] = answer
-        listed = sorted(found.values(), key=lambda a: -a.stamp)
-        told = []
-        for answer in listed:
-            entry = self.contents.episodes.entry(answer.id)
-            assert entry is not None
-            told += [f"{words} ({self._ago(answer.stamp)})" for words in _news(entry.changes)]
+                for object_id, words in () if entry is None else entry.changes:
+                    if not words.startswith("first saw") and answer.stamp >= noticed.get(object_id, (-1,))[0]:
+                        noticed[object_id] = (answer.stamp, words)
+        order = sorted(noticed, key=lambda i: (-noticed[i][0], i))
+        told = [f"{noticed[i][1]} ({self._ago(noticed[i][0])})" for i in order]
+        things = {a.id: a for a in self.recall(Query(kind="object", k=100_000))} if order else {}
         understood = f"what changed{self._room_words(query)}{self._bounds()}"
         sentence = f"{'; '.join(told[:12])}." if told else "Nothing changed that I noticed."
-        return Answer(understood, sentence, tuple(listed[: self.k]))
+        return Answer(understood, sentence, tuple(things[i] for i in order if i in things)[: self.k])
 
     # ---- words
 
@@ -262,10 +263,6 @@ class _Asked:
         if seconds < 7200:
             return f"{seconds / 60:.0f} min ago"
         return f"{seconds / 3600:.1f} h ago"
-
-
-def _news(changes: tuple[tuple[int, str], ...]) -> list[str]:
-    return [words for _, words in changes if not words.startswith("first saw")]
 
 
 def _point(position: object) -> str:

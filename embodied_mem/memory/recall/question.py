@@ -20,7 +20,7 @@ _DAY = timedelta(days=1)
 _ARTICLE = r"(?:the|a|an|my|any|some|your|his|her|our)\s+"
 _PATTERNS: tuple[tuple[Intent, str], ...] = (
     ("whereabouts", r"^where (?:was|were|am|are) (?:i|we|you)\b(?P<rest>.*)$"),
-    ("visit", r"^when (?:was|were) (?:i|we|you) (?:last |here before|ever )?(?P<rest>.*)$"),
+    ("visit", r"^when (?:was|were) (?:i|we|you)(?: last| ever|)(?P<rest>.*)$"),
     ("visit", r"^when did (?:i|we|you) (?:last )?(?:visit|enter|go to|come to)(?P<rest>.*)$"),
     ("visit", r"^have (?:i|we|you) (?:ever )?been (?P<rest>.*)$"),
     ("changes", r"^what(?:'s| is| has| have|) (?:changed|new|different|moved|gone|missing)(?P<rest>.*)$"),
@@ -50,6 +50,7 @@ class Question:
         room: words of a room, or "".
         beside: words of a thing on or near which something is asked for, or "".
         here: whether the agent's own place is meant.
+        at: (x, y) [m] in the map frame, or None.
         since, until: time asked for [ns], or None.
         words: the question as it was asked.
     """
@@ -59,6 +60,7 @@ class Question:
     room: str
     beside: str
     here: bool
+    at: tuple[float, float] | None
     since: int | None
     until: int | None
     words: str
@@ -73,6 +75,7 @@ def parse(words: str, episodes: Episodes, now: int) -> Question:
         now: the newest stamp [ns].
     """
     text = re.sub(r"\s+", " ", words.strip().lower()).rstrip("?!. ")
+    text, at = _point(text)
     text, since, until = _time(text, episodes, now)
     for intent, pattern in _PATTERNS:
         found = re.match(pattern, text)
@@ -88,10 +91,19 @@ def parse(words: str, episodes: Episodes, now: int) -> Question:
             break
         beside = re.match(r"^(?:on|near|around|next to|by|at|under)\s+(?P<thing>.+)$", rest)
         thing = "" if beside is None or room or here else _bare(beside["thing"])
-        if intent == "visit" and not (here or room or thing):
+        if intent == "visit" and not (here or room or thing or at):
             break
-        return Question(intent, subject, room, thing, here, since, until, words)
-    return Question("text", "", "", "", False, since, until, words)
+        return Question(intent, subject, room, thing, here, at, since, until, words)
+    return Question("text", "", "", "", False, at, since, until, words)
+
+
+def _point(text: str) -> tuple[str, tuple[float, float] | None]:
+    """Takes a point such as "at (2.5, -1)" out of a question [m]."""
+    number = r"(-?\d+(?:\.\d+)?)"
+    found = re.search(rf"\b(?:at|near|around|by|in) \(\s*{number}\s*,\s*{number}\s*\)", text)
+    if found is None:
+        return text, None
+    return _without(text, found), (float(found[1]), float(found[2]))
 
 
 def _bare(subject: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from embodied_mem.errors import ConfigError
@@ -13,10 +14,37 @@ class SceneConfig:
 
     gate: float = 0.5
     """A detection belongs to a known object of its label at most this far away [m]."""
+    gate_sigma: float = 0.0
+    """And at most this many standard deviations away; 0 where covariances tell nothing."""
+    pose_sigma: float = 0.0
+    """Standard deviation of the robot's position [m], which all detections of a frame share."""
+    label_noise: float = 0.0
+    """Fraction of detections with a wrong label, below 0.5; 0: another label is another object."""
+    embeddings: bool = True
+    """Whether what things look like counts in telling them apart."""
+    assignment: str = "optimal"
+    """"optimal": least total cost; "greedy": one detection after another takes the nearest object."""
+    prior: float = 0.5
+    """Probability that the first detection in a new place is of something, before it counts itself."""
     detection_rate: float = 0.9
     """How often an object in view is detected, in (0, 1); near 1 one look without it is enough."""
     false_rate: float = 0.05
     """How often something that is not there is detected all the same, in (0, detection_rate)."""
+    notice_rate: float = 0.0
+    """How often an object in full view is detected, where a surface is at its place: it may be the object,
+    or what it stood before. In [0, 1); 0: such a surface tells nothing."""
+    negative_evidence: bool = True
+    """Whether an object whose place is seen without it loses existence."""
+    moves: bool = True
+    """Whether an object that is gone and one that appeared can be the same, which has moved."""
+    least_move: float = 0.25
+    """What lies this close to where it was has not moved [m]."""
+    move_likeness: float = 0.97
+    """So alike (cosine of the embeddings) an object looks after it has moved."""
+    merging: bool = True
+    """Whether objects that prove to be one are merged."""
+    dynamic: tuple[str, ...] = ("person", "human", "dog", "cat", "pet")
+    """Words of labels of what moves by itself: it never becomes an object or part of the map."""
     position_floor: float = 0.02
     """Standard deviation below which a fused position is never believed [m]."""
     blind_radius: float = 0.6
@@ -50,6 +78,8 @@ class SceneConfig:
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"scene.{name} must be positive, got {getattr(self, name)}")
         for name in (
+            "gate_sigma",
+            "pose_sigma",
             "blind_radius",
             "place_clearance",
             "passage_width",
@@ -61,3 +91,33 @@ class SceneConfig:
                 raise ConfigError(f"scene.{name} must not be negative, got {getattr(self, name)}")
         if self.room_every < 1:
             raise ConfigError(f"scene.room_every must be at least 1, got {self.room_every}")
+        if self.assignment not in ("optimal", "greedy"):
+            raise ConfigError(f'scene.assignment must be "optimal" or "greedy", got "{self.assignment}"')
+        if not 0.0 <= self.label_noise < 0.5:
+            raise ConfigError(f"scene.label_noise must be in [0, 0.5), got {self.label_noise}")
+        if not 0.0 <= self.notice_rate < 1.0:
+            raise ConfigError(f"scene.notice_rate must be in [0, 1), got {self.notice_rate}")
+        if not 0.0 < self.prior < 1.0:
+            raise ConfigError(f"scene.prior must be in (0, 1), got {self.prior}")
+        if not 0.0 <= self.move_likeness <= 1.0:
+            raise ConfigError(f"scene.move_likeness must be in [0, 1], got {self.move_likeness}")
+
+    @property
+    def label_cost(self) -> float:
+        """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
+        return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def use_looks(self) -> bool:
+        """Whether embeddings count in the assignment."""
+        return self.embeddings and self.gate_sigma > 0.0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the assignment is greedy."""
+        return self.assignment == "greedy"
+
+    @property
+    def most_cost(self) -> float:
+        """Dearer pairs are no pairs."""
+        return self.gate_sigma**2 + max(self.label_cost, 0.0)

@@ -7,10 +7,9 @@ cache, so that reading never changes anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +18,23 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.objects import CERTAIN, Objects, SceneEvent, SceneObject, Sightings, Stay
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, was_empty
+from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
+from embodied_mem.memory.scene.identity import Identity
+from embodied_mem.memory.scene.objects import CERTAIN, Objects
 from embodied_mem.memory.scene.places import Place, Places
+from embodied_mem.memory.scene.relations import Relation, relations_of
 from embodied_mem.memory.scene.rooms import Room, Rooms, boundary_mask, room_name
 from embodied_mem.memory.scene.rows import Row, SceneRows
+from embodied_mem.memory.scene.sightings import Sightings
+from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.trajectory import Trajectory
 from embodied_mem.memory.scene.visibility import seen_empty
 from embodied_mem.types import LabelMap, Percept
 
 __all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]
-
-
-class HasResolution(Protocol):
-    """What the scene graph needs of an octree."""
-
-    @property
-    def resolution(self) -> float:
-        """Edge of a voxel [m]."""
-
-
-@dataclass(frozen=True)
-class SceneChanges:
-    """What one write did to the scene graph.
-
-    Attributes:
-        new_objects: ids of objects seen for the first time.
-        seen_objects: ids of all objects seen, in the order of the detections.
-        place_id: the place the agent is at, or -1 before there is a map.
-        new_place: whether the agent came to this place for the first time.
-        room_id: the room the agent is in, or -1.
-        events: what changed, in words.
-        dropped: detections that were unusable (NaN, infinite or negative numbers).
-    """
-
-    new_objects: tuple[int, ...]
-    seen_objects: tuple[int, ...]
-    place_id: int
-    new_place: bool
-    room_id: int
-    events: tuple[SceneEvent, ...]
-    dropped: int = 0
 
 
 class SceneGraph:
@@ -79,6 +54,7 @@ class SceneGraph:
         self.grid_map: GridMap | None = None
         """The grid map of the last write, or what `use_grid_map` was given."""
         self.object_table = Objects(self.config)
+        self.identity = Identity(self.object_table, self.config)
         self.place_table = Places(self.config)
         self.room_table = Rooms(self.config)
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
@@ -91,13 +67,13 @@ class SceneGraph:
 
     # ---- writing
 
-    def update(self, percept: Percept, octree: HasResolution, grid_map: GridMap | None) -> SceneChanges:
+    def update(self, percept: Percept, octree: HasVoxels, grid_map: GridMap | None) -> SceneChanges:
         """Takes in one percept; called by `Memory.write` after the octree has taken in its scans.
 
         Args:
             percept: with detections whose labels are ids of `percept.labels`, which must be the
                 memory's own LabelMap (it may grow from write to write, ids keep their names).
-            octree: the octree the scans went into; only its resolution is used.
+            octree: the octree the scans went into; it tells which places had been seen empty.
             grid_map: traversable space at the agent's floor after this percept; None or empty
                 where there is none yet. It must depend on the writes only.
 
@@ -109,16 +85,26 @@ class SceneGraph:
             raise InputError("the pose of the percept is not finite")
         self.version += 1
         self.labels = percept.labels
-        seen = Sightings.of(percept.detections, pose, self.config.position_floor**2)
-        known = self.object_table.next_id
-        rows, events = self.object_table.observe(seen, percept.stamp)
-        events += self.object_table.miss(self._missed(percept, pose, rows, octree.resolution), percept.stamp)
-        ids = self.object_table.ids[rows].tolist()
+        o = self.object_table
+        detections = [d for d in percept.detections if not self._is_dynamic(d.label)]
+        origin = next((scan.origin for scan in percept.scans if scan.origin is not None), None)
+        seen = Sightings.of(detections, pose, self.config.position_floor**2, origin)
+        known = o.next_id
+        rows = o.associate(seen)
+        rows, events = o.observe(seen, rows, was_empty(seen, rows, octree), percept.stamp)
+        ids = o.ids[rows].tolist()
+        if self.config.negative_evidence:
+            events += self._miss(percept, pose, rows, octree.resolution)
+        gone = [e.object_id for e in events if e.kind == "gone"]
+        settled, dead = self.identity.settle(ids, gone)
+        events = [e for e in events if e.object_id not in dead] + settled
+        self._rows.remove("object", dead, self.version)
+        ids = [o.aliases.get(i, i) for i in ids]
         place_id, new_place = self._update_places(grid_map, percept, pose.position)
         self._update_rooms()
         chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
-        self._rows.touch("object", ids, self.version)
+        self._rows.touch("object", [*ids, *(e.object_id for e in settled)], self.version)
         self._writes += 1
         return SceneChanges(
             new_objects=tuple(i for i in dict.fromkeys(ids) if i >= known),
@@ -132,11 +118,22 @@ class SceneGraph:
 
     def forget_object(self, object_id: int) -> bool:
         """Removes an object and its history; its id is never given again. False where there is none."""
-        if not self.object_table.forget(object_id):
+        ids = self.object_table.forget(object_id)
+        if not ids:
             return False
         self.version += 1
-        self._rows.remove("object", [object_id], self.version)
+        self.identity.forget(ids[0])
+        self._rows.remove("object", ids[:1], self.version)
         return True
+
+    def forget_trajectory(self, count: int) -> int:
+        """Removes about `count` of the oldest positions of the trajectory; returns how many."""
+        before = len(self.trajectory_table)
+        chunks = self.trajectory_table.drop_oldest(count)
+        if chunks:
+            self.version += 1
+            self._rows.remove("trajectory", chunks, self.version)
+        return before - len(self.trajectory_table)
 
     def use_grid_map(self, grid_map: GridMap | None) -> None:
         """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
@@ -154,24 +151,31 @@ class SceneGraph:
         self._rooms_stale = True
         self.place_table.forget_grid()
 
-    def _missed(
+    def _miss(
         self, percept: Percept, pose: Pose, rows: NDArray[np.int64], resolution: float
-    ) -> NDArray[np.int64]:
+    ) -> list[SceneEvent]:
+        """Counts the objects that should have been seen and were not; returns those now gone."""
         o = self.object_table
         absent = np.ones(len(o), bool)
         absent[rows] = False
         candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
-        empty = seen_empty(
+        empty, in_view = seen_empty(
             percept.scans,
             pose,
             o.positions[candidates],
             o.extents[candidates],
             resolution,
             self.config.blind_radius,
+            self.config.pose_sigma,
         )
-        missed = candidates[empty]
-        self._rows.touch("object", o.ids[missed].tolist(), self.version)
-        return missed
+        in_view &= ~empty & (self.config.notice_rate > 0.0)
+        self._rows.touch("object", o.ids[candidates[empty | in_view]].tolist(), self.version)
+        events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate)
+        return events + o.miss(candidates[in_view], percept.stamp, self.config.notice_rate)
+
+    def _is_dynamic(self, label: int) -> bool:
+        """Whether things of a label move by themselves."""
+        return label in dynamic_labels(self.labels, self.config.dynamic)
 
     def _update_places(
         self, grid_map: GridMap | None, percept: Percept, position: NDArray[np.float64]
@@ -227,6 +231,8 @@ class SceneGraph:
             "returned": f"{name} is back{state}",
             "state": f"{name} is now {event.text}",
             "gone": f"{name} is gone",
+            "moved": f"{name} has moved",
+            "merged": f"{name} was known twice",
         }
         return SceneEvent(event.kind, event.object_id, words[event.kind])
 
@@ -257,6 +263,13 @@ class SceneGraph:
         row = self.object_table.index(object_id)
         return self._object(row, None, self.labels) if row >= 0 else None
 
+    def changes(self, since: int) -> list[SceneChange]:
+        """Returns what appeared, moved and disappeared since a time [ns], each with the evidence.
+
+        What is merely seen for the first time is no change: its place must have been seen empty before.
+        """
+        return changes_since(self.object_table, self.labels, since, self.config.least_move)
+
     def _object(self, row: int, as_of: int | None, names: LabelMap) -> SceneObject | None:
         o = self.object_table
         history = o.history(row)
@@ -286,6 +299,8 @@ class SceneGraph:
             room_id=self.room_table.at(position),
             history=history,
             embedding=o.embeddings[row],
+            votes=tuple(sorted(o.votes[row].items(), key=lambda vote: (-vote[1], vote[0]))),
+            yaw=float(o.yaws[row]),
         )
 
     def places(self) -> list[Place]:
@@ -299,6 +314,7 @@ class SceneGraph:
                 visits=int(p.visits[i]),
                 last_visit=int(p.last_visits[i]),
                 room_id=self.room_table.at(p.positions[i]),
+                level=float(p.positions[i, 2]),
             )
             for i in range(len(p))
         ]
@@ -359,33 +375,23 @@ class SceneGraph:
         """
         return self.trajectory_table.stamps, self.trajectory_table.positions
 
-    def to_json(self) -> str:
-        """Returns rooms with their objects, and what is in no room, as readable JSON text."""
-        by_room: dict[int, list[dict[str, Any]]] = {}
-        for thing in self.objects():
-            by_room.setdefault(thing.room_id, []).append(
-                {
-                    "id": thing.id,
-                    "label": thing.name,
-                    "state": thing.state,
-                    "position": [round(v, 3) for v in thing.position.tolist()],
-                    "existence": round(thing.existence, 3),
-                    "last_seen": thing.last_seen,
-                }
-            )
-        rooms = [
-            {
-                "id": room.id,
-                "name": room.name,
-                "area": round(room.area, 2),
-                "position": [round(v, 3) for v in room.position.tolist()],
-                "places": list(room.place_ids),
-                "objects": by_room.pop(room.id, []),
-            }
-            for room in self.rooms()
-        ]
-        rest = [thing for things in by_room.values() for thing in things]
-        return json.dumps({"rooms": rooms, "objects": sorted(rest, key=lambda t: t["id"])}, indent=2)
+    def relations(self, object_id: int) -> list[Relation]:
+        """Returns what an object is in (its room first), on and next to; empty where there is no such id."""
+        o, room = self.object_table, self.room_of(object_id)
+        rooms = np.array([self.room_table.at(p) for p in o.positions], np.int64)
+        return relations_of(o, object_id, room, rooms == room)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Returns rooms > objects > relations as readable JSON text, and writes it where a path is given."""
+        return write_json(self, path)
+
+    def to_networkx(self) -> Any:
+        """Returns a networkx.DiGraph of rooms, places and objects; see `exports.to_networkx`."""
+        return to_networkx(self)
+
+    def to_spark_dsg(self, path: str | Path | None = None) -> Any:
+        """Returns a spark_dsg.DynamicSceneGraph, saved where a path is given (package spark-dsg)."""
+        return to_spark_dsg(self, path)
 
     # ---- persistence
 
@@ -417,6 +423,8 @@ class SceneGraph:
         self.version, self._writes = int(meta["version"]), int(meta["writes"])
         self.agent_place = int(meta["agent_place"])
         self.labels = LabelMap(tuple(meta["labels"]))
+        self.object_table.aliases = {int(a): int(b) for a, b in meta.get("aliases", [])}
+        self.identity.together.update({(int(a), int(b)): int(n) for a, b, n in meta.get("together", [])})
 
     def _meta(self) -> dict[str, Any]:
         return {
@@ -424,6 +432,8 @@ class SceneGraph:
             "writes": self._writes,
             "agent_place": self.agent_place,
             "labels": list(self.labels.names),
+            "aliases": sorted(self.object_table.aliases.items()),
+            "together": sorted((a, b, n) for (a, b), n in self.identity.together.items()),
         }
 
 

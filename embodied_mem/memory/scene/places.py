@@ -35,6 +35,7 @@ class Place:
         visits: how often the agent came here.
         last_visit: when it was last here [ns]; -1 where never.
         room_id: the room it is in, or -1.
+        level: height of the floor it is on [m].
     """
 
     id: int
@@ -43,6 +44,7 @@ class Place:
     visits: int
     last_visit: int
     room_id: int
+    level: float = 0.0
 
 
 class Places:

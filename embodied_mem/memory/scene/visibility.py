@@ -1,4 +1,8 @@
-"""Negative evidence: which known objects a percept should have shown, and did not."""
+"""Negative evidence: which known objects a percept should have shown, and did not.
+
+The rays of a scan are sorted into bins by direction once, so that each object looks at the few rays
+towards it: the cost per object does not depend on the number of rays or of objects.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,12 @@ MAX_RAYS = 20_000
 """A denser scan is thinned to about this many rays."""
 MIN_RAYS = 3
 """So many rays must pass through an object's place before it counts as seen empty."""
+SPARSE = 4
+"""And so many times more than end there."""
+CLEAR_RAYS, HIDDEN, CLEAR_REACH = 20, 0.1, 3.0
+"""What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
+AZIMUTHS, ELEVATIONS = 180, 90
+"""Bins of 2 degrees."""
 
 Array = NDArray[Any]
 
@@ -39,6 +49,35 @@ def _mark_cells(
 
 
 @njit(cache=True, nogil=True)
+def _angles(x: float, y: float, z: float) -> tuple[int, int]:
+    """Returns the bin of a direction."""
+    azimuth = np.int64((np.arctan2(y, x) + np.pi) / (2 * np.pi) * AZIMUTHS)
+    elevation = np.int64((np.arctan2(z, np.sqrt(x * x + y * y)) + np.pi / 2) / np.pi * ELEVATIONS)
+    return min(azimuth, AZIMUTHS - 1), min(elevation, ELEVATIONS - 1)
+
+
+@njit(cache=True, nogil=True)
+def _sort_rays(points: Array, origin: Array, stride: int) -> tuple[Array, Array]:
+    """Returns the rays' indices by bin, and where each bin starts."""
+    count = (points.shape[0] + stride - 1) // stride
+    bins = np.empty(count, np.int32)
+    starts = np.zeros(AZIMUTHS * ELEVATIONS + 1, np.int64)
+    for k in range(count):
+        p = points[k * stride]
+        a, e = _angles(p[0] - origin[0], p[1] - origin[1], p[2] - origin[2])
+        bins[k] = a * ELEVATIONS + e
+        starts[bins[k] + 1] += 1
+    for b in range(AZIMUTHS * ELEVATIONS):
+        starts[b + 1] += starts[b]
+    at = starts.copy()
+    order = np.empty(count, np.int64)
+    for k in range(count):
+        order[at[bins[k]]] = k * stride
+        at[bins[k]] += 1
+    return order, starts
+
+
+@njit(cache=True, nogil=True)
 def _mark_rays(
     points: Array,
     origin: Array,
@@ -46,31 +85,66 @@ def _mark_rays(
     positions: Array,
     extents: Array,
     resolution: float,
+    slack: float,
+    reach: float,
     result: Array,
+    in_view: Array,
 ) -> None:
+    order, starts = _sort_rays(points, origin, stride)
     for o in range(positions.shape[0]):
         vx, vy, vz = positions[o, 0] - origin[0], positions[o, 1] - origin[1], positions[o, 2] - origin[2]
         away = np.sqrt(vx * vx + vy * vy + vz * vz)
+        if away > reach or away < 1e-6:
+            continue
         # Only the core counts: rays that graze an object's outline say nothing about it.
         core = max(0.25 * min(extents[o, 0], extents[o, 1], extents[o, 2]), 0.5 * resolution)
         margin = 0.5 * max(extents[o, 0], extents[o, 1], extents[o, 2]) + resolution
+        # What lies within the robot's own error of the object's upper part may be the object.
+        wide = slack + core
         through, stopped = 0, 0
-        for i in range(0, points.shape[0], stride):
-            ux = np.float64(points[i, 0]) - origin[0]
-            uy = np.float64(points[i, 1]) - origin[1]
-            uz = np.float64(points[i, 2]) - origin[2]
-            along = ux * vx + uy * vy + uz * vz
-            if along <= 0.0:
-                continue
-            length2 = ux * ux + uy * uy + uz * uz
-            if away * away - along * along / length2 > core * core:
-                continue
-            if np.sqrt(length2) > away + margin:
-                through += 1
-            else:
-                stopped += 1
-        if through >= MIN_RAYS and through >= 4 * stopped:
+        # Its outline, for whether it is in view at all: by its middle edge, from any side.
+        small = min(extents[o, 0], extents[o, 1], extents[o, 2])
+        large = max(extents[o, 0], extents[o, 1], extents[o, 2])
+        middle = extents[o, 0] + extents[o, 1] + extents[o, 2] - small - large
+        disc, ring = 0.35 * middle, 0.5 * large + slack
+        width = np.arctan2(max(wide, 1.5 * ring), away)
+        before, open_, corners = 0, 0, 0
+        azimuth, elevation = _angles(vx, vy, vz)
+        level = max(np.sqrt(vx * vx + vy * vy) / away, 0.05)
+        da = np.int64(np.ceil(width / level / (2 * np.pi) * AZIMUTHS)) + 1
+        de = np.int64(np.ceil(width / np.pi * ELEVATIONS)) + 1
+        for a in range(azimuth - min(da, AZIMUTHS // 2 - 1), azimuth + min(da, AZIMUTHS // 2 - 1) + 1):
+            row = (a % AZIMUTHS) * ELEVATIONS
+            low, high = max(elevation - de, 0), min(elevation + de, ELEVATIONS - 1)
+            for k in range(starts[row + low], starts[row + high + 1]):
+                i = order[k]
+                ux = np.float64(points[i, 0]) - origin[0]
+                uy = np.float64(points[i, 1]) - origin[1]
+                uz = np.float64(points[i, 2]) - origin[2]
+                along = ux * vx + uy * vy + uz * vz
+                if along <= 0.0:
+                    continue
+                length2 = ux * ux + uy * uy + uz * uz
+                off = away * away - along * along / length2
+                if off <= disc * disc:
+                    before += np.sqrt(length2) < away - margin - slack
+                    open_ += np.sqrt(length2) >= away - margin - slack
+                elif ring * ring < off < 2.25 * ring * ring:
+                    corners |= 1 << (2 * (ux * vy > uy * vx) + (uz * away > vz * np.sqrt(length2)))
+                if off > wide * wide:
+                    continue
+                if off <= core * core and np.sqrt(length2) > away + margin:
+                    through += 1
+                elif off <= core * core or (
+                    abs(ux - vx) <= 0.5 * extents[o, 0] + slack
+                    and abs(uy - vy) <= 0.5 * extents[o, 1] + slack
+                    and -0.15 * extents[o, 2] <= uz - vz <= 0.5 * extents[o, 2] + slack
+                ):
+                    stopped += 1
+        if through >= MIN_RAYS and through >= SPARSE * stopped:
             result[o] = True
+        if open_ >= CLEAR_RAYS and before <= HIDDEN * open_ and corners == 15 and away <= CLEAR_REACH:
+            in_view[o] = True
 
 
 def seen_empty(
@@ -80,12 +154,15 @@ def seen_empty(
     extents: NDArray[np.float64],
     resolution: float,
     blind_radius: float,
-) -> NDArray[np.bool_]:
-    """Returns (O,) bool: the scans looked at the place of these objects, or through it.
+    slack: float = 0.0,
+    reach: float = 20.0,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns (O,) bool twice: the scans looked through the place of these objects; they are in full view.
 
     For cells whose state is known directly, the object's own cell is among them. For rays, nearly
     all of those towards the object's core end well behind it (nearer surfaces would occlude it, a
-    surface at its place may be the object). Whoever calls leaves out the objects that were detected.
+    surface at its place may be the object). In full view is what nothing hides and no border cuts: if
+    it were there, a detector should have noticed it. Whoever calls leaves out what was detected.
 
     Args:
         scans: the percept's range evidence, base frame.
@@ -94,10 +171,12 @@ def seen_empty(
         extents: (O, 3) float64 [m].
         resolution: edge of a voxel [m].
         blind_radius: objects nearer to the base than this, seen from above, are never seen empty [m].
+        slack: a surface this close to the object may be the object: error of the robot's pose [m].
+        reach: objects farther away than this are never seen empty [m].
     """
-    result = np.zeros(len(positions), bool)
+    result, in_view = np.zeros(len(positions), bool), np.zeros(len(positions), bool)
     if len(positions) == 0:
-        return result
+        return result, in_view
     for scan in scans:
         if scan.origin is None:
             r, t = map_T_base.rotation(), map_T_base.position
@@ -106,7 +185,18 @@ def seen_empty(
             in_base = map_T_base.inverse().transform(positions)
             stride = -(-len(scan.points) // MAX_RAYS)
             origin = np.asarray(scan.origin, np.float64)
-            _mark_rays(scan.points, origin, stride, in_base, extents, resolution, result)
+            _mark_rays(
+                scan.points,
+                origin,
+                stride,
+                in_base,
+                extents,
+                resolution,
+                slack,
+                float(reach),
+                result,
+                in_view,
+            )
     offset = positions[:, :2] - map_T_base.position[:2]
-    result &= offset[:, 0] ** 2 + offset[:, 1] ** 2 >= blind_radius * blind_radius
-    return result
+    seen_whole = offset[:, 0] ** 2 + offset[:, 1] ** 2 >= blind_radius * blind_radius
+    return result & seen_whole, in_view & seen_whole

@@ -21,6 +21,7 @@ from embodied_mem.sim.house.oracle import HouseOracle
 from embodied_mem.sim.house.overnight import change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Robot
+from embodied_mem.sim.house.truth import ground_truth
 from embodied_mem.sim.nav_task import START_DISTANCE, NavTask
 
 
@@ -110,6 +111,14 @@ class HouseNav(NavTask):
         """The house of the current episode: ground truth, for evaluators only."""
         assert self._house is not None, "reset the environment first"
         return self._house
+
+    def ground_truth(self, whole: bool) -> dict[str, Any]:
+        """Returns where the robot and the things are and what is in view, for a log's evaluator only.
+
+        Args:
+            whole: with all things and rooms.
+        """
+        return ground_truth(self, whole)
 
     def enter(self, options: Mapping[str, Any]) -> HouseSite:
         """Chooses a house.

@@ -27,7 +27,18 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
         # As the map shows them, doors are narrower by the robot's width on both sides.
         # Who looks for something again needs to know more places than the nearest few.
         read=ReadConfig(tokens=56, objects=16, places=24, rooms=4, episodes=4),
-        scene=SceneConfig(boundary=(), passage_width=0.65, room_area=1.5, room_every=4),
+        scene=SceneConfig(
+            boundary=(),
+            passage_width=0.65,
+            room_area=1.5,
+            room_every=4,
+            gate_sigma=3.5,
+            pose_sigma=0.08,
+            label_noise=0.05,
+            prior=0.05,
+            detection_rate=0.7,
+            notice_rate=0.5,
+        ),
     )
 
 

@@ -70,7 +70,7 @@ def scattered(size: int, rng: np.random.Generator) -> tuple[Memory, NDArray[np.f
     vectors = centers[rng.integers(0, TOPICS, size)] + rng.normal(size=(size, DIMENSIONS)).astype(np.float32)
     positions = np.cumsum(rng.normal(scale=0.4, size=(size, 2)), axis=0) % SIDE
     fill(memory.episodes, positions, vectors)
-    memory._contents.stamp = int(memory.episodes.stamps[-1])
+    memory.contents.stamp = int(memory.episodes.stamps[-1])
     return memory, vectors
 
 

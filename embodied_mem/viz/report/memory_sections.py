@@ -12,13 +12,13 @@ import numpy as np
 
 from embodied_mem.memory import Memory
 from embodied_mem.memory.episodes.snapshots import encode_jpeg
-from embodied_mem.types import NS_PER_S, Query
+from embodied_mem.types import NS_PER_S
 from embodied_mem.viz.map_view import draw_map
 from embodied_mem.viz.report.page import Section, facts, picture, table
 
 MOST_MOMENTS = 24
 """Entries shown on the timeline."""
-MOST_QUESTIONS = 12
+MOST_QUESTIONS, MOST_ROOMS = 12, 6
 MOST_CHANGES = 200
 THUMBNAIL = 320
 """Longer edge of a snapshot on the page [pixel]."""
@@ -125,14 +125,16 @@ def _changes(memory: Memory) -> Section:
 
 def _questions(memory: Memory) -> Section:
     names = list(dict.fromkeys(thing.name for thing in memory.scene.objects()))[:MOST_QUESTIONS]
+    questions = [f"Where did I last see the {name}?" for name in names]
+    questions += [f"What is in the {room.name}?" for room in memory.scene.rooms()[:MOST_ROOMS]]
     rows = []
-    for name in names:
-        answers = memory.recall(Query(label=name, kind="object", k=1))
-        if answers:
-            answer = answers[0]
-            evidence = ", ".join(f"#{i}" for i in answer.evidence[:4]) or "none left"
-            rows.append((f"Where did I last see a {name}?", answer.text, answer.why, evidence))
+    for question in questions:
+        answer = memory.ask(question)
+        evidence = dict.fromkeys(i for found in answer.answers for i in found.evidence)
+        rows.append(
+            (question, answer.sentence, ", ".join(f"#{i}" for i in list(evidence)[:4]) or "none left")
+        )
     if not rows:
-        return Section("Questions and answers", "<p>There is no object to ask about.</p>")
-    heads = ("question", "answer", "why it matched", "evidence")
+        return Section("Questions and answers", "<p>There is no object and no room to ask about.</p>")
+    heads = ("question", "answer", "evidence")
     return Section("Questions and answers", table("Asked of the memory when this page was made", heads, rows))

@@ -1,0 +1,105 @@
+"""What has changed since a time, each with the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.memory.scene.objects import Objects
+from embodied_mem.memory.scene.stays import Stay
+from embodied_mem.types import NS_PER_S, LabelMap
+
+FEW = 2
+"""What was seen fewer times in its new place is not yet a change."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneChange:
+    """One change of the world, as far as the memory saw it.
+
+    Attributes:
+        kind: "appeared", "moved" or "disappeared".
+        object_id: whose.
+        label: name of its label.
+        before: (3,) float64 [m] where it was; None where it appeared.
+        after: (3,) float64 [m] where it is; None where it disappeared.
+        last_before: when it was last seen where it was [ns]; -1 where it appeared.
+        noticed: when the change was noticed [ns].
+        evidence: what speaks for it, in words.
+    """
+
+    kind: Literal["appeared", "moved", "disappeared"]
+    object_id: int
+    label: str
+    before: NDArray[np.float64] | None
+    after: NDArray[np.float64] | None
+    last_before: int
+    noticed: int
+    evidence: tuple[str, ...]
+
+
+def changes_since(objects: Objects, labels: LabelMap, since: int, least_move: float) -> list[SceneChange]:
+    """Returns what has changed since a time, by object id.
+
+    What was only seen for the first time is no change, unless its place had been seen empty before.
+
+    Args:
+        objects: the objects.
+        labels: names of their labels.
+        since: [ns].
+        least_move: what lies this close to where it was has not moved [m].
+    """
+    found = (_change(objects, labels, row, since, least_move) for row in range(len(objects)))
+    return [change for change in found if change is not None]
+
+
+def _change(
+    objects: Objects, labels: LabelMap, row: int, since: int, least_move: float
+) -> SceneChange | None:
+    history = objects.history(row)
+    then = [s for s in history if s.valid_from <= since and (s.valid_to is None or s.valid_to > since)]
+    then = [s for s in then if s.existence >= 0.5]  # others were never believed
+    now = history[-1] if history[-1].valid_to is None else None
+    own, name = int(objects.ids[row]), labels.name(int(objects.labels[row]))
+    if now is not None and objects.log_odds[row] < 0.0:
+        return None  # never believed
+    if then and now is None:
+        last = history[-1]
+        evidence: tuple[str, ...] = (_seen("last seen there", last.last_seen), _looked(last))
+        noticed = last.valid_to if last.valid_to is not None else last.last_seen
+        return SceneChange(
+            "disappeared", own, name, then[-1].position, None, last.last_seen, noticed, evidence
+        )
+    if now is None:
+        return None
+    count = f"seen {int(objects.counts[row])} times in all"
+    if not then:
+        if now.valid_from <= since or not objects.fresh[row] or int(objects.counts[row]) < FEW:
+            return None
+        evidence = ("its place had been seen empty", _seen("first seen there", now.valid_from), count)
+        return SceneChange("appeared", own, name, None, now.position, -1, now.valid_from, evidence)
+    before = then[-1]
+    delta = now.position - before.position
+    if now is before or float(np.sqrt((delta * delta).sum())) < least_move:
+        return None
+    evidence = (
+        _seen("last seen where it was", before.last_seen),
+        _looked(before),
+        _seen("first seen where it is", now.valid_from),
+        count,
+    )
+    return SceneChange(
+        "moved", own, name, before.position, now.position, before.last_seen, now.valid_from, evidence
+    )
+
+
+def _seen(words: str, stamp: int) -> str:
+    return f"{words} at {stamp / NS_PER_S:.2f} s"
+
+
+def _looked(stay: Stay) -> str:
+    times = "once" if stay.looks == 1 else f"{stay.looks} times"
+    return f"its place was seen empty {times}" if stay.looks else "seen elsewhere"

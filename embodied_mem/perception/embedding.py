@@ -1,0 +1,63 @@
+"""What things look like, as vectors: a protocol, and a default that needs no weights."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHROMA_BINS = 6
+BRIGHT_BINS = 4
+SIZE_BINS = 8
+
+
+class Embedder(Protocol):
+    """Turns the pixels and the size of a thing into a vector; CLIP-like models fit behind it."""
+
+    size: int
+    """Length D of the vectors."""
+
+    def __call__(self, colors: NDArray[np.uint8], extent: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Returns (D,) float32 of length 1.
+
+        Args:
+            colors: (N, 3) uint8 RGB of the thing's pixels.
+            extent: (3,) float64 edges of its box [m].
+        """
+
+
+class ColorShape:
+    """Colour histogram without brightness, brightness, and height: soft bins, length 1.
+
+    Red and green as fractions of the whole (r-g chromaticity) hardly change with the light
+    (Swain and Ballard, "Color indexing", 1991).
+    """
+
+    size = CHROMA_BINS * CHROMA_BINS + BRIGHT_BINS + SIZE_BINS
+
+    def __call__(self, colors: NDArray[np.uint8], extent: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Returns (48,) float32 of length 1; zeros where there are no pixels."""
+        if len(colors) == 0:
+            return np.zeros(self.size, np.float32)
+        rgb = colors.astype(np.float64) + 1.0
+        total = rgb.sum(axis=1)
+        # Chromaticities of real things lie around a third: the bins are spent there.
+        red = _soft((rgb[:, 0] / total - 0.1) / 0.6, CHROMA_BINS)
+        green = _soft((rgb[:, 1] / total - 0.1) / 0.6, CHROMA_BINS)
+        chroma = np.einsum("ni,nj->ij", red, green).ravel()
+        bright = _soft(total / (3 * 256.0), BRIGHT_BINS).sum(axis=0)
+        size = _soft(np.array([np.log2(max(float(extent.max()), 0.02) / 0.04) / 6.0]), SIZE_BINS)[0]
+        parts = [_unit(chroma), 0.5 * _unit(bright), 0.5 * _unit(size)]
+        return _unit(np.concatenate(parts)).astype(np.float32)
+
+
+def _soft(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Returns (N, bins): each value in [0, 1] shared between the two nearest bins."""
+    at = np.clip(values, 0.0, 1.0) * (bins - 1)
+    return np.maximum(1.0 - np.abs(at[:, None] - np.arange(bins)), 0.0)
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.sqrt((vector * vector).sum())
+    return vector / length if length > 0 else vector

@@ -1,0 +1,94 @@
+"""Lets scene graphs remember a survey, several side by side, and scores them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from embodied_mem.memory import Memory
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.perception import Perception
+from embodied_mem.sim.survey.config import SurveyConfig
+from embodied_mem.sim.survey.recording import Survey
+from embodied_mem.sim.survey.score import Score, room_ious, score_changes, score_identity, score_objects
+
+
+def run_survey(
+    survey: Survey, config: SurveyConfig, variants: Mapping[str, Any], rooms: bool = True
+) -> tuple[Memory, dict[str, Score]]:
+    """Writes a survey into a memory and, beside its scene graph, into other graphs.
+
+    Args:
+        survey: the tours.
+        config: of the survey.
+        variants: name -> a fresh object with SceneGraph's `update`, `objects` and `changes`.
+        rooms: whether rooms are scored.
+
+    Returns:
+        the memory, and scores by name; "memory" is the memory's own graph.
+    """
+    memory, perceive = Memory(config.memory()), Perception(config.perception())
+    tracks: dict[str, list[tuple[int, ...]]] = {name: [] for name in ("memory", *variants)}
+    pose = None
+    kept = updates = 0
+    truth_last: dict[int, int] = {}
+    for obs in survey.observations():
+        percept = perceive(obs)
+        changes = _write(memory, percept)
+        tracks["memory"].append(changes.seen_objects)
+        for name, graph in variants.items():
+            tracks[name].append(graph.update(percept, memory.octree, None).seen_objects)
+        if rooms:
+            pose = percept.map_T_base.position
+            where = survey.before.layout.room_at(float(pose[0]), float(pose[1]))
+            own = memory.scene.room_at(pose)
+            if where >= 0 and own >= 0:
+                if where in truth_last:
+                    updates += 1
+                    kept += truth_last[where] == own
+                truth_last[where] = own
+    scores = {}
+    for name, graph in (("memory", memory.scene), *variants.items()):
+        score = scores[name] = Score()
+        score_objects(score, survey, graph.objects())
+        aliases = graph.object_table.aliases
+        score_identity(score, survey, [[aliases.get(i, i) for i in ids] for ids in tracks[name]])
+        if survey.resumed:
+            score_changes(score, survey, graph.changes(survey.resumed - 1))
+    if rooms:
+        scores["memory"].ious = room_ious(survey.after, memory.scene.room_at)
+        scores["memory"].room_updates, scores["memory"].room_kept = updates, kept
+    return memory, scores
+
+
+def _write(memory: Memory, percept: Any) -> Any:
+    """Writes a percept and returns what it changed in the scene graph."""
+    found: list[Any] = []
+    update = memory.scene.update
+
+    def watched(*args: Any) -> Any:
+        found.append(update(*args))
+        return found[0]
+
+    memory.scene.update = watched  # type: ignore
+    try:
+        receipt = memory.write(percept)
+    finally:
+        del memory.scene.update
+    assert receipt.verdict == "accepted", receipt.reason
+    return found[0]
+
+
+def graph_variants(config: SceneConfig) -> dict[str, SceneGraph]:
+    """Returns scene graphs with one idea less each, for the ablation."""
+    less: dict[str, dict[str, Any]] = {
+        "greedy": {"assignment": "greedy"},
+        "no negative evidence": {"negative_evidence": False, "moves": False},
+        "no moves": {"moves": False},
+        "no merging": {"merging": False},
+        "labels are certain": {"label_noise": 0.0},
+        "no embeddings": {"embeddings": False},
+    }
+    return {name: SceneGraph(dataclasses.replace(config, **change)) for name, change in less.items()}

@@ -1,0 +1,69 @@
+"""Ask the memory of a recorded episode questions whose answers are known."""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Any
+
+from embodied_mem.log.replay import rebuild
+from embodied_mem.memory import Memory
+from embodied_mem.verbs.memory_questions import Asked, ask_all, read_truth
+
+
+def eval_memory(
+    log: Path,
+    memory: Path | None = None,
+    each: int = 40,
+    seed: int = 0,
+    wrong: bool = False,
+    json: bool = False,
+) -> int:
+    """Ask the memory of a recorded episode what is known to be true, and report how often it is right.
+
+    The answers are known from what a simulator noted beside the episode, which the memory never sees.
+
+    Example: embodied-mem eval-memory runs/record/episode.mcap
+
+    Args:
+        log: an episode recorded in a house.
+        memory: its memory; rebuilt from the log where it is left out.
+        each: at most so many questions of each kind.
+        seed: which questions, where there are more.
+        wrong: list the questions that were answered wrongly.
+        json: print JSON.
+    """
+    report = evaluate(log, memory, each, seed)
+    if json:
+        print(json_format.dumps(report, indent=2))
+        return 0
+    print(f"{report['right']} of {report['questions']} right ({report['accuracy']:.1%})")
+    for kind, part in report["kinds"].items():
+        print(f"  {kind:<12} {part['right']:>3} of {part['questions']:<3} {part['accuracy']:.1%}")
+    for item in report["wrong"] if wrong else ():
+        print(f"  {item['words']} expected {item['expected']}, answered {item['answered']}")
+    return 0
+
+
+def evaluate(log: Path, path: Path | None = None, each: int = 40, seed: int = 0) -> dict[str, Any]:
+    """Returns `questions`, `right`, `accuracy`, the same by `kinds`, and the questions answered `wrong`."""
+    truth = read_truth(log)
+    if path is None:
+        asked = ask_all(truth, rebuild(log), each, seed)
+    else:
+        with Memory.open(path, read_only=True) as held:
+            asked = ask_all(truth, held, each, seed)
+    kinds = {
+        kind: _share([a for a in asked if a.kind == kind]) for kind in dict.fromkeys(a.kind for a in asked)
+    }
+    wrong = [
+        {"kind": a.kind, "words": a.words, "expected": a.expected, "answered": a.answered}
+        for a in asked
+        if not a.is_right
+    ]
+    return {**_share(asked), "kinds": kinds, "wrong": wrong}
+
+
+def _share(asked: list[Asked]) -> dict[str, Any]:
+    right = sum(a.is_right for a in asked)
+    return {"questions": len(asked), "right": right, "accuracy": right / max(len(asked), 1)}

@@ -1,0 +1,227 @@
+"""Objects keep their identity: moves, duplicates, false labels, changes and relations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
+from embodied_mem.types import Detection, LabelMap, Percept, Scan
+
+LABELS = LabelMap(("unknown", "mug", "table", "book", "person"))
+MUG, TABLE, BOOK, PERSON = 1, 2, 3, 4
+S = 1_000_000_000
+CONFIG = SceneConfig(gate_sigma=3.5, pose_sigma=0.05, label_noise=0.05, prior=0.1, detection_rate=0.7)
+
+
+def seen(label: int, x: float, y: float, z: float = 0.8, size: float = 0.1, **more) -> Detection:
+    extent = np.full(3, size)
+    return Detection(label, np.array([x, y, z]), extent, np.eye(3) * 0.03**2, 0.9, **more)
+
+
+def through(*places: tuple[float, float, float]) -> Scan:
+    """Makes rays that go through places and end two metres behind them."""
+    origin = np.array([0.0, 0.0, 0.9])
+    rng = np.random.default_rng(0)
+    points = [
+        origin + (np.array(p) + rng.uniform(-0.02, 0.02, 3) - origin) * (1 + 2.0 / np.linalg.norm(p))
+        for p in places
+        for _ in range(20)
+    ]
+    return Scan(
+        np.array(points, np.float32), np.ones(len(points), bool), np.zeros(len(points), np.int32), origin
+    )
+
+
+class Walk:
+    """A robot that stands at the origin, with an octree that knows the free space."""
+
+    def __init__(self, config: SceneConfig = CONFIG) -> None:
+        self.scene, self.tree, self.step = SceneGraph(config), Octree(0.05), 0
+
+    def look(self, *detections: Detection, scans: tuple[Scan, ...] = (), times: int = 1):
+        for _ in range(times):
+            for scan in scans:
+                self.tree.integrate(scan.points, scan.origin, stamp=self.step * S)
+            percept = Percept(
+                self.step * S, self.step, Pose(), labels=LABELS, scans=scans, detections=detections
+            )
+            changes = self.scene.update(percept, self.tree, None)
+            self.step += 1
+        return changes
+
+
+def test_a_moved_object_keeps_its_id_and_its_history():
+    walk, old, new = Walk(), (2.0, 0.5, 0.8), (2.0, -0.8, 0.8)
+    walk.look(seen(MUG, *old), scans=(through(new),), times=4)
+    (mug,) = walk.scene.objects("mug")
+    walk.look(scans=(through(old, new),), times=5)
+    assert walk.scene.object(mug.id).existence < 0.5
+    changes = walk.look(seen(MUG, *new), times=3)
+    (now,) = walk.scene.objects("mug")
+    assert (
+        now.id == mug.id and np.allclose(now.position, new, atol=0.02) and changes.seen_objects == (mug.id,)
+    )
+    first, second = now.history
+    assert np.allclose(first.position, old, atol=0.02) and first.valid_to == 7 * S
+    assert second.valid_from == 9 * S and second.valid_to is None
+    (past,) = walk.scene.objects("mug", as_of=2 * S)
+    assert np.allclose(past.position, old, atol=0.02)
+    (change,) = walk.scene.changes(since=3 * S)
+    assert change.kind == "moved" and change.object_id == mug.id and change.last_before == 3 * S
+    assert np.allclose(change.before, old, atol=0.02) and np.allclose(change.after, new, atol=0.02)
+    assert any("seen empty" in words for words in change.evidence)
+
+
+def test_a_move_is_found_too_when_the_new_place_is_seen_first():
+    walk, old, new = Walk(), (2.0, 0.5, 0.8), (2.0, -0.8, 0.8)
+    walk.look(seen(MUG, *old), scans=(through(new),), times=4)
+    walk.look(seen(MUG, *new), times=3)
+    assert len(walk.scene.objects("mug")) == 2
+    second = walk.scene.objects("mug")[1].id
+    walk.look(seen(MUG, *new), scans=(through(old),), times=5)
+    (mug,) = walk.scene.objects("mug")
+    assert mug.id == 0 and len(mug.history) == 2
+    assert walk.scene.object(second).id == 0, "the other id is the same object's now"
+    assert walk.scene.changes(since=3 * S)[0].kind == "moved"
+
+
+def test_what_looks_different_has_not_moved_but_is_another():
+    walk, old, new = Walk(), (2.0, 0.5, 0.8), (2.0, -0.8, 0.8)
+    red, blue = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    walk.look(seen(MUG, *old, embedding=red), scans=(through(new),), times=4)
+    walk.look(scans=(through(old, new),), times=5)
+    walk.look(seen(MUG, *new, embedding=blue), times=3)
+    assert len(walk.scene.objects("mug")) == 2
+    assert sorted(c.kind for c in walk.scene.changes(since=3 * S)) == ["appeared", "disappeared"]
+
+
+def test_what_is_seen_for_the_first_time_is_no_change():
+    walk = Walk()
+    walk.look(times=2)
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    assert walk.scene.changes(since=1) == [] and len(walk.scene.objects("mug")) == 1
+
+
+def test_a_wrong_label_is_outvoted_and_makes_no_second_object():
+    walk = Walk()
+    for label in (BOOK, MUG, MUG, TABLE, MUG):
+        walk.look(seen(label, 2.0, 0.5))
+    (mug,) = walk.scene.objects()
+    assert mug.name == "mug" and mug.count == 5 and mug.votes[0][0] == MUG
+
+
+def test_two_halves_prove_to_be_one_when_the_whole_is_seen():
+    walk = Walk()
+
+    def part(x: float, width: float, visible: float) -> Detection:
+        extent = np.array([width, 0.8, 0.7])
+        return Detection(TABLE, np.array([x, 2.0, 0.35]), extent, np.eye(3) * 0.0025, 0.9, visible=visible)
+
+    walk.look(part(-0.7, 0.4, 0.5))
+    walk.look(part(0.7, 0.4, 0.5))
+    assert len(walk.scene.objects("table")) == 2
+    walk.look(part(0.0, 1.8, 1.0), times=3)
+    (table,) = walk.scene.objects("table")
+    assert table.id == 0 and walk.scene.object(1).id == 0
+    assert abs(table.position[0]) < 0.15
+
+
+def test_two_that_are_seen_side_by_side_stay_two():
+    walk = Walk()
+    walk.look(seen(BOOK, 2.0, 0.0), seen(BOOK, 2.0, 0.2), times=10)
+    walk.look(seen(BOOK, 2.0, 0.1), times=1)
+    assert len(walk.scene.objects("book")) == 2
+
+
+def test_people_never_become_objects():
+    walk = Walk()
+    walk.look(seen(PERSON, 2.0, 0.0, size=0.6), seen(MUG, 2.0, 0.5), times=3)
+    assert [o.name for o in walk.scene.objects()] == ["mug"]
+
+
+def test_relations_come_from_geometry():
+    walk = Walk()
+    table = Detection(TABLE, np.array([2.0, 0.0, 0.35]), np.array([1.0, 1.0, 0.7]), np.eye(3) * 1e-3, 0.9)
+    walk.look(table, seen(MUG, 2.0, 0.1, 0.75), seen(BOOK, 2.0, 0.4, 0.75), times=4)
+    ids = {o.name: o.id for o in walk.scene.objects()}
+    of_mug = {(r.kind, r.other) for r in walk.scene.relations(ids["mug"])}
+    assert of_mug == {("on", ids["table"]), ("next to", ids["book"])}
+    assert walk.scene.relations(99) == []
+
+
+def test_the_graph_is_exported(tmp_path):
+    walk = Walk()
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    walk.scene.to_json(tmp_path / "graph.json")
+    tree = json.loads((tmp_path / "graph.json").read_text())
+    assert tree["objects"][0]["label"] == "mug" and tree["objects"][0]["relations"] == []
+    networkx = pytest.importorskip("networkx")
+    graph = walk.scene.to_networkx()
+    assert isinstance(graph, networkx.DiGraph) and graph.nodes["object", 0]["name"] == "mug"
+
+
+def test_the_graph_goes_to_spark_dsg_and_back(tmp_path):
+    dsg = pytest.importorskip("spark_dsg")
+    walk = Walk()
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    walk.scene.to_spark_dsg(tmp_path / "graph.json")
+    graph = dsg.DynamicSceneGraph.load(str(tmp_path / "graph.json"))
+    assert graph.get_node(dsg.NodeSymbol("O", 0)).attributes.name == "mug"
+
+
+def test_a_restored_graph_still_knows_who_was_together_and_who_is_who():
+    walk, old, new = Walk(), (2.0, 0.5, 0.8), (2.0, -0.8, 0.8)
+    walk.look(seen(MUG, *old), scans=(through(new),), times=4)
+    walk.look(seen(MUG, *new), times=3)
+    walk.look(seen(BOOK, 2.0, 0.0), seen(BOOK, 2.0, 0.2), scans=(through(old),), times=5)
+    again = SceneGraph(CONFIG)
+    again.import_rows(walk.scene.export_rows())
+    assert again.digest() == walk.scene.digest()
+    assert again.object(1).id == 0 and again.identity.together == walk.scene.identity.together
+    assert len(again.changes(since=3 * S)) == len(walk.scene.changes(since=3 * S)) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"position": np.array([np.nan, 0, 0])},
+        {"extent": np.array([0.1, -1.0, 0.1])},
+        {"score": 0.0},
+        {"yaw": np.nan},
+        {"visible": np.inf},
+    ],
+)
+def test_unusable_detections_are_dropped_and_lose_nothing(bad):
+    import dataclasses
+
+    walk = Walk()
+    good = seen(MUG, 2.0, 0.5)
+    walk.look(good, times=3)
+    before = walk.scene.object(0)
+    changes = walk.look(dataclasses.replace(seen(BOOK, 2.0, -0.5), **bad))
+    assert changes.dropped == 1 and len(walk.scene.objects()) == 1
+    assert walk.scene.object(0).existence == before.existence
+
+
+def test_zero_size_unknown_labels_and_views_of_nothing_do_no_harm():
+    walk = Walk()
+    walk.look(seen(MUG, 2.0, 0.5, size=0.0), seen(77, 2.0, -0.5), times=3)
+    walk.look()
+    walk.look(
+        scans=(Scan(np.empty((0, 3), np.float32), np.empty(0, bool), np.empty(0, np.int32), np.zeros(3)),)
+    )
+    assert len(walk.scene.objects()) == 2 and np.isfinite([o.position for o in walk.scene.objects()]).all()
+
+
+def test_two_detections_of_one_object_in_a_frame_end_as_one():
+    walk = Walk()
+    walk.look(seen(MUG, 2.0, 0.5), times=5)
+    walk.look(seen(MUG, 2.0, 0.5), seen(MUG, 2.01, 0.5))
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    believed = [o for o in walk.scene.objects() if o.existence >= 0.5]
+    assert [o.id for o in believed] == [0]
