@@ -33,6 +33,8 @@ START_DISTANCE = 2.0
 """Episodes start at least this far from the first goal where the place allows it [m]."""
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 
+CONTROLS = ("discrete", "velocity")
+
 NavObs = dict[str, Any]
 
 
@@ -64,7 +66,7 @@ class Site(Protocol):
         """Returns what a camera sees; beyond `max_depth` [m] it has colour only."""
 
 
-class NavTask(gymnasium.Env[NavObs, np.int64]):
+class NavTask(gymnasium.Env[NavObs, Any]):
     """What navigation tasks share: robot, sensors, goals and measures; the place is a subclass's.
 
     Args:
@@ -76,6 +78,8 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         goal_labels: categories that can be goals; every category of the place where None.
         robot: the robot, as `RobotConfig` or a mapping.
         render_mode: None or "rgb_array".
+        control: "discrete" or "velocity": an action is then (3,) float32 in [-1, 1], velocity ahead,
+            angular velocity, and above 0 for "found"; a step takes `STEP_NS`.
 
     Raises:
         ConfigError: settings that contradict themselves.
@@ -93,7 +97,10 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         goal_labels: tuple[str, ...] | None = None,
         robot: RobotConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        control: str = "discrete",
     ) -> None:
+        if control not in CONTROLS:
+            raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
         _check(goals, max_steps, revisit, success_radius)
         for label in goal_labels or ():
             labels.id(label)
@@ -105,7 +112,12 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         self.camera = Camera(config.width, config.image_height, config.hfov)
         shape = (config.image_height, config.width)
         inf = np.inf
-        self.action_space = gymnasium.spaces.Discrete(len(Action))
+        self.control = control
+        self.action_space = (
+            gymnasium.spaces.Discrete(len(Action))
+            if control == "discrete"
+            else gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+        )
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "rgb": gymnasium.spaces.Box(0, 255, (*shape, 3), np.uint8),
@@ -133,7 +145,13 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         """Returns perception's settings for this world."""
 
     def controller(self) -> BaseController:
-        """Returns a controller that turns sub-goals into this world's actions."""
+        """Returns a controller that turns sub-goals into this world's actions.
+
+        Raises:
+            ConfigError: under velocity control.
+        """
+        if self.control != "discrete":
+            raise ConfigError("the explorer takes discrete steps; leave out control=velocity")
         robot = self.robot_config
         return BaseController(math.radians(robot.turn), robot.forward, eye=robot.camera_height)
 
@@ -205,6 +223,7 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
 
     def _start_leg(self) -> float:
         """Starts the way to the current goal; returns how far it is [m]."""
+        self._leg_start = self.robot.position.copy()
         distance = self._distance_to_goal()
         self._measures.current.shortest = distance
         return distance
@@ -212,17 +231,34 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
     def _distance_to_goal(self) -> float:
         return self.site.distance(self.goal_label, self.success_radius, self.robot.position)
 
-    def step(self, action: np.int64 | int) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
+    def on_step(self, count: int) -> None:
+        """What happens in the place by itself before an action; nothing unless a subclass knows more.
+
+        Args:
+            count: which step of the episode this is, from 1 on.
+        """
+
+    def _carry_out(self, action: Any) -> tuple[float, float, bool, bool]:
+        """Returns way ahead [m], angle turned [rad], whether something was in the way, and "found"."""
+        if self.control == "discrete":
+            chosen = Action(int(action))
+            return *self.robot.act(chosen), chosen == Action.FOUND
+        linear, angular, found = (float(v) for v in np.asarray(action, np.float64).reshape(3))
+        if found > 0.0:
+            return 0.0, 0.0, False, True
+        return *self.robot.drive(linear, angular, STEP_NS / 1e9), False
+
+    def step(self, action: Any) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of the robot's actions."""
-        chosen = Action(int(action))
-        length, angle, blocked = self.robot.act(chosen)
-        self.odometry.count(length, angle, self.robot.pose)
         self._steps += 1
-        self._measures.walk(length)
+        self.on_step(self._steps)
+        length, angle, blocked, says_found = self._carry_out(action)
+        self.odometry.count(length, angle, self.robot.pose)
+        self._measures.walk(abs(length))
         before, self._distance = self._distance, self._distance_to_goal() if length else self._distance
         reward = SLACK_REWARD + before - self._distance
         terminated = False
-        if chosen == Action.FOUND:
+        if says_found:
             found = self._measures.current.success = self.is_at_goal
             reward += SUCCESS_REWARD if found else 0.0
             terminated = not found or self._measures.is_last
@@ -231,7 +267,7 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
                 self._distance = self._start_leg()
         truncated = not terminated and self._steps >= self.max_steps
         self._last = {
-            "action": int(chosen),
+            "action": int(action) if self.control == "discrete" else np.asarray(action, np.float64),
             "reward": float(reward),
             "terminated": terminated,
             "truncated": truncated,

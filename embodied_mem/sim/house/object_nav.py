@@ -42,6 +42,10 @@ class ObjectNav(HouseNav):
     ## Arguments
     * `max_steps=500`, `split="train"`, `house_seed=None`, `success_radius=1.0`, `goal_labels=None`,
       `house` (`HouseConfig`), `robot` (`RobotConfig`: image size, field of view, turn angle, noise).
+    * `control="velocity"`: actions are `Box(-1, 1, (3,))`, velocity ahead and angular velocity as fractions
+      of `robot.max_speed` and `robot.max_turn_rate`, and above 0 for found; a step takes 0.1 s.
+    * `change_at=None`, `changes` (`ChangeConfig`): objects are moved, added and removed before that step;
+      the environment's `changes` has the truth about it.
     * `reset(options={"house": 7, "nights": 1})`: which house, and how often it changed overnight.
 
     ## Version History
