@@ -75,7 +75,7 @@ class Seeker:
         goal = (obs.goal.label, obs.goal.text)
         if goal != state.goal:
             state.goal, state.target, state.searched = goal, -1, []
-            state.spent = state.turned = 0
+            state.spent, state.turned, state.closest = 0, 0, np.inf
             state.given_up.clear()
         found = self._goal_in_memory(obs, tokens, state)
         if found is not None:
@@ -123,15 +123,17 @@ class Seeker:
             position = obs.map_T_base.transform(tokens.position[slot])
             if any(np.abs(position - done)[:2].max() < self.explorer.same for done in state.searched):
                 continue
-            state.spent += 1
             near = np.abs(position - here)[:2].max() < self.explorer.same
-            if near or state.spent > 4 * self.explorer.patience:
+            distance = float(tokens.path_distance[slot])
+            state.spent = 0 if distance < state.closest - 0.01 else state.spent + 1
+            state.closest = min(state.closest, distance)
+            if near or state.spent > self.explorer.patience // 2:  # there, or no way there
                 state.searched.append(position)
-                state.spent, state.turned = 0, 1
+                state.spent, state.turned, state.closest = 0, 1, np.inf
                 return self.turn
             return Subgoal(position)
         state.searched.clear()
         state.given_up.clear()
         state.exploring.given_up.clear()
-        state.spent, state.turned = 0, 1
+        state.spent, state.turned, state.closest = 0, 1, np.inf
         return self.turn
