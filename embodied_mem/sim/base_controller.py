@@ -19,9 +19,9 @@ from embodied_mem.memory.navigation import (
     steps_from,
 )
 from embodied_mem.memory.scene.grid_kernels import FAR, descend
-from embodied_mem.sim.approach import is_reached, standing_places
 from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
+from embodied_mem.sim.standing import is_reached, standing_places
 
 
 class BaseController:
