@@ -105,7 +105,7 @@ def test_wiping_the_memory_leaves_the_first_goal_alone_and_costs_when_it_comes_a
     assert kept[0] == wiped[0] and kept[0]["success"]
     assert kept[2]["revisit"] and kept[2]["spl"] > wiped[2]["spl"]
     assert sizes["kept"] == list(range(1, len(sizes["kept"]) + 1))  # one memory, one write a step
-    assert sizes["wiped"].count(1) == 3  # a memory for each goal
+    assert sizes["wiped"].count(1) == sum(goal["given"] for goal in wiped) > 1  # a memory for each goal
     rows = compare([results["kept"]], [results["wiped"]])["goals"]
     assert [row["visit"] for row in rows] == ["first", "first", "revisit"] and rows[2]["spl"]["mean"] > 0
 

@@ -246,7 +246,10 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         linear, angular, found = (float(v) for v in np.asarray(action, np.float64).reshape(3))
         if found > 0.0:
             return 0.0, 0.0, False, True
-        return *self.robot.drive(linear, angular, STEP_NS / 1e9), False
+        seconds, config = STEP_NS / 1e9, self.robot_config
+        angle = min(max(angular, -1.0), 1.0) * math.radians(config.max_turn_rate) * seconds
+        moved, blocked = self.robot.drive(min(max(linear, -1.0), 1.0) * config.max_speed * seconds, angle)
+        return moved, angle, blocked, False
 
     def step(self, action: Any) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of the robot's actions."""
@@ -280,8 +283,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         moved, _ = self.robot.drive(length, angle)
         self.odometry.count(moved, angle, self.robot.pose)
         self._steps += 1
-        self._walked += abs(moved)
-        self._legs[self._index].walked += abs(moved)
+        self._measures.walk(abs(moved))
         self._distance = self._distance_to_goal()
         self._last = {}
         self._sense()

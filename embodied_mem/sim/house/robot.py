@@ -95,7 +95,7 @@ class Robot:
         """
         turn = math.radians(self.config.turn)
         if action == Action.FORWARD:
-            moved, blocked = self._go(self.yaw, self.config.forward)
+            moved, blocked = self.drive(self.config.forward, 0.0)
             return moved, 0.0, blocked
         if action in (Action.LEFT, Action.RIGHT):
             angle = turn if action == Action.LEFT else -turn
@@ -106,35 +106,6 @@ class Robot:
             tilt = self.tilt + (turn if action == Action.UP else -turn)
             self.tilt = min(max(tilt, -limit), limit)
         return 0.0, 0.0, False
-
-    def drive(self, linear: float, angular: float, seconds: float) -> tuple[float, float, bool]:
-        """Drives at a velocity for a time: half the turn, straight ahead or back, the other half.
-
-        Args:
-            linear: as a fraction of the largest velocity ahead, in [-1, 1].
-            angular: as a fraction of the largest angular velocity, in [-1, 1]; left is positive.
-            seconds: how long.
-
-        Returns:
-            what `act` returns; the length is negative on the way back.
-        """
-        length = min(max(linear, -1.0), 1.0) * self.config.max_speed * seconds
-        angle = min(max(angular, -1.0), 1.0) * math.radians(self.config.max_turn_rate) * seconds
-        heading = self.yaw + angle / 2
-        moved, blocked = 0.0, False
-        if length:
-            moved, blocked = self._go(heading if length > 0 else heading + math.pi, abs(length))
-        self.yaw = math.remainder(self.yaw + angle, 2 * math.pi)
-        return math.copysign(moved, length), angle, blocked
-
-    def _go(self, heading: float, length: float) -> tuple[float, bool]:
-        """Goes straight until something is in the way; returns the way gone [m] and whether it was."""
-        end, blocked = self.plan.advance(self.position, heading, length)
-        moved = math.hypot(*(end - self.position).tolist())
-        self.position = end
-        self.path_length += moved
-        self.collisions += blocked
-        return moved, blocked
 
 
 def camera_mount(height: float, tilt: float) -> Pose:
