@@ -366,6 +366,11 @@ class SceneGraph:
         """
         return self.trajectory_table.stamps, self.trajectory_table.positions
 
+    @property
+    def aliases(self) -> dict[int, int]:
+        """Ids that proved to be another object's: id -> that object's."""
+        return self.object_table.aliases
+
     def relations(self, object_id: int) -> list[Relation]:
         """Returns what an object is in (its room first), on and next to; empty where there is no such id."""
         o, room = self.object_table, self.room_of(object_id)
