@@ -118,3 +118,37 @@ def test_boxes_of_a_network_are_lifted_by_depth(tmp_path):
     assert np.allclose(cup.position, [1.5, 0.0, 1.0], atol=0.02)
     assert np.allclose(np.sort(cup.extent), [0.0, 0.18, 0.24], atol=0.02)
     assert cup.embedding is not None and np.isclose(np.linalg.norm(cup.embedding), 1.0)
+
+
+def test_markers_in_a_real_kitchen_become_objects_in_their_places(data_dir):
+    """Printed markers rendered into recorded frames, by the frames' own poses."""
+    from embodied_mem.memory import Memory
+
+    folder = data_dir / "rgbd_kitchen"
+    k = np.loadtxt(folder / "camera-intrinsics.txt")
+    camera = Intrinsics(640, 480, k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+    frames = sorted(folder.glob("*.color.jpg"))[:12]
+    first = Pose.from_matrix(np.loadtxt(str(frames[0]).replace("color.jpg", "pose.txt")))
+    square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * SIZE / 2
+    places = {5: np.array([-0.3, 0.0, 1.5]), 9: np.array([0.35, -0.1, 1.8])}
+    perceive = Perception(PerceptionConfig(markers=MarkerConfig("DICT_4X4_50", SIZE)))
+    memory = Memory()
+    dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50)
+    for step, path in enumerate(frames):
+        pose = Pose.from_matrix(np.loadtxt(str(path).replace("color.jpg", "pose.txt")))
+        image = cv2.imread(str(path))[..., ::-1].copy()
+        for number, place in places.items():
+            corners = pose.inverse().transform(first.transform(square + place))
+            pixels = corners[:, :2] / corners[:, 2:] * (camera.fx, camera.fy) + (camera.cx, camera.cy)
+            marker = cv2.aruco.generateImageMarker(dictionary, number, 200)
+            marker = cv2.copyMakeBorder(marker, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=255)
+            inner = np.array([[40, 40], [239, 40], [239, 239], [40, 239]], np.float32)
+            warp = cv2.getPerspectiveTransform(inner, pixels.astype(np.float32))
+            there = cv2.warpPerspective(np.full_like(marker, 255), warp, (640, 480)) > 128
+            image[there] = cv2.warpPerspective(marker, warp, (640, 480), flags=cv2.INTER_AREA)[there][:, None]
+        view = CameraFrame("head", color=Image(image, camera, Pose()))
+        memory.write(perceive(Observation(step * 10**9, step, pose, cameras=(view,))))
+    things = {thing.name: thing for thing in memory.scene.objects()}
+    assert sorted(things) == ["marker 5", "marker 9"]
+    for number, place in places.items():
+        assert np.allclose(things[f"marker {number}"].position, first.transform(place), atol=0.02)
