@@ -23,6 +23,7 @@ VERBS = {
     ),
     "export-house": ("export_house:export_house", "write a procedural house as a scene for habitat-sim"),
     "info": ("info:info", "say what is in a log, a memory or a checkpoint"),
+    "check": ("check:check", "check a memory file, and repair what can be rebuilt"),
     "ros": ("ros:ros", "run a node of the robot: robot, perception, memory, player"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "report": ("report:report", "write one HTML page about a run or a memory"),

@@ -156,7 +156,7 @@ def test_what_was_not_let_in_is_listed_with_its_reason_and_survives_the_file(tmp
         memory.write(grid_walk.percept(2))
         memory.write(grid_walk.percept(5, odom_T_base=Pose(np.array([np.nan, 0.0, 0.0]))))
         for step in range(6, 60):
-            memory.write(dataclasses.replace(grid_walk.percept(0), step=step))
+            memory.write(grid_walk.percept(0, step=step, is_first=False))
     with Memory.open(path, read_only=True) as memory:
         listed = memory.info()["quarantine"]
         assert len(listed) == 32 and all(item["source"] == "grid" and item["reason"] for item in listed)

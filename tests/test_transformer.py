@@ -195,7 +195,7 @@ def test_raw_keys_of_closed_segments_are_freed_when_streaming(memo: Memo) -> Non
     _, _, state = stream(memo, x, starts, seed=None)  # two segments of 5: all raw steps belong to closed ones
     assert state.length.item() == 0
     spoiled = state.cache.clone()
-    spoiled[:, :, : CONFIG.longest_segment] = 1e3
+    spoiled[..., : CONFIG.longest_segment, :] = 1e3
     with torch.no_grad():
         h, _ = memo.advance(x[0], state)
         h_spoiled, _ = memo.advance(x[0], state.__class__(**{**vars(state), "cache": spoiled}))
@@ -209,7 +209,7 @@ def test_streaming_memory_does_not_grow_with_the_raw_past(memo: Memo) -> None:
         for t in range(400):
             _, state = memo.advance(torch.randn(2, D), state, inplace=True)
             if t % 100 == 99:
-                sizes.append(state.cache.shape[2] - state.slots.tokens.shape[1])
+                sizes.append(state.cache.shape[4] - state.slots.tokens.shape[1])
                 places.append(int(state.slots.count[0]))
     assert sizes == [CONFIG.longest_segment + CONFIG.summary_tokens] * 4, (
         "beside the bank's slots the cache holds one segment and the queries, however old"

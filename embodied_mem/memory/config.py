@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.memory.budget import BudgetConfig
 from embodied_mem.memory.reading import ReadConfig
 from embodied_mem.memory.recall.config import RecallConfig
 from embodied_mem.memory.scene.config import SceneConfig
@@ -162,3 +163,5 @@ class MemoryConfig:
     """Tokens for the policy."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """The file."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """How large it may grow."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,24 @@ from embodied_mem.memory.octree.payloads import newest, pack_blocks
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.submaps.rebuild import Rebuild
 from embodied_mem.memory.submaps.submaps import Submaps
-from embodied_mem.types import LabelMap, Percept
+from embodied_mem.types import NS_PER_S, LabelMap, Percept
 
-COUNTS = ("writes", "rejected", "commands", "dropped_points", "dropped_detections", "dropped_embeddings")
+COUNTS = (
+    "writes",
+    "rejected",
+    "commands",
+    "snapshots",
+    "submap_bytes",
+    "dropped_points",
+    "dropped_detections",
+    "dropped_embeddings",
+    "evicted_entries",
+    "evicted_blocks",
+    "evicted_positions",
+    "evicted_encounters",
+)
+RUN_GAP = NS_PER_S
+"""From the newest stamp to the first of a run whose clock has started again [ns]."""
 QUARANTINED = 32
 """So many of the newest rejected writes are listed."""
 LOADED = ("meta", "graph", "episodes", "encounters", "octree")
@@ -59,6 +74,8 @@ class Contents:
         sequence: number of the newest write or command.
         counts: how many writes, rejections, ..., by the names in `COUNTS`.
         last_rejection: why the newest rejected write was rejected, or "".
+        offset: from the clock of the run that is being written to the memory's time [ns].
+        runs: (first stamp in the memory's time, offset) [ns] of each run that had to be moved.
         quarantine: the newest rejected writes: stamp, step, source and reason of each, oldest first.
         rebuild: the octree that is being built after a correction, or None.
         rebuild_left: writes until it takes the old one's place.
@@ -74,6 +91,8 @@ class Contents:
     sequence: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     last_rejection: str = ""
+    offset: int = 0
+    runs: list[tuple[int, int]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     rebuild: Rebuild | None = None
     rebuild_left: int = 0
@@ -103,6 +122,21 @@ class Contents:
         table = self.scene.object_table
         row = table.index(object_id)
         return self.labels.name(int(table.labels[row])) if row >= 0 else ""
+
+    def in_time(self, percept: Percept) -> Percept:
+        """Returns a percept with its stamp in the memory's time, which never goes back.
+
+        A run whose clock starts again (its first percept is not after the newest stamp) is laid
+        `RUN_GAP` after it; the offset holds until the next first percept. A clock that has gone on
+        is taken as it is.
+        """
+        if percept.is_first and self.stamp is not None:
+            if percept.stamp > self.stamp:
+                self.offset = 0
+            elif percept.stamp + self.offset <= self.stamp:
+                self.offset = self.stamp + RUN_GAP - percept.stamp
+                self.runs.append((percept.stamp + self.offset, self.offset))
+        return replace(percept, stamp=percept.stamp + self.offset) if self.offset else percept
 
     def digest(self) -> str:
         """Returns the SHA-256 over octree, scene graph, episodes and labels, in hexadecimal."""
@@ -190,6 +224,8 @@ class Contents:
             "labels": self.labels.names,
             "counts": self.counts,
             "last_rejection": self.last_rejection,
+            "offset": self.offset,
+            "runs": self.runs,
             "quarantine": self.quarantine,
             "rebuild_left": self.rebuild_left,
             "newest": self.episodes.newest,
@@ -207,8 +243,10 @@ class Contents:
         self.labels = LabelMap(tuple(state["labels"]))
         self.counts.update(state["counts"])
         self.last_rejection = state["last_rejection"]
-        self.quarantine = list(state["quarantine"])
-        self.rebuild_left = int(state["rebuild_left"])
+        self.offset = int(state.get("offset", 0))
+        self.runs = [(int(since), int(offset)) for since, offset in state.get("runs", ())]
+        self.quarantine = list(state.get("quarantine", ()))
+        self.rebuild_left = int(state.get("rebuild_left", 0))
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)

@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.configs import to_mapping
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import reanchoring
+from embodied_mem.memory import budget, reanchoring
 from embodied_mem.memory.asked import Asked
+from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.episodes.snapshots import decode_jpeg, encode_jpeg
+from embodied_mem.memory.facts import facts
+from embodied_mem.memory.filed import Filed
 from embodied_mem.memory.gate import Gate, check_shapes, clean
 from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.labels import Relabel
@@ -37,7 +39,6 @@ from embodied_mem.memory.recall.recent import RecentRecalls
 from embodied_mem.memory.scene.evidence import without_moving
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
-from embodied_mem.memory.store.store import SCHEMA
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
 from embodied_mem.types import (
@@ -50,7 +51,7 @@ from embodied_mem.types import (
 )
 
 
-class Memory(Asked):
+class Memory(Asked, Filed):
     """What an agent remembers: in RAM, or in RAM and in an `.emem` file (`Memory.open`).
 
     Args:
@@ -86,7 +87,14 @@ class Memory(Asked):
             self.scene.use_grid_map(self.grid_map())
 
     @classmethod
-    def open(cls, path: str | Path, config: MemoryConfig | None = None, *, read_only: bool = False) -> Memory:
+    def open(
+        cls,
+        path: str | Path,
+        config: MemoryConfig | None = None,
+        *,
+        read_only: bool = False,
+        budget: str | int | None = None,
+    ) -> Memory:
         """Opens a memory file, or creates it where there is none.
 
         Args:
@@ -94,6 +102,8 @@ class Memory(Asked):
             config: settings; those of the file, or the defaults, where None. The octree's settings
                 in a file that exists cannot change.
             read_only: nothing can be written; another program may be writing the file meanwhile.
+            budget: how large the file may grow from now on, such as "2 GB"; that of the config or
+                the file where None.
 
         Raises:
             StoreError: foreign, damaged, of a newer schema, being written by another program, or
@@ -102,10 +112,11 @@ class Memory(Asked):
         """
         path = Path(path)
         is_new = not path.exists() or (path.is_file() and path.stat().st_size == 0)
+        limit = None if budget is None else parse_bytes(budget)
         if is_new and not read_only:
-            archive = create_archive(path, Contents(config or MemoryConfig()))
+            archive = create_archive(path, Contents(with_limit(config or MemoryConfig(), limit)))
         else:
-            archive = open_archive(path, config, read_only)
+            archive = open_archive(path, config, read_only, limit)
         memory = cls.__new__(cls)
         try:
             memory._start(archive.contents, archive)
@@ -177,7 +188,8 @@ class Memory(Asked):
         embeddings in an otherwise good percept are dropped and counted.
 
         Args:
-            percept: with stamps later than any before.
+            percept: with stamps later than any before. Where the clock starts again with a new run
+                (`is_first`, as in a simulator), the run is laid 1 s after the newest stamp.
 
         Raises:
             StoreError: the memory is read-only, closed, or its file cannot be written.
@@ -186,6 +198,7 @@ class Memory(Asked):
         self._check_writable()
         held = self._contents
         check_shapes(percept)
+        percept = held.in_time(percept)
         self._credit(percept)
         lost = (
             "this memory was reopened; call relocalize(map_T_base) with a pose in its map first"
@@ -210,6 +223,7 @@ class Memory(Asked):
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
             payload = pack_keyframe(Keyframe.of(percept, changes.seen_objects, resolution, scans))
             held.submaps.add(entry_id, payload)
+            held.counts["submap_bytes"] += len(payload)
             if held.rebuild is not None:
                 held.rebuild.late[entry_id] = payload
         if reanchoring.tick(held):
@@ -217,13 +231,27 @@ class Memory(Asked):
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
+        if self.config.budget.limit and held.counts["writes"] % budget.EVERY == 0:
+            self._enforce_budget()
         held.counts["dropped_points"] += cleaned.points + dropped
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
 
+    def _enforce_budget(self) -> None:
+        gone = budget.enforce(self._contents)
+        if gone is not None:
+            counts = self._contents.counts
+            counts["evicted_entries"] += len(gone.entries)
+            counts["evicted_blocks"] += gone.blocks
+            counts["evicted_positions"] += gone.positions
+            counts["evicted_encounters"] += gone.encounters
+            for entry_id in gone.entries.tolist():
+                self.drop_images(entry_id)
+
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
+        self._contents.counts["snapshots"] += 1
         if self._archive is None:
             self._snapshots[entry_id] = encode_jpeg(image, settings.snapshot_quality, settings.snapshot_size)
         else:
@@ -237,12 +265,6 @@ class Memory(Asked):
         else:
             self._archive.wrote()
         return Receipt(self._contents.sequence, verdict, reason, entry_id)
-
-    def _check_writable(self) -> None:
-        if self._closed:
-            raise StoreError("this memory is closed; open it again to write")
-        if self._archive is not None:
-            self._archive.check()
 
     # ---- commands
 
@@ -324,6 +346,10 @@ class Memory(Asked):
         self._is_lost = False
         return Receipt(self.sequence, "accepted")
 
+    def object_name(self, object_id: int) -> str:
+        """Returns the name of an object's label; "" where there is no such object."""
+        return self._contents.object_name(object_id)
+
     @property
     def contents(self) -> Contents:
         """What is in it, for the parts of a memory; changes go through `write` and `apply`."""
@@ -375,71 +401,9 @@ class Memory(Asked):
 
     def info(self) -> dict[str, Any]:
         """Returns JSON-ready facts: what is in it, from when to when, how large, with which settings."""
-        held, episodes = self._contents, self.episodes
         return {
-            "map_id": held.map_id,
-            "digest": self.digest(),
-            "schema": SCHEMA,
-            "voxels": len(self.octree),
-            "occupied_voxels": self.octree.num_occupied,
-            "objects": len(self.scene.objects()),
-            "places": len(self.scene.places()),
-            "rooms": len(self.scene.rooms()),
-            "episodes": len(episodes),
-            "first_stamp": episodes.first_stamp,
-            "last_stamp": self.stamp,
-            "seconds": (self.stamp - episodes.first_stamp) / 1e9,
-            **held.counts,
-            "last_rejection": held.last_rejection,
-            "quarantine": held.quarantine,
-            "labels": list(held.labels.names[1:]),
-            "octree_bytes": self.octree.nbytes,
+            **facts(self._contents),
             "bytes_on_disk": 0 if self._archive is None else self._archive.store.size,
-            "sequence": held.sequence,
+            "evicted_snapshots": 0 if self._archive is None else self._archive.store.trimmed,
             "durable_sequence": self.durable_seq,
-            "config": to_mapping(held.config),
         }
-
-    # ---- the file
-
-    @property
-    def durable_seq(self) -> int:
-        """Number of the newest write that is on the disk; 0 for a memory without a file."""
-        return 0 if self._archive is None else self._archive.durable
-
-    @property
-    def sequence(self) -> int:
-        """Number of the newest write or command."""
-        return self._contents.sequence
-
-    def object_name(self, object_id: int) -> str:
-        """Returns the name of an object's label; "" where there is no such object."""
-        return self._contents.object_name(object_id)
-
-    def flush(self) -> None:
-        """Waits until every write is on the disk; raises `StoreError` if that fails."""
-        if self._archive is not None and not self._closed:
-            self._archive.flush()
-
-    def save(self, path: str | Path) -> None:
-        """Writes the memory as it is now into a new file.
-
-        Raises:
-            StoreError: the file exists already, or cannot be written.
-        """
-        snapshots: Mapping[int, bytes] = self._snapshots
-        if self._archive is not None:
-            found = ((int(i), self._archive.snapshot(int(i))) for i in self.episodes.ids)
-            snapshots = {i: data for i, data in found if data is not None}
-        create_archive(Path(path), self._contents, snapshots).close()
-
-    def close(self) -> None:
-        """Writes what is left and closes the file; reading and recall go on working.
-
-        Raises:
-            StoreError: the file could not be written.
-        """
-        if not self._closed:
-            self._closed = self._archive is not None
-            if self._archive is not None:
-                self._archive.close()

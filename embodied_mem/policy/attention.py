@@ -12,7 +12,8 @@ from torch import Tensor
 
 def attend_dense(
     q: Tensor,
-    kv: Tensor,
+    keys: Tensor,
+    values: Tensor,
     mask: Tensor,
     *,
     plain: Tensor | None = None,
@@ -23,7 +24,8 @@ def attend_dense(
 
     Args:
         q: (R, Q, H, d / H) rotated queries.
-        kv: (R, K, 2, H, d / H) keys and values.
+        keys: (R, H, K, d / H).
+        values: (R, H, K, d / H).
         mask: (R, 1, Q, K) bool, True where a query may look; at least one key for each.
         plain: (R, Q, H, d / H) the queries, not rotated; goes with `bias`.
         bias: (R, H, Q, M) added to the logits of the last M keys, which are met without rotation.
@@ -32,7 +34,6 @@ def attend_dense(
     Returns:
         (R, Q, d).
     """
-    keys, values = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (R, H, K, d / H)
     q = q.transpose(1, 2)
     if sink is not None:
         keys = torch.cat([sink[None, :, None].expand(len(q), -1, -1, -1), keys], 2)
@@ -49,6 +50,38 @@ def attend_dense(
         logits = torch.cat([q @ turned[..., :rotary] * scale, near * scale + bias], 3)
         y = logits.masked_fill(~mask, -math.inf).softmax(-1) @ values
     return y.transpose(1, 2).flatten(2)
+
+
+def attend_one(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, sink: Tensor | None = None) -> Tensor:
+    """Attention of one query a row, where the general kernel costs more than the work.
+
+    Args:
+        q: (R, H, d / H) rotated queries.
+        keys: (R, H, K, d / H).
+        values: (R, H, K, d / H).
+        hidden: (R * H, 1, K) 0 where a query may look, -inf where not.
+        sink: (H, d / H), as in `attend_dense`; nothing is copied for it.
+
+    Returns:
+        (R, d).
+    """
+    rows, heads, size = q.shape
+    shape = (rows * heads, keys.shape[2], size)
+    logits = torch.baddbmm(
+        hidden, q.reshape(-1, 1, size), keys.view(shape).transpose(1, 2), alpha=1.0 / math.sqrt(size)
+    )
+    if sink is None:
+        weights = logits.softmax(-1)
+    else:
+        drawn = ((q * sink).sum(-1) / math.sqrt(size)).view(-1, 1, 1)
+        weights = torch.cat([logits, drawn], -1).softmax(-1)[..., :-1]
+    return (weights @ values.view(shape)).view(rows, heads * size)
+
+
+def _split(kv: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns keys and values (R, H, K, d / H) of what is packed as (R, K, 2, H, d / H)."""
+    keys, values = kv.permute(2, 0, 3, 1, 4).unbind(0)
+    return keys, values
 
 
 def causal(position: Tensor, key_position: Tensor) -> Tensor:
@@ -84,6 +117,21 @@ class Grid:
     def pack(self, y: Tensor) -> Tensor:
         """Returns what stands in the grid (R, Q, d) as packed tokens (V, d)."""
         return y.flatten(0, 1).index_select(0, self.place)
+
+
+def as_cache(kv: Tensor) -> Tensor:
+    """Returns keys and values (..., R, K, 2, H, d / H) in a cache's order (..., 2, R, H, K, d / H)."""
+    return kv.movedim(-3, -5).transpose(-3, -2)
+
+
+def as_packed(cache: Tensor) -> Tensor:
+    """Returns a cache (..., 2, R, H, K, d / H) as (..., R, K, 2, H, d / H); see `as_cache`."""
+    return cache.transpose(-3, -2).movedim(-5, -3)
+
+
+def widened(cache: Tensor, size: int) -> Tensor:
+    """Returns a cache (..., C, d / H) with at least `size` columns."""
+    return cache if cache.shape[-2] >= size else F.pad(cache, (0, 0, 0, size - cache.shape[-2]))
 
 
 class PackedAttention:
@@ -131,9 +179,11 @@ class PackedAttention:
             return q.new_zeros(0, q.shape[1] * q.shape[2]) if read is None else read
         made = self.grid.spread(kv[count:])
         self.made.append(made)
+        slots = self.mask.shape[3] > made.shape[1]
+        seen = torch.cat([made, self.context[layer]], 1) if slots else made
         y = attend_dense(
             self.grid.spread(q[count:]),
-            torch.cat([made, self.context[layer]], 1) if self.mask.shape[3] > made.shape[1] else made,
+            *_split(seen),
             self.mask,
             plain=None if self.bias is None else self.grid.spread(plain[count:]),
             bias=self.bias,
@@ -152,7 +202,7 @@ class PackedAttention:
             return None
         if self.fresh_mask is None:
             return kv[:, 1].flatten(1)
-        read = attend_dense(q.view(*shape, *q.shape[1:]), self.context[layer], self.fresh_mask)
+        read = attend_dense(q.view(*shape, *q.shape[1:]), *_split(self.context[layer]), self.fresh_mask)
         return read.flatten(0, 1)
 
 
@@ -180,7 +230,7 @@ class CachedAttention:
     last layer gives nothing for the slots.
 
     Args:
-        cache: (layers, B, C, 2, H, d / H), written in place.
+        cache: (layers, 2, B, H, C, d / H) keys and values, written in place.
         column: (B,) int64, the steps' columns in the cache.
         mask: (B, 1, 1, C) bool, what each step sees.
         bias: (B, H, 1, M) of steps for the last M columns, which are then met without rotation.
@@ -202,7 +252,12 @@ class CachedAttention:
     ) -> None:
         self.cache, self.mask, self.bias, self.sink = cache, mask, bias, sink
         self.slots, self.queries = slots, queries
-        row = torch.arange(cache.shape[1], device=cache.device)
+        row = torch.arange(cache.shape[2], device=cache.device)
+        self.hidden: Tensor | None = None
+        if bias is None:
+            shown = mask.expand(-1, cache.shape[3], -1, -1).flatten(0, 1)
+            self.hidden = torch.zeros(shown.shape, dtype=cache.dtype, device=cache.device)
+            self.hidden.masked_fill_(~shown, -math.inf)
         self.first = 0 if slots is None else slots.column.numel()
         if slots is not None or queries is not None:
             parts = [(row, column)]
@@ -217,13 +272,16 @@ class CachedAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, plain: Tensor) -> Tensor:
         """Returns what the tokens read; see `Attend`."""
-        cache = self.cache[layer]  # (B, C, 2, H, d / H)
-        cache.index_put_(self.index, torch.stack([k, v], 1))
-        first, end = self.first, self.first + len(cache)
-        sink = None if self.sink is None else self.sink[layer]
-        y = attend_dense(
-            q[first:end, None], cache, self.mask, plain=plain[first:end, None], bias=self.bias, sink=sink
-        )[:, 0]
+        cache = self.cache[layer]  # (2, B, H, C, d / H)
+        row, column = self.index
+        cache[:, row, :, column] = torch.stack([k, v], 1)
+        first, end = self.first, self.first + cache.shape[1]
+        if self.hidden is not None:
+            sink = None if self.sink is None else self.sink[layer]
+            y = attend_one(q[first:end], cache[0], cache[1], self.hidden, sink)
+        else:
+            step, turned = plain[first:end, None], q[first:end, None]
+            y = attend_dense(turned, cache[0], cache[1], self.mask, plain=step, bias=self.bias)[:, 0]
         parts = [y]
         if self.slots is not None and layer < len(self.cache) - 1:
             alone = self.slots.mask is None
@@ -239,6 +297,8 @@ class CachedAttention:
         """Returns what the tokens of a group read: (G * S, d)."""
         assert group.mask is not None
         shape = (*group.column.shape, *q.shape[1:])
-        own = cache if len(group.row) == len(cache) else cache.index_select(0, group.row)
-        read = attend_dense(q.view(shape), own, group.mask, plain=plain.view(shape), bias=group.bias)
+        own = cache if len(group.row) == cache.shape[1] else cache.index_select(1, group.row)
+        read = attend_dense(
+            q.view(shape), own[0], own[1], group.mask, plain=plain.view(shape), bias=group.bias
+        )
         return read.flatten(0, 1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention
+from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention, as_cache, as_packed, widened
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Carried, Carry, Core
 from embodied_mem.policy.layers import Stack
@@ -152,7 +152,7 @@ class Cache:
     """The state of a core that attends to raw steps.
 
     Attributes:
-        cache: (layers, B, C, 2, H, d / H) keys (rotated) and values.
+        cache: (layers, 2, B, H, C, d / H) keys (rotated) and values.
         position: (B, C) int64, the step's number in its trial; `ABSENT` where a place holds nothing.
         count: (B,) int64, steps of the trial so far.
         closed: (B,) bool, always False: nothing is cut into segments.
@@ -165,7 +165,7 @@ class Cache:
 
     def rows(self, index: Tensor) -> Cache:
         """Returns a copy of some batch rows."""
-        return Cache(self.cache[:, index], self.position[index], self.count[index], self.closed[index])
+        return Cache(self.cache[:, :, index], self.position[index], self.count[index], self.closed[index])
 
     def detach(self) -> Cache:
         """Returns a copy that shares nothing with this."""
@@ -199,7 +199,7 @@ class Context(Core):
         c, device = self.config, self.sinks.device
         size = self.window or 0
         return Cache(
-            torch.zeros(c.layers, batch, size, 2, c.heads, c.width // c.heads, device=device),
+            torch.zeros(c.layers, 2, batch, c.heads, size, c.width // c.heads, device=device),
             torch.full((batch, size), ABSENT, device=device),
             torch.zeros(batch, dtype=torch.int64, device=device),
             torch.zeros(batch, dtype=torch.bool, device=device),
@@ -233,16 +233,16 @@ class Context(Core):
                 count=state.count.masked_fill(start, 0),
             )
         used = self.window or int(state.count.max()) + 1
-        if used > state.cache.shape[2]:
+        if used > state.cache.shape[4]:
             size = used + used // 2  # grow seldom
-            cache = pad_to(state.cache.flatten(0, 1), size).unflatten(0, state.cache.shape[:2])
-            state = replace(state, cache=cache, position=pad_to(state.position, size, ABSENT))
+            position = pad_to(state.position, size, ABSENT)
+            state = replace(state, cache=widened(state.cache, size), position=position)
         elif not inplace:
             state = replace(state, cache=state.cache.clone(), position=state.position.clone())
         column = state.count if self.window is None else state.count % self.window
         state.position[torch.arange(len(x), device=x.device), column] = state.count
         mask = self._mask(state.count[:, None], state.position[:, :used])
-        attention = CachedAttention(state.cache[:, :, :used], column, mask, sink=self.sinks)
+        attention = CachedAttention(state.cache[..., :used, :], column, mask, sink=self.sinks)
         return self.stack(x, state.count, attention), replace(state, count=state.count + 1)
 
     def replay(
@@ -272,7 +272,7 @@ class Context(Core):
         attention = PackedAttention(
             Grid.of(segment.take, rows, longest),
             self._mask(position, torch.cat([there, context.position], 1)),
-            list(context.cache),
+            list(as_packed(context.cache)),
             sink=self.sinks,
         )
         features = self.stack(flat.index_select(0, segment.grid), position.flatten()[segment.take], attention)
@@ -286,18 +286,19 @@ class Context(Core):
         rows = plan.last.nonzero()[:, 0]
         rows = rows[plan.env[rows].argsort()]
         count = context.count[rows] + segment.length[rows]
-        keys = torch.cat([context.cache[:, rows], made[:, rows]], 2)  # (layers, N, C + L, 2, H, d / H)
+        keys = torch.cat([context.cache[:, :, rows], as_cache(made[:, rows])], 4)
         number = torch.cat([context.position[rows], position[rows]], 1)  # (N, C + L)
         # steps that are gone or were never there go to a place that is cut off
         size = self.window or int(count.max())
         kept = (number < ABSENT) & (number >= (count - size)[:, None])
         column = torch.where(kept, number % size, size)
         row = torch.arange(len(rows), device=rows.device)[:, None]
-        cache = keys.new_zeros(len(keys), len(rows), size + 1, *keys.shape[3:])
-        cache[:, row, column] = keys
+        cache = widened(keys[..., :0, :], size + 1)
+        index = column[:, None, :, None].expand(-1, keys.shape[3], -1, keys.shape[5])
+        cache = cache.scatter(4, index.expand_as(keys), keys)
         where = torch.full((len(rows), size + 1), ABSENT, device=rows.device)
         where[row, column] = torch.where(kept, number, ABSENT)
         return Cache(
-            cache[:, :, :size].contiguous(), where[:, :size].contiguous(), count,
+            cache[..., :size, :].contiguous(), where[:, :size].contiguous(), count,
             torch.zeros(len(rows), dtype=torch.bool, device=rows.device),
         )  # fmt: skip

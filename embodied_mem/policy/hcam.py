@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention
+from embodied_mem.policy.attention import CachedAttention, Grid, PackedAttention, as_cache
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Carried, Carry, Core
 from embodied_mem.policy.layers import Attend, Stack
@@ -73,7 +73,7 @@ class HcamState:
     Attributes:
         chunks: past segments.
         open: (B, L, d) what the core made of the open segment's steps.
-        cache: (layers, B, L, 2, H, d / H) their keys and values.
+        cache: (layers, 2, B, H, L, d / H) their keys and values.
         length: (B,) int64, steps in the open segment.
         limit: (B,) int64, steps at which it will be closed.
         closed: (B,) bool, True where the last step closed a segment.
@@ -89,7 +89,7 @@ class HcamState:
     def rows(self, index: Tensor) -> HcamState:
         """Returns a copy of some batch rows."""
         return HcamState(
-            self.chunks.rows(index), self.open[index], self.cache[:, index], self.length[index],
+            self.chunks.rows(index), self.open[index], self.cache[:, :, index], self.length[index],
             self.limit[index], self.closed[index],
         )  # fmt: skip
 
@@ -180,7 +180,7 @@ class Hcam(Core):
         """Returns the state before the first step."""
         c, device = self.config, self.stack.norm.weight.device
         zeros = torch.zeros(batch, dtype=torch.int64, device=device)
-        cache = (c.layers, batch, c.longest_segment, 2, c.heads, c.width // c.heads)
+        cache = (c.layers, 2, batch, c.heads, c.longest_segment, c.width // c.heads)
         return HcamState(
             chunks=self._no_chunks(batch),
             open=torch.zeros(batch, c.longest_segment, c.width, device=device),
@@ -300,7 +300,10 @@ class Hcam(Core):
             pad_to(own.length, size).index_copy(0, env, pad_to(new.length, size)),
             own.count.index_copy(0, env, new.count),
         )
-        cache = [held.index_copy(0, env, pad_to(part[rows], longest)) for held, part in zip(state.cache, raw)]
+        cache = [
+            held.index_copy(1, env, as_cache(pad_to(part[rows], longest)))
+            for held, part in zip(state.cache, raw)
+        ]
         return replace(
             state,
             chunks=into,

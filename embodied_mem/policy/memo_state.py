@@ -20,7 +20,7 @@ class MemoState:
 
     Attributes:
         slots: the summary bank's content.
-        cache: (layers, B, C, 2, H, d / H) keys (rotated) and values.
+        cache: (layers, 2, B, H, C, d / H) keys (rotated) and values.
         cache_position: (B, C) int64, `ABSENT` where a column holds nothing.
         length: (B,) int64, raw steps in the open segment.
         limit: (B,) int64, steps at which the open segment will be closed.
@@ -45,7 +45,7 @@ class MemoState:
         for name, part in parts.items():
             if part is not None:
                 parts[name] = part[index] if isinstance(part, Tensor) else part.rows(index)
-        return MemoState(cache=cache[:, index], **parts)
+        return MemoState(cache=cache[:, :, index], **parts)
 
     def clone(self) -> MemoState:
         """Returns a copy that can be written in place."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embodied_mem.policy.attention import CachedAttention, Group, causal
+from embodied_mem.policy.attention import CachedAttention, Group, causal, widened
 from embodied_mem.policy.config import PolicyConfig
 from embodied_mem.policy.core import Core
 from embodied_mem.policy.layers import Stack
@@ -73,7 +73,7 @@ class StreamingMemo(Core):
             trail = Whereabouts(place, torch.zeros(*place.shape, 4, device=device))
         return MemoState(
             slots=slots,
-            cache=torch.zeros(c.layers, batch, size, 2, c.heads, c.width // c.heads, device=device),
+            cache=torch.zeros(c.layers, 2, batch, c.heads, size, c.width // c.heads, device=device),
             cache_position=torch.full((batch, size), ABSENT, device=device),
             length=zeros,
             limit=zeros + c.segment_length,
@@ -189,16 +189,14 @@ class StreamingMemo(Core):
         spent = visit(trail, state.length[rows])
         slots, changed = self.bank.write(state.slots, rows, summary, inplace=True, visit=spent)
         size = self.first_slot + slots.tokens.shape[1]
-        cache, position = state.cache, pad_to(state.cache_position, size, ABSENT)
-        if cache.shape[2] < size:
-            cache = pad_to(cache.flatten(0, 1), size).unflatten(0, cache.shape[:2])
+        position = pad_to(state.cache_position, size, ABSENT)
         # a slot that is written again is no longer seen as it was
         free = torch.arange(self.config.longest_segment, device=rows.device).expand(len(rows), -1)
         position[rows[:, None], torch.cat([free, self.first_slot + changed], 1)] = ABSENT
         return replace(
             state,
             slots=slots,
-            cache=cache,
+            cache=widened(state.cache, size),
             cache_position=position,
             length=state.length.index_fill(0, rows, 0),
             limit=state.limit.index_copy(0, rows, self._draw(len(rows), jitter, state.limit)),

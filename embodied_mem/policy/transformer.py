@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from embodied_mem.policy.attention import Grid, PackedAttention
+from embodied_mem.policy.attention import Grid, PackedAttention, as_cache, widened
 from embodied_mem.policy.core import Carry
 from embodied_mem.policy.memo_state import MemoState
 from embodied_mem.policy.packing import Packing, pack_rows
@@ -218,10 +218,10 @@ class Memo(StreamingMemo):
         # places beyond a row's end are absent, whatever stands there
         at = (packing.bin[rows, None], (packing.start[rows, None] + offset).clamp(max=packing.width - 1))
         cache = [
-            pad_to(torch.cat([pad_to(raw[at], self.first_slot), context[rows]], 1), full)
+            as_cache(pad_to(torch.cat([pad_to(raw[at], self.first_slot), context[rows]], 1), full))
             for raw, context in zip(made.raw, made.past.context)
         ]
-        held = [pad_to(part, full).index_copy(0, env, new) for part, new in zip(state.cache, cache)]
+        held = [widened(part, full).index_copy(1, env, new) for part, new in zip(state.cache, cache)]
         if state.trail is not None and made.trail is not None:
             place, pose = (
                 pad_to(part[rows], c.longest_segment) for part in (made.trail.place, made.trail.pose)

@@ -84,6 +84,18 @@ class Encounters:
             del self._objects[number], self._first[number], self._last[number]
             self._touched[number] = self.version
 
+    def drop_oldest(self, count: int) -> int:
+        """Removes the oldest encounters, but none that is an object's last; returns how many."""
+        last = {numbers[-1] for numbers in self._of.values()}
+        gone = [number for number in sorted(self._objects) if number not in last][:count]
+        if gone:
+            self.version += 1
+        for number in gone:
+            self._of[self._objects[number]].remove(number)
+            del self._objects[number], self._first[number], self._last[number]
+            self._touched[number] = self.version
+        return len(gone)
+
     def digest_bytes(self) -> bytes:
         """Returns all encounters as bytes, in the order of their ids."""
         return b"".join(self._payload(number) for number in sorted(self._objects))

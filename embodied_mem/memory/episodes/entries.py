@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
+from embodied_mem.memory.episodes.details import Details, columns_of
 from embodied_mem.memory.episodes.encounters import Encounters
-from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow, pack_row, unpack_row
+from embodied_mem.memory.episodes.index import EntryIndex
+from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow
 from embodied_mem.memory.episodes.vectors import Vectors, quantise
 from embodied_mem.memory.scene.graph import SceneChanges
 from embodied_mem.types import NS_PER_S, Percept
 
 __all__ = ["Episode", "Episodes"]
+
+ROW_BYTES = 64
+"""What the file needs for a row beside its contents: lengths, key, checksum, room in pages."""
 
 
 class Episodes:
@@ -39,13 +44,13 @@ class Episodes:
         """Stamp [ns] and step of the newest write, entry or not."""
         self._heads = np.empty(64, HEAD)
         self._count = 0
-        self._rest: list[EpisodeRow] = []
+        self._rest = Details()
         self.vectors = Vectors()
         """Embeddings, in the order of the entries."""
-        self._seen_in: dict[int, list[int]] = {}  # object id -> entry ids
-        self._by_word: dict[str, list[int]] = {}  # word of an event or text -> entry ids
-        self._summaries: dict[int, tuple[int, ...]] = {}  # summary -> ids of its evidence
+        self._known: EntryIndex | None = EntryIndex()
         self._touched: dict[int, int] = {}
+        self.content_bytes = 0
+        """Bytes of all entries as they are stored, about."""
         self._turn = math.cos(self.config.angle / 2)
 
     def __len__(self) -> int:
@@ -102,6 +107,11 @@ class Episodes:
     def utilities(self) -> NDArray[np.float64]:
         """(N,) float64 learned usefulness, 0 before any feedback."""
         return self._heads["utility"][: self._count]
+
+    @property
+    def has_words(self) -> NDArray[np.bool_]:
+        """(N,) bool, True where an entry has an event, a text, or says what changed."""
+        return np.fromiter((bool(r.event or r.text or r.changes) for r in self._rest), bool, self._count)
 
     @property
     def embeddings(self) -> NDArray[np.int8]:
@@ -190,37 +200,46 @@ class Episodes:
 
     def summaries(self) -> dict[int, tuple[int, ...]]:
         """Returns the evidence of each summary, by the id of the summary."""
-        return self._summaries
+        return self._index.summaries
 
     def summarised(self) -> set[int]:
         """Returns the ids of the entries that a summary covers."""
-        return {i for evidence in self._summaries.values() for i in evidence}
+        return {i for evidence in self._index.summaries.values() for i in evidence}
 
     def derived_from(self, entry_id: int) -> tuple[int, ...]:
         """Returns the ids of the summaries that rest on an entry."""
-        return tuple(i for i, evidence in self._summaries.items() if entry_id in evidence)
+        return tuple(i for i, evidence in self._index.summaries.items() if entry_id in evidence)
 
     def forget(self, entry_id: int) -> bool:
         """Removes an entry; its id is never given again. False where there is none."""
         row = self.index(entry_id)
         if row < 0:
             return False
-        self.version += 1
-        self._unlink(row)
-        n = self._count
-        self._heads[row : n - 1] = self._heads[row + 1 : n]
-        self.vectors.remove(row)
-        del self._rest[row]
-        self._count -= 1
-        self._touched[entry_id] = self.version
+        self.remove(np.array([entry_id]))
         return True
+
+    def remove(self, entry_ids: NDArray[np.int64]) -> None:
+        """Removes entries, all of which must exist, in one pass; their ids are never given again."""
+        self.version += 1
+        rows = np.searchsorted(self.ids, entry_ids)
+        self.content_bytes -= sum(self._size(row) for row in rows.tolist())
+        if self._known is not None:
+            self._known.remove(entry_ids.tolist(), [self._rest[row] for row in rows.tolist()])
+        keep = np.ones(self._count, bool)
+        keep[rows] = False
+        self._heads = self._heads[: self._count][keep]
+        self.vectors.keep(keep)
+        self._rest.keep(keep)
+        self._count -= len(rows)
+        self._touched.update(dict.fromkeys(entry_ids.tolist(), self.version))
 
     def forget_object(self, object_id: int) -> None:
         """Removes an object from all entries and encounters."""
         self.version += 1
         self.encounters.forget_object(object_id)
-        for entry_id in self._seen_in.pop(object_id, []):
-            rest = self._rest[self.index(entry_id)]
+        for entry_id in self._index.seen_in.pop(object_id, []):
+            rest = self._rest.edit(self.index(entry_id))
+            self.content_bytes -= 8
             rest.object_ids = tuple(i for i in rest.object_ids if i != object_id)
             self._touched[entry_id] = self.version
         for row, rest in enumerate(self._rest):
@@ -228,11 +247,13 @@ class Episodes:
                 self._forget_changes(row, object_id)
 
     def _forget_changes(self, row: int, object_id: int) -> None:
-        rest, entry_id = self._rest[row], int(self.ids[row])
+        rest, entry_id = self._rest.edit(row), int(self.ids[row])
         before = rest.words()
+        self.content_bytes -= rest.nbytes
         rest.changes = tuple(change for change in rest.changes if change[0] != object_id)
+        self.content_bytes += rest.nbytes
         for token in set(before) - set(rest.words()):
-            self._by_word[token].remove(entry_id)
+            self._index.by_word[token].remove(entry_id)
         self._touched[entry_id] = self.version
 
     def _moved(self, pose: Pose) -> bool:
@@ -254,25 +275,24 @@ class Episodes:
     def _put(self, entry: Episode) -> None:
         row = self._count
         if row == len(self._heads):
-            self._heads = np.concatenate([self._heads, np.empty(row, HEAD)])
+            self._heads = np.concatenate([self._heads, np.empty(max(row, 64), HEAD)])
         self._heads[row] = entry.head()
         self.vectors.append(entry.embedding)
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
-        if entry.evidence:
-            self._summaries[entry.id] = entry.evidence
-        for object_id in entry.object_ids:
-            self._seen_in.setdefault(object_id, []).append(entry.id)
-        for token in self._rest[row].words():
-            self._by_word.setdefault(token, []).append(entry.id)
+        self.content_bytes += self._size(row)
+        if self._known is not None:
+            self._known.add(entry.id, self._rest[row])
 
-    def _unlink(self, row: int) -> None:
-        rest, entry_id = self._rest[row], int(self.ids[row])
-        self._summaries.pop(entry_id, None)
-        for object_id in rest.object_ids:
-            self._seen_in[object_id].remove(entry_id)
-        for token in rest.words():
-            self._by_word[token].remove(entry_id)
+    @property
+    def _index(self) -> EntryIndex:
+        if self._known is None:
+            self._known = EntryIndex.of(self.ids, self._rest)
+        return self._known
+
+    def _size(self, row: int) -> int:
+        vector = self.vectors.size if self.vectors.holds(row) else 0
+        return HEAD.itemsize + ROW_BYTES + vector + self._rest.nbytes(row)
 
     # ---- reading
 
@@ -311,7 +331,7 @@ class Episodes:
             since: [ns], inclusive; None is open.
             until: likewise.
         """
-        found = np.array(self._seen_in.get(object_id, ()), np.int64)
+        found = np.array(self._index.seen_in.get(object_id, ()), np.int64)
         stamps = self.stamps[np.searchsorted(self.ids, found)]
         keep = np.ones(len(found), bool)
         if since is not None:
@@ -322,7 +342,7 @@ class Episodes:
 
     def with_word(self, word: str) -> Sequence[int]:
         """Returns the ids of the entries whose event, text or changes hold a word, oldest first."""
-        return self._by_word.get(word, ())
+        return self._index.by_word.get(word, ())
 
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
@@ -398,9 +418,16 @@ class Episodes:
         Raises:
             StoreError: a payload is damaged.
         """
-        for entry_id, payload in sorted(rows):
-            self._put(unpack_row(entry_id, payload))
+        ordered = sorted(rows)
+        ids, payloads = [entry_id for entry_id, _ in ordered], [payload for _, payload in ordered]
+        self._heads, vectors = columns_of(ids, payloads)
+        self._heads = self._heads.copy()
+        self._count = len(ids)
+        self.vectors.load(vectors)
+        self._rest.load(payloads)
+        self._known = None if ids else EntryIndex()
+        self.content_bytes = sum(map(len, payloads)) + ROW_BYTES * len(ids)
         self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
 
     def _payload(self, row: int) -> bytes:
-        return pack_row(self._heads[row], self._rest[row], self.vectors.at(row))
+        return self._rest.payload(row, self._heads[row], self.vectors.at(row))

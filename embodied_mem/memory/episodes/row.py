@@ -30,7 +30,8 @@ HEAD = np.dtype(
 """The fixed part of an entry, as it lies in memory and in the file."""
 
 _LENGTH = struct.Struct("<I")
-_PARTS = 8
+PARTS = 8
+"""Parts of a payload after its head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,16 @@ class EpisodeRow:
             entry.object_ids, action, entry.event, entry.text, entry.changes, entry.source, entry.evidence
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it as it is stored, with the lengths of the parts."""
+        words = len(self.event.encode()) + len(self.text.encode()) + len(self.source.encode())
+        numbers = 8 * (len(self.object_ids) + len(self.evidence))
+        return PARTS * _LENGTH.size + numbers + len(self.action) + words + len(self._changes())
+
+    def _changes(self) -> bytes:
+        return json.dumps(self.changes, separators=(",", ":")).encode() if self.changes else b""
+
     def words(self) -> tuple[str, ...]:
         """Returns the distinct words of event, text and changes."""
         return words_of(" ".join((self.event, self.text, *(words for _, words in self.changes))))
@@ -142,12 +153,17 @@ def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.int8] | None) -> 
         row.action,
         row.event.encode(),
         row.text.encode(),
-        json.dumps(row.changes, separators=(",", ":")).encode() if row.changes else b"",
+        row._changes(),
         row.source.encode(),
         vector,
         np.array(row.evidence, "<i8").tobytes(),
     )
     return head.tobytes() + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def unpack_details(payload: bytes) -> EpisodeRow:
+    """Reads the varying part of what `pack_row` made; `StoreError` where it is damaged."""
+    return _read_parts(payload)[0]
 
 
 def unpack_row(entry_id: int, payload: bytes) -> Episode:
@@ -156,10 +172,20 @@ def unpack_row(entry_id: int, payload: bytes) -> Episode:
     Raises:
         StoreError: the payload is damaged.
     """
+    row, vector = _read_parts(payload)
+    entry = row.episode(
+        np.frombuffer(payload, HEAD, 1)[0], np.frombuffer(vector, np.int8).copy() if vector else None
+    )
+    if entry.id != entry_id:
+        raise StoreError(f"episodic entry {entry_id} is damaged")
+    return entry
+
+
+def _read_parts(payload: bytes) -> tuple[EpisodeRow, bytes]:
+    """Returns the varying part, and the bytes of the embedding."""
     try:
-        head = np.frombuffer(payload, HEAD, 1)[0]
         at, parts = HEAD.itemsize, []
-        for _ in range(_PARTS):
+        for _ in range(PARTS):
             (length,) = _LENGTH.unpack_from(payload, at)
             at += _LENGTH.size + length
             parts.append(payload[at - length : at])
@@ -171,15 +197,13 @@ def unpack_row(entry_id: int, payload: bytes) -> Episode:
             text.decode(),
             tuple((int(i), str(words)) for i, words in json.loads(changes)) if changes else (),
             source.decode(),
-            tuple(np.frombuffer(evidence, "<i8").tolist()),
+            tuple(np.frombuffer(evidence, "<i8").tolist()) if evidence else (),
         )
-        embedding = np.frombuffer(vector, np.int8).copy() if vector else None
-        entry = row.episode(head, embedding)
     except (ValueError, TypeError, struct.error) as error:
-        raise StoreError(f"episodic entry {entry_id} is damaged") from error
-    if entry.id != entry_id or at != len(payload):
-        raise StoreError(f"episodic entry {entry_id} is damaged")
-    return entry
+        raise StoreError("an episodic entry is damaged; restore the memory from a copy") from error
+    if at != len(payload):
+        raise StoreError("an episodic entry is damaged; restore the memory from a copy")
+    return row, vector
 
 
 def _action_bytes(action: Any) -> bytes:

@@ -54,7 +54,11 @@ class Vectors:
 
     def at(self, row: int) -> NDArray[np.int8] | None:
         """Returns a copy of one vector, or None where the row has none."""
-        return self._rows[row].copy() if self.size and self._scales[row] > 0 else None
+        return self._rows[row].copy() if self.holds(row) else None
+
+    def holds(self, row: int) -> bool:
+        """Whether a row has a vector."""
+        return bool(self.size and self._scales[row] > 0)
 
     def append(self, vector: NDArray[np.int8] | None) -> None:
         """Adds a row; None has no vector."""
@@ -63,7 +67,7 @@ class Vectors:
             self._rows = np.zeros((capacity, len(vector)), np.int8)
             self._scales = np.zeros(capacity, np.float32)
         if self.size and self._count == len(self._rows):
-            more = len(self._rows)
+            more = max(len(self._rows), 64)
             self._rows = np.concatenate([self._rows, np.zeros((more, self.size), np.int8)])
             self._scales = np.concatenate([self._scales, np.zeros(more, np.float32)])
         if self.size:
@@ -71,13 +75,25 @@ class Vectors:
             self._scales[self._count] = 0.0 if vector is None else _scale(vector)
         self._count += 1
 
-    def remove(self, row: int) -> None:
-        """Removes a row; those after it move up."""
+    def load(self, rows: NDArray[np.int8]) -> None:
+        """Takes (N, D) int8 rows, zero where there is no vector, as all there is."""
+        self._count = len(rows)
+        if not rows.shape[1]:
+            return
+        self._rows = rows
+        self._scales = np.zeros(len(rows), np.float32)
+        for at in range(0, len(rows), 1 << 16):
+            wide = rows[at : at + (1 << 16)].astype(np.int64)
+            squares = (wide * wide).sum(axis=1).astype(np.float64)
+            some = squares > 0
+            self._scales[at : at + len(wide)][some] = (1.0 / np.sqrt(squares[some])).astype(np.float32)
+
+    def keep(self, rows: NDArray[np.bool_]) -> None:
+        """Removes all rows but those where the (N,) mask is True."""
         if self.size:
-            n = self._count
-            self._rows[row : n - 1] = self._rows[row + 1 : n]
-            self._scales[row : n - 1] = self._scales[row + 1 : n]
-        self._count -= 1
+            self._rows = self._rows[: self._count][rows]
+            self._scales = self._scales[: self._count][rows]
+        self._count = int(np.count_nonzero(rows))
 
 
 def _scale(vector: NDArray[np.int8]) -> float:

@@ -14,7 +14,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels, merge
 from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
-from embodied_mem.memory.octree.payloads import pack_blocks, unpack_blocks
+from embodied_mem.memory.octree.payloads import pack_blocks, record_counts, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.scan import FEW, Marks, mark
 from embodied_mem.memory.octree.types import (
@@ -219,6 +219,28 @@ class Octree(OctreeReader):
         self.version += 1
         self._store.blocks.versions[rows] = self.version
         return int(count)
+
+    def drop_oldest(self, share: float) -> int:
+        """Makes a share of the known blocks unknown, those observed longest ago; returns how many."""
+        rows = self._store.sorted_rows()
+        known = self._store.known(rows)
+        some = known.any(axis=1)
+        rows, known = rows[some], known[some]
+        oldest = np.argsort(self._store.blocks.stamps[rows], kind="stable")[: int(np.ceil(share * len(rows)))]
+        rows, known = rows[oldest], known[oldest]
+        noted = np.empty_like(known)
+        _, need = merge.erase_blocks(rows, known, self._store.blocks, noted)
+        self._store.lay_records(rows, np.zeros_like(noted), noted, _NO_NAMES, need, 0)
+        self.version += 1
+        self._store.blocks.versions[rows] = self.version
+        return len(rows)
+
+    def content_bytes(self, per_block: int, per_record: int) -> int:
+        """Returns how many bytes the known blocks and their records have, at so many each."""
+        rows = np.arange(self._store.count)
+        blocks = int(np.count_nonzero(self._store.known(rows).any(axis=1)))
+        records = int(record_counts(self._store.blocks.noted[rows]).sum())
+        return per_block * blocks + per_record * records
 
     def digest(self) -> bytes:
         """Returns the SHA-256 over settings and sorted voxels; the same map, the same digest."""

@@ -126,6 +126,15 @@ class SceneGraph:
         self._rows.remove("object", ids[:1], self.version)
         return True
 
+    def forget_trajectory(self, count: int) -> int:
+        """Removes about `count` of the oldest positions of the trajectory; returns how many."""
+        before = len(self.trajectory_table)
+        chunks = self.trajectory_table.drop_oldest(count)
+        if chunks:
+            self.version += 1
+            self._rows.remove("trajectory", chunks, self.version)
+        return before - len(self.trajectory_table)
+
     def use_grid_map(self, grid_map: GridMap | None) -> None:
         """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
         self.grid_map = grid_map if grid_map is not None and grid_map.cells.size else None

@@ -20,6 +20,7 @@ class Trajectory:
         self.spacing = spacing
         self._stamps: list[int] = []
         self._positions: list[tuple[float, float, float]] = []
+        self._first = 0  # chunks that were dropped
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -53,7 +54,7 @@ class Trajectory:
         x, y, z = position.tolist()
         self._stamps.append(stamp)
         self._positions.append((x, y, z))
-        return (len(self._stamps) - 1) // CHUNK
+        return self._first + (len(self._stamps) - 1) // CHUNK
 
     def move(self, positions: NDArray[np.float64]) -> None:
         """Replaces the (N, 3) positions [m]; the stamps stay."""
@@ -61,11 +62,11 @@ class Trajectory:
 
     def payloads(self) -> dict[int, bytes]:
         """Returns the chunks by number: (n, 4) little-endian 8-byte words, stamp and x, y, z."""
-        return {i: self.payload(i) for i in range(-(-len(self) // CHUNK))}
+        return {self._first + i: self.payload(self._first + i) for i in range(-(-len(self) // CHUNK))}
 
     def payload(self, chunk: int) -> bytes:
         """Returns one chunk of `payloads`."""
-        part = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        part = slice((chunk - self._first) * CHUNK, (chunk - self._first + 1) * CHUNK)
         stamps = np.array(self._stamps[part], "<i8")
         words = np.empty((len(stamps), 4), "<f8")
         words[:, 0] = stamps.view("<f8")
@@ -74,6 +75,14 @@ class Trajectory:
 
     def restore(self, payloads: dict[int, bytes]) -> None:
         """Replaces all positions by those of `payloads`."""
+        self._first = min(payloads, default=0)
         words = np.frombuffer(b"".join(payloads[i] for i in sorted(payloads)), "<f8").reshape(-1, 4)
         self._stamps = words[:, 0].copy().view("<i8").tolist()
         self._positions = [(x, y, z) for x, y, z in words[:, 1:].tolist()]
+
+    def drop_oldest(self, count: int) -> list[int]:
+        """Removes whole chunks of the oldest positions, at most `count` positions; returns the chunks."""
+        chunks = min(count, max(len(self) - 1, 0)) // CHUNK
+        del self._stamps[: chunks * CHUNK], self._positions[: chunks * CHUNK]
+        self._first += chunks
+        return list(range(self._first - chunks, self._first))

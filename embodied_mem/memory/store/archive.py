@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.configs import from_mapping, to_mapping
 from embodied_mem.errors import ConfigError, EmbodiedMemError, StoreError
+from embodied_mem.memory.budget import with_limit
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import LOADED, Contents, Marks
 from embodied_mem.memory.episodes.snapshots import encode_jpeg
@@ -112,6 +113,16 @@ class Archive:
                 self._hand_over(self._writer)
             self._writer.flush()
 
+    def compact(self) -> None:
+        """Writes the file anew without unused room; everything must have been flushed."""
+        self._close_reader()
+        self.store.compact()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None and self._reader is not self.store:
+            self._reader.close()
+            self._reader = None
+
     def snapshot(self, entry_id: int) -> bytes | None:
         """Returns the JPEG of an entry, or None."""
         self.flush()
@@ -143,7 +154,8 @@ def _writer(store: Store, contents: Contents) -> StoreWriter:
     def encode(image: NDArray[np.uint8]) -> bytes:
         return encode_jpeg(image, episodes.snapshot_quality, episodes.snapshot_size)
 
-    return StoreWriter(store, contents.sequence, encode, config.max_pending_mb * 1e6)
+    limit = contents.config.budget.limit
+    return StoreWriter(store, contents.sequence, encode, config.max_pending_mb * 1e6, limit)
 
 
 def create_archive(path: Path, contents: Contents, snapshots: Mapping[int, bytes] | None = None) -> Archive:
@@ -173,13 +185,16 @@ def _config_row(config: MemoryConfig) -> tuple[str, bytes]:
     return "config", json.dumps(to_mapping(config)).encode()
 
 
-def open_archive(path: Path, config: MemoryConfig | None, read_only: bool) -> Archive:
+def open_archive(
+    path: Path, config: MemoryConfig | None, read_only: bool, limit: int | None = None
+) -> Archive:
     """Opens a memory file and reads its contents.
 
     Args:
         path: the file.
         config: settings to use from now on; those of the file where None. The octree's must agree.
         read_only: whether nothing will be written.
+        limit: bytes that the file may have from now on; as in the settings where None.
 
     Raises:
         StoreError: missing, foreign, damaged, of a newer schema, or being written elsewhere.
@@ -190,8 +205,9 @@ def open_archive(path: Path, config: MemoryConfig | None, read_only: bool) -> Ar
     try:
         tables = store.load(LOADED)
         contents = _read(path, tables, config)
-        if config is not None and not read_only:
-            store.put({"meta": [_config_row(config)]})
+        contents.config = with_limit(contents.config, limit)
+        if (config is not None or limit is not None) and not read_only:
+            store.put({"meta": [_config_row(contents.config)]})
     except BaseException:
         store.close()
         raise

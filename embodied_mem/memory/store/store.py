@@ -19,11 +19,12 @@ import zstandard
 
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.store.lock import StoreLock
+from embodied_mem.memory.store.migrations import NEW_TABLES, migrate
 
 APPLICATION_ID = 0x656D656D
 """SQLite's application id of a memory file ("emem")."""
-SCHEMA = 1
-"""Version of the tables; a file with a newer one is refused."""
+SCHEMA = 2
+"""Version of the rows; a file with a newer one is refused, one with an older one is brought up to it."""
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("name TEXT",),
     "graph": ("kind TEXT", "id INTEGER"),
@@ -44,6 +45,8 @@ Tables = Mapping[str, Sequence[Row]]
 _BUSY_S = 2.0
 _WAL_LIMIT = 4 << 20
 _ROWS = 64
+_KEPT = 0.96
+"""Share of a limit that rows may take; the rest is for the WAL."""
 
 
 class Store:
@@ -61,6 +64,8 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool = False, compression: int = 3) -> None:
         self.path = path
         self.read_only = read_only
+        self.trimmed = 0
+        """Snapshots that had to go because the file was too large."""
         self._compressor = zstandard.ZstdCompressor(level=compression)
         self._decompressor = zstandard.ZstdDecompressor()
         if not path.is_file():
@@ -75,6 +80,8 @@ class Store:
                     self._database.execute("PRAGMA journal_mode = WAL").fetchone()
                     self._database.execute("PRAGMA synchronous = FULL")
                     self._database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+                    self._migrate()
+                self.trimmed = int((self.get("meta", "trimmed") or b"0").decode())
         except BaseException:
             self.close()
             raise
@@ -102,9 +109,7 @@ class Store:
                     database.execute("BEGIN")
                     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     database.execute(f"PRAGMA user_version = {SCHEMA}")
-                    for name, keys in TABLES.items():
-                        columns = f"{', '.join(keys)}, payload BLOB NOT NULL, crc INTEGER NOT NULL"
-                        database.execute(f"CREATE TABLE {name} ({columns}, PRIMARY KEY ({_names(name)}))")
+                    _make_tables(database)
                     compressor = zstandard.ZstdCompressor(level=compression)
                     for name, rows in tables.items():
                         _put_rows(database, compressor, name, rows)
@@ -135,6 +140,19 @@ class Store:
             )
         if schema < 1:
             raise StoreError(f"{self.path} is damaged: schema {schema}; restore it from a copy")
+        self.schema = schema
+
+    def _migrate(self) -> None:
+        """Brings a file of an older schema up to today's, in one transaction."""
+        if self.schema == SCHEMA:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        _make_tables(self._db)
+        for name in TABLES:
+            _put_rows(self._db, self._compressor, name, list(self._rows(name)))
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._db.execute("COMMIT")
+        self.schema = SCHEMA
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -161,6 +179,65 @@ class Store:
                         database.execute("ROLLBACK")
                 raise
 
+    def bound(self, limit: int) -> None:
+        """Keeps the WAL small beside a limit of bytes."""
+        with _explained(self.path):
+            (page,) = self._db.execute("PRAGMA page_size").fetchone()
+            wal = min(_WAL_LIMIT, limit // 64)
+            self._db.execute(f"PRAGMA journal_size_limit = {wal}")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {max(wal // page, 16)}")
+
+    def trim(self, limit: int, coming: int = 0) -> None:
+        """Removes the oldest snapshots until the file is within a limit; gives free pages back.
+
+        Args:
+            limit: bytes of database and WAL together.
+            coming: bytes that are about to be written: once into the WAL, and from there into the
+                database.
+
+        Raises:
+            StoreError: the disk is full or failed.
+        """
+        with _explained(self.path):
+            page, pages, free = (
+                self._db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_size", "page_count", "freelist_count")
+            )
+            excess = page * (pages - free) + 2 * coming - int(_KEPT * limit)
+            if excess > 0:
+                self._drop_snapshots(excess)
+                (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            if page * free > limit // 64:
+                self._db.execute("PRAGMA incremental_vacuum").fetchall()
+            wal = self.path.with_name(self.path.name + "-wal")
+            if wal.exists() and wal.stat().st_size > limit // 64:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _drop_snapshots(self, excess: int) -> None:
+        found = self._db.execute("SELECT id, length(payload) FROM snapshots ORDER BY id")
+        last, count = None, 0
+        for number, size in found:
+            if excess <= 0:
+                break
+            last, count, excess = number, count + 1, excess - size
+        if last is not None:
+            self.trimmed += count
+            told = ("trimmed", str(self.trimmed).encode())
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM snapshots WHERE id <= ?", (last,))
+            _put_rows(self._db, self._compressor, "meta", [told])
+            self._db.execute("COMMIT")
+
+    def compact(self) -> None:
+        """Writes the database anew without unused room; it stays whole if that is interrupted.
+
+        Raises:
+            StoreError: the disk is full or failed.
+        """
+        with _explained(self.path):
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def load(self, names: Sequence[str]) -> dict[str, list[Row]]:
         """Returns all rows of some tables as of one moment, in the order of their keys.
 
@@ -174,7 +251,7 @@ class Store:
             finally:
                 self._db.execute("COMMIT")
 
-    def get(self, name: str, key: int) -> bytes | None:
+    def get(self, name: str, key: int | str) -> bytes | None:
         """Returns the payload of one row of a table with a single key, or None.
 
         Raises:
@@ -183,22 +260,47 @@ class Store:
         with _explained(self.path):
             return next((row[-1] for row in self._rows(name, key)), None)
 
+    def integrity(self) -> list[str]:
+        """Returns what SQLite finds wrong with the database itself, one line each."""
+        with _explained(self.path):
+            said = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(20)")]
+        return [] if said == ["ok"] else [f"database: {_plain(Exception(line))}" for line in said]
+
+    def scan(self, name: str) -> tuple[list[Row], list[Row]]:
+        """Returns the rows of a table that are whole, and the keys of those that are not."""
+        whole: list[Row] = []
+        broken: list[Row] = []
+        with _explained(self.path):
+            keys = self._db.execute(f"SELECT {_names(name)} FROM {name} ORDER BY {_names(name)}").fetchall()
+            for key in keys:
+                try:
+                    whole += list(self._rows(name, *key))
+                except (StoreError, zstandard.ZstdError, ValueError):
+                    broken.append(key)
+        return whole, broken
+
     def has(self, name: str, key: int) -> bool:
         """Whether a table with a single key has a row."""
         with _explained(self.path):
             found = self._db.execute(f"SELECT 1 FROM {name} WHERE {_names(name)} = ?", (key,))
             return found.fetchone() is not None
 
-    def _rows(self, name: str, key: int | None = None) -> Iterator[Row]:
+    def _rows(self, name: str, *key: int | str) -> Iterator[Row]:
+        if self.schema < SCHEMA and name in NEW_TABLES[self.schema]:
+            return
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
-        where = "" if key is None else f" WHERE {_names(name)} = ?"
+        where = " AND ".join(f"{column} = ?" for column in _names(name).split(", "))
         found = self._db.execute(
-            f"SELECT * FROM {name}{where} ORDER BY {_names(name)}", () if key is None else (key,)
+            f"SELECT * FROM {name}{f' WHERE {where}' if key else ''} ORDER BY {_names(name)}", key
         )
         for *values, payload, crc in found:
             if not isinstance(payload, bytes) or _crc(tuple(values), payload) != crc:
-                raise StoreError(f"{self.path} is damaged: {name} {values}; restore it from a copy")
-            yield (*values, unpack(payload))
+                raise StoreError(
+                    f"{self.path} is damaged: {name} {values}; restore it from a copy, or see what "
+                    "`embodied-mem check` can repair"
+                )
+            plain = unpack(payload)
+            yield (*values, plain if self.schema == SCHEMA else migrate(self.schema, name, plain))
 
     def close(self) -> None:
         """Writes the WAL back into the file and lets go of it; nothing happens the second time."""
@@ -230,6 +332,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,  # the writer thread takes over what the opener has made
     )
+
+
+def _make_tables(database: sqlite3.Connection) -> None:
+    for name, keys in TABLES.items():
+        columns = f"{', '.join(keys)}, payload BLOB NOT NULL, crc INTEGER NOT NULL"
+        database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({_names(name)}))")
 
 
 def _names(table: str) -> str:

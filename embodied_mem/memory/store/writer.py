@@ -54,16 +54,25 @@ class StoreWriter:
         sequence: number of the newest write that the file holds already.
         encode: makes the bytes of a snapshot; called on the writer's thread.
         room: bytes of images that may wait.
+        limit: bytes that the file may have; 0 is without limit.
     """
 
     def __init__(
-        self, store: Store, sequence: int, encode: Callable[[Image], bytes], room: float = 64e6
+        self,
+        store: Store,
+        sequence: int,
+        encode: Callable[[Image], bytes],
+        room: float = 64e6,
+        limit: int = 0,
     ) -> None:
         self.store = store
         self.durable = sequence
         """Number of the newest write that is on the disk."""
         self._encode = encode
         self._room = room
+        self._limit = limit
+        if limit:
+            store.bound(limit)
         self._jobs: deque[Batch | _Snapshot] = deque()
         self._batches = 0  # waiting or being written
         self._image_bytes = 0
@@ -171,8 +180,13 @@ class StoreWriter:
     def _write(self, batch: Batch) -> None:
         tables: dict[str, Any] = dict(batch.tables())
         tables["snapshots"] = [*tables.get("snapshots", ()), *self._snapshots.items()]
+        if self._limit:
+            coming = sum(len(row[-1]) for rows in tables.values() for row in rows)
+            self.store.trim(self._limit, coming)
         self.store.put(tables)
         self._snapshots = {}
+        if self._limit:
+            self.store.trim(self._limit)
 
     def _done(self, job: Batch | _Snapshot, failure: StoreError | None) -> None:
         with self._changed:

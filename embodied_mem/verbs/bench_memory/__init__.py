@@ -9,6 +9,18 @@ from typing import Any
 from embodied_mem.errors import ConfigError
 
 SECTIONS = {
+    "budget": (
+        "embodied_mem.verbs.bench_memory.budget:measure",
+        "a week of entries in 200 MB: size of the file, facts recalled by place, each way of evicting",
+    ),
+    "crash": (
+        "embodied_mem.verbs.bench_memory.crash:measure",
+        "kill -9, power cuts, a full disk, a read-only file: what was lost",
+    ),
+    "size": (
+        "embodied_mem.verbs.bench_memory.size:measure",
+        "bytes on disk per entry; what int8 embeddings cost in recall; opening by number of entries",
+    ),
     "write": (
         "embodied_mem.verbs.bench_memory.write:measure",
         "keyframes per second with snapshots; how long the loop's thread is held",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
+from embodied_mem.memory import GateConfig, MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
 from embodied_mem.types import Detection, LabelMap, Percept, Scan
 
 STEP_NS = 600_000_000
@@ -26,6 +26,7 @@ def grid_config(**parts: Any) -> MemoryConfig:
     given = {
         "octree": OctreeConfig(resolution=1.0, hit=3.5, miss=-3.5, clamp=(-2.0, 2.0)),
         "navigation": NavigationConfig(robot_height=1.0, step_height=0.0, passable=("door",)),
+        "gate": GateConfig(relocalize=False),
         "scene": SceneConfig(diagonal=False, place_clearance=0.0),
     }
     return MemoryConfig(**{**given, **parts})

@@ -1,0 +1,171 @@
+"""The byte budget: what goes when a memory has grown too large.
+
+It is decided at the end of a write, from what the memory holds and never from the file or the
+writer's timing, so that a replay forgets the same. Snapshots are the exception: they are no part
+of the digest, and the store drops the oldest where the file itself has grown too large.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embodied_mem.memory.config import MemoryConfig
+    from embodied_mem.memory.contents import Contents
+
+EVERY = 64
+"""Writes from one look at the sizes to the next."""
+SPARE = 0.05
+"""Share of its part that is freed at once, so that it is not done at every look."""
+VOXELS, HISTORY = 0.4, 0.15
+"""At most so much of the budget is for voxels, and for trajectory and encounters."""
+FILL = 0.9
+"""How much of the budget is planned for: indexes, free pages and the WAL need the rest."""
+BLOCK_BYTES, RECORD_BYTES, POSITION_BYTES, ENCOUNTER_BYTES, OBJECT_BYTES = 290, 8, 34, 48, 1200
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How large a memory may grow, and what goes then."""
+
+    limit: int = 0
+    """Bytes of the file, its WAL included; 0 is without limit."""
+    evict: Literal["place", "fifo", "lru", "utility"] = "place"
+    """Which entries go first. "place": of the places with the most entries, entries without words
+    first, the oldest first, and never the last one of a place; "fifo": the oldest; "lru": those
+    of the place that the agent has not been at for longest; "utility": the least useful."""
+    snapshots: float = 0.5
+    """Share that is left to snapshots, once there are any."""
+
+    def __post_init__(self) -> None:
+        if self.limit < 0 or 0 < self.limit < 10**6:
+            raise ConfigError(f"budget.limit must be 0 or at least 1000000 (1 MB), got {self.limit}")
+        if not 0.0 <= self.snapshots <= 0.9:
+            raise ConfigError(f"budget.snapshots must be in 0..0.9, got {self.snapshots}")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Returns a number of bytes: "2 GB", "500 MiB", 1000000.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?b)?\s*", str(text).lower())
+    if found is None:
+        raise ConfigError(f'"{text}" is no size; write it as "2 GB" or "500 MB"')
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def with_limit(config: MemoryConfig, limit: int | None) -> MemoryConfig:
+    """Returns settings with another limit in bytes; the same where None."""
+    return config if limit is None else replace(config, budget=replace(config.budget, limit=limit))
+
+
+@dataclass
+class Evicted:
+    """What one look has removed.
+
+    Attributes:
+        entries: ids, ascending.
+        blocks: octree blocks.
+        positions: positions of the trajectory.
+        encounters: encounters.
+    """
+
+    entries: NDArray[np.int64]
+    blocks: int = 0
+    positions: int = 0
+    encounters: int = 0
+
+
+def enforce(contents: Contents) -> Evicted | None:
+    """Removes what no longer fits; returns what that was, or None where all fits.
+
+    Args:
+        contents: of a memory that has a budget.
+    """
+    config = contents.config.budget
+    planned = FILL * config.limit
+    gone = Evicted(np.empty(0, np.int64))
+    voxels = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES)
+    if voxels > VOXELS * planned:
+        gone.blocks = contents.octree.drop_oldest((voxels - (VOXELS - SPARE) * planned) / voxels)
+        voxels = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES)
+    history = _trim_history(contents, HISTORY * planned, gone)
+    objects = OBJECT_BYTES * (len(contents.scene.object_table) + len(contents.scene.place_table))
+    room = planned * (1.0 - (config.snapshots if contents.counts["snapshots"] else 0.0))
+    room = max(room - voxels - history - objects, 0.1 * planned)
+    before, counts = len(contents.episodes), contents.counts
+    used = contents.episodes.content_bytes + counts["submap_bytes"]
+    if used > room:
+        excess = (used - (1.0 - SPARE) * room) / used
+        gone.entries = choose(contents, int(np.ceil(excess * before)))
+        contents.episodes.remove(gone.entries)
+        # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
+        counts["submap_bytes"] -= counts["submap_bytes"] * len(gone.entries) // before
+    some = len(gone.entries) or gone.blocks or gone.positions or gone.encounters
+    return gone if some else None
+
+
+def _trim_history(contents: Contents, room: float, gone: Evicted) -> float:
+    """Drops the oldest positions and encounters; returns the bytes of those left."""
+    scene, encounters = contents.scene, contents.episodes.encounters
+
+    def used() -> float:
+        return POSITION_BYTES * len(scene.trajectory_table) + ENCOUNTER_BYTES * len(encounters)
+
+    if used() > room:
+        share = (used() - (1.0 - SPARE) * room) / used()
+        gone.positions = scene.forget_trajectory(int(np.ceil(share * len(scene.trajectory_table))))
+        gone.encounters = encounters.drop_oldest(int(np.ceil(share * len(encounters))))
+    return used()
+
+
+def choose(contents: Contents, count: int) -> NDArray[np.int64]:
+    """Returns the ids of the `count` entries that go first, ascending; fewer where all others must stay."""
+    episodes, evict = contents.episodes, contents.config.budget.evict
+    ids = episodes.ids
+    if evict == "place":
+        return np.sort(ids[_crowded(contents, count)])
+    if evict == "utility":
+        order = np.lexsort((ids, episodes.utilities))
+    elif evict == "lru":
+        places = contents.scene.place_table
+        last = dict(zip(places.ids.tolist(), places.last_visits.tolist()))
+        known, where = np.unique(episodes.place_ids, return_inverse=True)
+        visits = np.array([last.get(place, -1) for place in known.tolist()], np.int64)
+        order = np.lexsort((ids, visits[where.reshape(-1)]))
+    else:
+        order = np.arange(len(ids))
+    return np.sort(ids[order[:count]])
+
+
+def _crowded(contents: Contents, count: int) -> NDArray[np.int64]:
+    """Returns rows of entries to remove so that the fullest places lose theirs, none its last."""
+    episodes = contents.episodes
+    _, where, sizes = np.unique(episodes.place_ids, return_inverse=True, return_counts=True)
+    where = where.reshape(-1)
+    keep = _level(sizes, len(where) - count)
+    # Worth within a place: entries with words, then useful ones, then the newest.
+    order = np.lexsort((-episodes.ids, -episodes.utilities, ~episodes.has_words, where))
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    leave = rank >= np.minimum(sizes, keep)[where[order]]
+    rows = order[leave]
+    return rows[np.lexsort((rows, -rank[leave]))][:count]
+
+
+def _level(sizes: NDArray[np.int64], total: int) -> int:
+    """Returns the most entries that a place may keep (at least one) so that at most `total` are left."""
+    low, high = 1, int(sizes.max(initial=1))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.minimum(sizes, middle).sum() <= total else (low, middle - 1)
+    return low
