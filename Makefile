@@ -36,8 +36,8 @@ demo: $(READY) ## train, explore, log, replay and ask; the results are in runs/d
 test: $(READY_DEV) ## run the tests
 	@$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: $(READY_DEV) ## run the tests, the longer ones too
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test-slow: $(READY_DEV) ## run the tests, the longer ones too, on many random examples
+	@HYPOTHESIS_PROFILE=random $(VENV)/bin/python -m pytest $(ARGS)
 
 lint: $(READY_DEV) ## check style and types
 	@$(VENV)/bin/ruff check .

@@ -52,6 +52,7 @@ EXTRAS = {
     "graph": ["networkx>=3.2", "spark-dsg>=1.1"],  # the scene graph for others
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
+    "text": ["model2vec>=0.4"],  # sentence embeddings: words found by their meaning
     "data": ["minari>=0.5.2"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with

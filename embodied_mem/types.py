@@ -211,12 +211,19 @@ class Scan:
         labels: (N,) int32 label ids, 0 unknown.
         origin: (3,) float64 [m], where the rays start; None for cells whose state is known
             directly: no ray is cast, a hit marks its voxel occupied, a miss marks it free.
+        image: the depth image that the points are pixels of, rectified, with 0 for pixels that
+            are no points; None for other sensors.
+        pixels: (N,) int64, which pixel of the image each point is, in row-major order.
+        max_range: [m]; the rays of the image that are longer are free up to there.
     """
 
     points: NDArray[np.float32]
     hit: NDArray[np.bool_]
     labels: NDArray[np.int32]
     origin: NDArray[np.float64] | None = None
+    image: Image | None = None
+    pixels: NDArray[np.int64] | None = None
+    max_range: float = float("inf")
 
 
 @dataclass(frozen=True, eq=False)

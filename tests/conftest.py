@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples in every run; HYPOTHESIS_PROFILE=default explores others.
+# The same examples in every run; HYPOTHESIS_PROFILE=random explores others, and many.
 settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 

@@ -42,6 +42,29 @@ def test_a_floor_a_wall_and_a_box_come_out_where_they_are(model: str):
     np.testing.assert_array_equal(scan.origin, pose.position)
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_scan_carries_the_image_that_its_points_are_pixels_of(stride: int):
+    pose = looking(x=-0.4, y=0.2, z=1.1, pitch=0.35, yaw=-0.1)
+    depth = scene_depth(camera(), pose)
+    depth[100:140, 200:260] = 0.0
+    config = DepthConfig(min_range=0.9, max_range=3.0, stride=stride, max_pixels=10**7)
+    scan = depth_scan(Image(depth, camera(), pose), config)
+    image, view = scan.image, scan.image.intrinsics
+    assert image.data.shape == (view.height, view.width) and scan.max_range == 3.0
+    assert np.count_nonzero(image.data) == len(scan.points) == len(scan.pixels)
+    v, u = np.divmod(scan.pixels, view.width)
+    z = image.data[v, u].astype(np.float64)
+    x, y = (u - view.cx) / view.fx, (v - view.cy) / view.fy
+    reach = np.where(scan.hit, z, 3.0 / np.sqrt(x * x + y * y + 1.0))
+    lifted = image.base_T_camera.transform(np.stack([x * reach, y * reach, reach], axis=-1))
+    np.testing.assert_allclose(scan.points, lifted, atol=1e-5)
+
+
+def test_a_distorted_image_gives_points_alone():
+    scan = depth_scan(Image(scene_depth(camera("plumb_bob"), Pose()), camera("plumb_bob"), Pose()), ALL)
+    assert scan.image is None and scan.pixels is None and len(scan.points) > 0
+
+
 def test_points_are_open3ds():
     o3d = pytest.importorskip(
         "open3d", reason="the reference, Open3D, cannot be loaded here", exc_type=ImportError

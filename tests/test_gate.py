@@ -9,7 +9,7 @@ import pytest
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import GateConfig, Memory
-from embodied_mem.types import Detection, Percept
+from embodied_mem.types import Detection, Image, Intrinsics, Percept
 
 
 def remembering(steps: int = 5, **gate: float) -> Memory:
@@ -118,6 +118,9 @@ def test_embeddings_that_cannot_be_used_are_dropped_and_counted(vector: np.ndarr
     assert memory.info()["dropped_embeddings"] == 1
 
 
+IMAGE = Image(np.ones((3, 4), np.float32), Intrinsics(4, 3, 2.0, 2.0, 1.5, 1.0), Pose())
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -125,6 +128,9 @@ def test_embeddings_that_cannot_be_used_are_dropped_and_counted(vector: np.ndarr
         {"hit": np.zeros(3, bool)},
         {"labels": np.zeros(25, np.float32)},
         {"origin": np.zeros(2)},
+        {"image": IMAGE},
+        {"image": IMAGE, "pixels": np.full(25, 12)},
+        {"image": dataclasses.replace(IMAGE, data=np.zeros((4, 3), np.float32)), "pixels": np.zeros(25, int)},
     ],
 )
 def test_a_scan_of_the_wrong_shape_is_refused_before_anything_changes(change: dict):
@@ -156,7 +162,7 @@ def test_what_was_not_let_in_is_listed_with_its_reason_and_survives_the_file(tmp
         memory.write(grid_walk.percept(2))
         memory.write(grid_walk.percept(5, odom_T_base=Pose(np.array([np.nan, 0.0, 0.0]))))
         for step in range(6, 60):
-            memory.write(grid_walk.percept(0, step=step, is_first=False))
+            memory.write(dataclasses.replace(grid_walk.percept(0), step=step, is_first=False))
     with Memory.open(path, read_only=True) as memory:
         listed = memory.info()["quarantine"]
         assert len(listed) == 32 and all(item["source"] == "grid" and item["reason"] for item in listed)

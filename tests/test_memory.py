@@ -12,7 +12,10 @@ import pytest
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory, MemoryConfig, NavigationConfig, OctreeConfig, StoreConfig
-from embodied_mem.types import Command, Goal, LabelMap, Percept, Query, Scan
+from embodied_mem.memory.octree import Octree
+from embodied_mem.perception import DepthConfig
+from embodied_mem.perception.depth import depth_scan
+from embodied_mem.types import Command, Goal, Image, Intrinsics, LabelMap, Percept, Query, Scan
 
 
 def walked(steps: int = 30, memory: Memory | None = None, start: int = 0) -> Memory:
@@ -99,6 +102,33 @@ def test_rays_clear_the_way_and_end_on_what_they_hit():
     at = np.array([[3.05, 0.05, 0.05], [2.05, 0.05, 0.05], [3.55, 0.5, 0.05], [5.05, 0.55, 0.05]], np.float32)
     hit, way, _, beyond = memory.octree.query(at)
     assert hit > 0 and way < 0 and np.isnan(beyond)  # the second ray is longer than max_range
+
+
+@pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized"])
+def test_a_depth_image_is_written_as_the_octree_writes_it(mode):
+    settings = OctreeConfig(resolution=0.1, max_range=3.0, depth_mode=mode)
+    memory, tree = Memory(MemoryConfig(octree=settings)), Octree(0.1)
+    view = Intrinsics(40, 30, 30.0, 30.0, 19.5, 14.5)
+    data = (2.0 + 0.05 * np.arange(40) + np.zeros((30, 1))).astype(np.float32)
+    data[:5] = np.inf
+    base_T_camera = Pose(np.array([0.2, 0.0, 1.0]), np.array([-0.5, 0.5, -0.5, 0.5]))
+    names = np.where(np.arange(data.size) % 2, 1, 2).reshape(data.shape).astype(np.int32)
+    semantic = Image(names, view, base_T_camera)
+    scan = depth_scan(Image(data, view, base_T_camera), DepthConfig(edge_jump=0.0), semantic=semantic)
+    pose = Pose(np.array([1.0, -2.0, 0.0]))
+    labels = LabelMap(("unknown", "wall", "door"))
+    memory.write(Percept(1, 0, pose, labels=labels, scans=(scan,)))
+    tree.integrate_depth(
+        data,
+        view,
+        pose @ base_T_camera,
+        labels=np.where(np.isfinite(data), names, 0),
+        stamp=1,
+        max_range=3.0,
+        mode=mode,
+        drop_flying=False,
+    )
+    assert memory.octree.digest() == tree.digest() and tree.num_occupied > 0
 
 
 def test_labels_of_several_sources_agree_by_name():

@@ -59,6 +59,21 @@ def test_unknown_is_nan_and_unlabelled_is_zero():
     assert tree.version == 0
 
 
+def test_large_batches_of_queries_answer_as_small_ones_do():
+    rng = np.random.default_rng(3)
+    tree = Octree(0.1)
+    for far in (0.0, 3.0, 500.0):  # the last one is too far away for a directory of all blocks
+        tree.integrate(far + rng.uniform(-1, 1, (200, 3)), np.full(3, far))
+        points = np.concatenate([rng.uniform(-1.5, 4.5, (20_000, 3)), far + rng.uniform(-1, 1, (20_000, 3))])
+        points[::1000] = [np.nan, np.inf, -1e30]
+        points = points.astype(np.float32)
+        copy = Octree(0.1)  # it is never asked so much at once that it makes a directory
+        copy.import_blocks(tree.export_blocks())
+        small = np.concatenate([copy.query(part) for part in np.array_split(points, 2000)])
+        np.testing.assert_array_equal(tree.query(points), small)
+        assert np.isfinite(small).any() and np.isnan(small).any()
+
+
 def test_labels_need_a_majority_and_leave_with_their_voxel():
     tree = Octree(1.0)
     here = np.array([[0.5, 0.5, 0.5]])

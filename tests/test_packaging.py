@@ -35,7 +35,7 @@ TOP_LEVEL = {
     ),
     *("Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"),
 }
-EXTRAS = {"sim", "rl", "ros", "graph", "viz", "mcp", "data", "test", "dev"}
+EXTRAS = {"sim", "rl", "ros", "graph", "viz", "mcp", "text", "data", "test", "dev"}
 IMPORT_NAMES = {
     "opencv-python": "cv2",
     "pyyaml": "yaml",

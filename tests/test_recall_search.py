@@ -56,7 +56,7 @@ def test_rows_without_a_vector_are_never_similar():
         vectors.append(quantise(row))
     chosen, _ = most_similar(np.arange(4), np.empty(0), vectors, np.array([1.0, 0.0]), 4)
     assert chosen.tolist() == [1, 3]
-    vectors.remove(1)
+    vectors.keep(np.array([True, False, True, True]))
     assert len(vectors) == 3 and vectors.at(2) is not None and vectors.at(0) is None
 
 
@@ -147,3 +147,29 @@ def test_poisoned_records_hardly_get_into_the_best_answers():
         assert spread["undefended"]["poison_in_top5"] >= 0.15  # the attack works without a defence
         assert spread["defended"]["poison_in_top5"] <= 0.05
         assert spread["true_recall_lost"] <= 0.02 and spread["clean"]["true_recall"] >= 0.98
+
+
+class Thesaurus:
+    """A sentence encoder that knows a few words, some of which mean the same."""
+
+    MEANING = ({"mug", "cup"}, {"kitchen", "stove"}, {"dog", "puppy"}, {"bath", "shower"})
+
+    def encode(self, sentences: list[str]) -> np.ndarray:
+        rows = [[float(bool(m & set(s.split()))) for m in self.MEANING] for s in sentences]
+        return np.array(rows, np.float32)
+
+
+def test_words_are_found_by_their_meaning_where_a_model_tells():
+    memory = Memory()
+    texts = ["the cup is near the stove", "a puppy sleeps", "the shower drips", "nothing at all"]
+    for i, text in enumerate(texts):
+        memory.episodes.add(Episode(i, i * NS_PER_S, i, Pose(), text=text))
+    query = Query(kind="episode", text="mug kitchen", k=5)
+    assert memory.recall(query) == []
+    memory.use_sentences(Thesaurus())
+    (found,) = memory.recall(query)
+    assert found.id == 0 and "similar in meaning" in found.why and found.score == pytest.approx(1.0)
+    assert [a.id for a in memory.recall(Query(kind="episode", text="puppy sleeps"))] == [1]
+    assert memory.recall(Query(kind="episode", text="mug kitchen", since=NS_PER_S)) == []
+    memory.use_sentences(None)
+    assert memory.recall(query) == []

@@ -44,7 +44,9 @@ def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
     assert set(row["evaluation"]["2x"]["late_counts"]) == {"doors"}
     assert [point["step"] for point in row["curve"]] == [40, 80]
     table = (tmp_path / "out" / "README.md").read_text()
-    assert "## small: doors" in table and "| place | 0, 1 | 80 |" in table and "2x, last 1/2" in table
+    assert (
+        "## small: doors" in table and "| place | 0, 1 | 80 |" in table and "| minutes | 1x | 2x |" in table
+    )
     capsys.readouterr()
     monkeypatch.setattr(sweep_module, "make_row", lambda *_: pytest.fail("a run that is done was done again"))
     assert sweep(config, **arguments) == 0 and capsys.readouterr().out == ""

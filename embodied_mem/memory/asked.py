@@ -13,6 +13,7 @@ from embodied_mem.memory.recall.ask import Answer, ask
 from embodied_mem.memory.recall.encoder import ImageEncoder
 from embodied_mem.memory.recall.recall import recall
 from embodied_mem.memory.recall.recent import RecentRecalls
+from embodied_mem.memory.recall.sentences import SentenceEncoder, SentenceIndex
 from embodied_mem.types import NS_PER_S, Command, Percept, Query, Recall
 
 if TYPE_CHECKING:
@@ -29,8 +30,18 @@ class Asked:
     _contents: Contents
     _recent: RecentRecalls
     encoder: ImageEncoder | None
+    _sentences: SentenceIndex | None = None
     apply: Callable[[Command], None]
     _has_snapshot: Callable[[int], bool]
+
+    def use_sentences(self, encoder: SentenceEncoder | None) -> None:
+        """Lets `Query.text` find words by their meaning too.
+
+        Args:
+            encoder: with a method `encode`, such as a model of model2vec (the extra "text") or of
+                sentence-transformers; None finds by the words alone again.
+        """
+        self._sentences = None if encoder is None else SentenceIndex(encoder)
 
     def recall(self, query: Query) -> list[Recall]:
         """Answers a question, best first; every field of the query that is given must hold.
@@ -42,7 +53,7 @@ class Asked:
             if self.encoder is None:
                 raise InputError("like is an image, but this memory has no encoder; set memory.encoder")
             query = replace(query, like=self.encoder.image(query.like))
-        answers = recall(query, self._contents, self._has_snapshot)
+        answers = recall(query, self._contents, self._has_snapshot, self._sentences)
         return self._recent.number(answers, self._contents.stamp or 0)
 
     def ask(self, words: str, k: int = 5) -> Answer:

@@ -31,8 +31,13 @@ class OctreeConfig:
     """Log-odds added to a voxel through which a ray passes."""
     clamp: tuple[float, float] = (-2.0, 3.5)
     """Lowest and highest log-odds of a voxel."""
+    depth_mode: str = "discretized"
+    """How depth images are added: "exact" follows every ray, "hybrid" leaves out some free voxels at edges,
+    "discretized" follows one ray to each voxel of surface."""
 
     def __post_init__(self) -> None:
+        modes = ("exact", "hybrid", "discretized")
+        _require(self.depth_mode in modes, "octree.depth_mode", f"one of {', '.join(modes)}", self.depth_mode)
         for name in ("resolution", "max_range"):
             value = getattr(self, name)
             _require(value > 0, f"octree.{name}", "positive", value)

@@ -175,15 +175,19 @@ class Contents:
             staged: blocks of the octree that were copied before `since`, oldest first.
         """
         octree = [*staged, self.octree.take_blocks(since.octree)]
+        graph, episodes = self.scene.take_rows(since.scene), self.episodes.take_rows(since.episodes)
         tables: dict[str, Sequence[tuple[Any, ...]]] = {
             "meta": [("state", json.dumps(self._state()).encode())],
-            "graph": self.scene.export_rows(since.scene),
-            "episodes": self.episodes.export_rows(since.episodes),
             "encounters": self.episodes.encounters.export_rows(since.encounters),
             "submaps": self.submaps.export_rows(since.submaps),
         }
         gone = self._gone_rows(since.gone)
-        return lambda: {**tables, "octree": [*pack_blocks(newest(octree)), *gone]}
+        return lambda: {
+            **tables,
+            "graph": graph(),
+            "episodes": episodes(),
+            "octree": [*pack_blocks(newest(octree)), *gone],
+        }
 
     def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
         keys = sorted(key for key, version in self.gone_blocks.items() if version > since)

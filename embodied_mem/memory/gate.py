@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import GateConfig
-from embodied_mem.types import NS_PER_S, Detection, Percept, Scan
+from embodied_mem.types import NS_PER_S, Detection, Image, Percept, Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +124,8 @@ def check_shapes(percept: Percept) -> None:
             raise InputError(f"a scan's labels must be ({count},) integers, got {_named(scan.labels)}")
         if scan.origin is not None and scan.origin.shape != (3,):
             raise InputError(f"a scan's origin must be three numbers, got {_named(scan.origin)}")
+        if scan.image is not None:
+            _check_pixels(scan, scan.image)
     for d in percept.detections:
         if (d.position.shape, d.extent.shape, d.covariance.shape) != ((3,), (3,), (3, 3)):
             shapes = ", ".join(_named(a) for a in (d.position, d.extent, d.covariance))
@@ -131,6 +133,18 @@ def check_shapes(percept: Percept) -> None:
     image = percept.snapshot
     if image is not None and (image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8):
         raise InputError(f"a snapshot must be (H, W, 3) uint8, got {_named(image)}")
+
+
+def _check_pixels(scan: Scan, image: Image) -> None:
+    view, pixels = image.intrinsics, scan.pixels
+    if image.data.shape != (view.height, view.width) or image.data.dtype.kind != "f":
+        raise InputError(
+            f"a scan's image must be ({view.height}, {view.width}) float, got {_named(image.data)}"
+        )
+    if pixels is None or pixels.shape != scan.hit.shape or pixels.dtype.kind not in "iu":
+        raise InputError(f"a scan with an image needs pixels: {scan.hit.shape} integers")
+    if pixels.size and (pixels.min() < 0 or pixels.max() >= image.data.size):
+        raise InputError(f"a scan's pixels must lie in 0..{image.data.size - 1}")
 
 
 def _named(array: NDArray[Any]) -> str:

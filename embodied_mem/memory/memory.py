@@ -212,8 +212,9 @@ class Memory(Asked, Filed):
         cleaned = clean(percept, held.episodes.embedding_size)
         percept = without_moving(self._relabel.percept(cleaned.percept), self.config.scene.dynamic)
         held.labels = percept.labels
-        max_range = self.config.octree.max_range
-        dropped = integrate_scans(self.octree, percept.scans, percept.map_T_base, percept.stamp, max_range)
+        reach, mode = self.config.octree.max_range, self.config.octree.depth_mode
+        pose, stamp = percept.map_T_base, percept.stamp
+        dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
         grid_map = None if held.rebuild_left else self.grid_map()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +46,8 @@ def depth_scan(
         name: which camera, for messages.
 
     Returns:
-        the scan in the base frame; its origin is the camera's.
+        the scan in the base frame; its origin is the camera's, its image the thinned one where the
+        lens does not distort.
 
     Raises:
         InputError: not a float image, or its size contradicts its calibration.
@@ -72,14 +75,39 @@ def depth_scan(
     kept = distance >= config.min_range
     in_camera = np.stack([x * ahead, y * ahead, ahead], axis=-1)[kept]  # (N, 3)
     hit = hit[kept]
+    index = np.flatnonzero(used.reshape(-1))[kept]
     labels = np.zeros(len(hit), np.int32)
     if semantic is not None:
         check_image(semantic, f"{name}: semantic")
-        found = _labels_of(depth, semantic, in_camera, np.flatnonzero(used.reshape(-1))[kept], pixels)
+        found = _labels_of(depth, semantic, in_camera, index, pixels)
         table = np.arange(label_count if label_count is not None else 65536, dtype=np.int32)
         labels = np.where(hit, relabel_ids(found, table), 0).astype(np.int32)
     points = depth.base_T_camera.transform(in_camera).astype(np.float32)
-    return Scan(points=points, hit=hit, labels=labels, origin=depth.base_T_camera.position)
+    scan = Scan(points=points, hit=hit, labels=labels, origin=depth.base_T_camera.position)
+    if depth.intrinsics.is_distorted:
+        return scan
+    image = _thinned(depth, z, index, pixels)
+    return replace(scan, image=image, pixels=index, max_range=config.max_range)
+
+
+def _thinned(
+    depth: Image, z: NDArray[np.float32], index: NDArray[np.intp], pixels: tuple[slice, slice]
+) -> Image:
+    """Returns the image of the readings z (h, w) that are used, with the camera that would have seen it."""
+    view, (rows, columns) = depth.intrinsics, pixels
+    down, across = float(rows.step or 1), float(columns.step or 1)
+    thin = replace(
+        view,
+        width=z.shape[1],
+        height=z.shape[0],
+        fx=view.fx / across,
+        fy=view.fy / down,
+        cx=(view.cx - (columns.start or 0)) / across,
+        cy=(view.cy - (rows.start or 0)) / down,
+    )
+    used = np.zeros(z.shape, np.float32)
+    used.reshape(-1)[index] = z.reshape(-1)[index]
+    return Image(used, thin, depth.base_T_camera)
 
 
 def floating_pixels(depth: NDArray[np.float32], jump: float) -> NDArray[np.bool_]:

@@ -52,30 +52,38 @@ def attend_dense(
     return y.transpose(1, 2).flatten(2)
 
 
-def attend_one(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, sink: Tensor | None = None) -> Tensor:
-    """Attention of one query a row, where the general kernel costs more than the work.
+def attend_cached(
+    q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, sink: Tensor | None = None
+) -> Tensor:
+    """Attention of few queries a row to a cache, where the general kernel costs more than the work.
 
     Args:
-        q: (R, H, d / H) rotated queries.
+        q: (R, Q, H, d / H) rotated queries.
         keys: (R, H, K, d / H).
         values: (R, H, K, d / H).
-        hidden: (R * H, 1, K) 0 where a query may look, -inf where not.
+        hidden: (R * H, Q, K) 0 where a query may look, -inf where not; see `hide`.
         sink: (H, d / H), as in `attend_dense`; nothing is copied for it.
 
     Returns:
-        (R, d).
+        (R, Q, d).
     """
-    rows, heads, size = q.shape
-    shape = (rows * heads, keys.shape[2], size)
-    logits = torch.baddbmm(
-        hidden, q.reshape(-1, 1, size), keys.view(shape).transpose(1, 2), alpha=1.0 / math.sqrt(size)
-    )
+    rows, count, heads, size = q.shape
+    shape, turned = (rows * heads, keys.shape[2], size), q.transpose(1, 2).reshape(-1, count, size)
+    scale = 1.0 / math.sqrt(size)
+    logits = torch.baddbmm(hidden, turned, keys.view(shape).transpose(1, 2), alpha=scale)
     if sink is None:
         weights = logits.softmax(-1)
     else:
-        drawn = ((q * sink).sum(-1) / math.sqrt(size)).view(-1, 1, 1)
-        weights = torch.cat([logits, drawn], -1).softmax(-1)[..., :-1]
-    return (weights @ values.view(shape)).view(rows, heads * size)
+        drawn = (turned.view(rows, heads, count, size) * sink[:, None]).sum(-1) * scale
+        weights = torch.cat([logits, drawn.view(-1, count, 1)], -1).softmax(-1)[..., :-1]
+    read = (weights @ values.view(shape)).view(rows, heads, count, size)
+    return read.transpose(1, 2).flatten(2)
+
+
+def hide(mask: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """Returns a mask (R, 1, Q, K) as what is added to the logits of each head: (R * H, Q, K)."""
+    shown = mask.expand(-1, heads, -1, -1).flatten(0, 1)
+    return torch.zeros(shown.shape, dtype=dtype, device=mask.device).masked_fill_(~shown, -math.inf)
 
 
 def _split(kv: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,9 +263,7 @@ class CachedAttention:
         row = torch.arange(cache.shape[2], device=cache.device)
         self.hidden: Tensor | None = None
         if bias is None:
-            shown = mask.expand(-1, cache.shape[3], -1, -1).flatten(0, 1)
-            self.hidden = torch.zeros(shown.shape, dtype=cache.dtype, device=cache.device)
-            self.hidden.masked_fill_(~shown, -math.inf)
+            self.hidden = hide(mask, cache.shape[3], cache.dtype)
         self.first = 0 if slots is None else slots.column.numel()
         if slots is not None or queries is not None:
             parts = [(row, column)]
@@ -278,7 +284,7 @@ class CachedAttention:
         first, end = self.first, self.first + cache.shape[1]
         if self.hidden is not None:
             sink = None if self.sink is None else self.sink[layer]
-            y = attend_one(q[first:end], cache[0], cache[1], self.hidden, sink)
+            y = attend_cached(q[first:end, None], cache[0], cache[1], self.hidden, sink)[:, 0]
         else:
             step, turned = plain[first:end, None], q[first:end, None]
             y = attend_dense(turned, cache[0], cache[1], self.mask, plain=step, bias=self.bias)[:, 0]
@@ -298,7 +304,11 @@ class CachedAttention:
         assert group.mask is not None
         shape = (*group.column.shape, *q.shape[1:])
         own = cache if len(group.row) == cache.shape[1] else cache.index_select(1, group.row)
-        read = attend_dense(
-            q.view(shape), own[0], own[1], group.mask, plain=plain.view(shape), bias=group.bias
-        )
+        if group.bias is None:
+            hidden = hide(group.mask, q.shape[1], q.dtype)
+            read = attend_cached(q.view(shape), own[0], own[1], hidden)
+        else:
+            read = attend_dense(
+                q.view(shape), own[0], own[1], group.mask, plain=plain.view(shape), bias=group.bias
+            )
         return read.flatten(0, 1)

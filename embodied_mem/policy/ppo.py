@@ -104,11 +104,8 @@ class MemoPPO(OnPolicyAlgorithm):
             _init_setup_model=False,
             supported_action_spaces=(spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary),
         )
-        self.n_epochs, self.minibatches, self.partial_updates = (
-            ppo.n_epochs,
-            ppo.minibatches,
-            ppo.partial_updates,
-        )
+        self.n_epochs, self.minibatches = ppo.n_epochs, ppo.minibatches
+        self.partial_updates = ppo.partial_updates
         self.clip_range, self.target_kl = ppo.clip_range, ppo.target_kl
         self.normalize_advantage, self.inner_returns = ppo.normalize_advantage, ppo.inner_returns
         self.first_ratio_error = math.nan

@@ -34,7 +34,7 @@ UNBOUNDED_AGE = 4000
 """The oldest age [steps] of methods whose state grows."""
 
 WINDOW = 500
-"""Steps before an age over which times are taken."""
+"""Steps over which the latency at an age is taken."""
 
 LENGTHS = (125, 250, 500, 1000)
 """Steps of a trial for which a bounded bank is timed against full context."""
@@ -268,6 +268,24 @@ def crossover(ratios: dict[str, float]) -> float | None:
     return lengths[last] + share * (lengths[last + 1] - lengths[last])
 
 
+def time_in_turns(policy: Any, states: dict[str, Any], obs: Any, start: Any) -> dict[str, float]:
+    """Steps states of several ages in turns, so that what else the machine does meets them alike.
+
+    Returns:
+        By age, the median milliseconds of a step.
+    """
+    import torch
+
+    took: dict[str, list[float]] = {age: [] for age in states}
+    with torch.no_grad():
+        for _ in range(WINDOW):
+            for age in states:
+                begin = time.perf_counter()
+                _, _, _, states[age] = policy(obs, states[age], start, inplace=True)
+                took[age].append(1e3 * (time.perf_counter() - begin))
+    return {age: float(np.median(times)) for age, times in took.items()}
+
+
 def resident_bytes() -> int | None:
     """Returns the resident memory of this process; None where the system does not tell."""
     try:
@@ -292,23 +310,25 @@ def time_streaming(settings: dict[str, Any], ages: list[int], batch: int) -> dic
     policy = MemoPolicy(env.observation_space, env.action_space, lambda _: 0.0, PolicyConfig(**settings))
     policy.set_training_mode(False)
     obs, start = torch.zeros(batch, 3), torch.zeros(batch, dtype=torch.bool)
-    state, times, boundary, size = policy.initial_state(batch), [], [], {}
+    state, size = policy.initial_state(batch), {}
     resident: dict[str, int | None] = {}
-    closed = False
+    took, at_boundary = np.full(ages[-1], np.nan), np.ones(ages[-1], bool)  # no page is new later on
+    kept, closed, every = {}, False, torch.arange(batch)
     with torch.no_grad():
-        for step in range(1, ages[-1] + 1):
+        for step in range(ages[-1]):
             obs[:, 0] = (step % 7) / 7
             begin = time.perf_counter()
             _, _, _, state = policy(obs, state, start, inplace=True)
-            times.append(1e3 * (time.perf_counter() - begin))
+            took[step] = 1e3 * (time.perf_counter() - begin)
             now = bool(state.closed.any())
-            boundary.append(now or closed)
+            at_boundary[step] = now or closed
             closed = now
-            if step in ages:
-                size[str(step)], resident[str(step)] = state.nbytes // batch, resident_bytes()
-    took, at_boundary = np.array(times), np.array(boundary)
+            if step + 1 in ages:
+                age = str(step + 1)
+                size[age], resident[age] = state.nbytes // batch, resident_bytes()
+                kept[age] = state.rows(every)
     report: dict[str, Any] = {
-        "ms": {str(age): float(np.median(took[max(0, age - WINDOW) : age])) for age in ages},
+        "ms": time_in_turns(policy, kept, obs, start),
         "memory_bytes": size,
         "resident_bytes": resident,
     }

@@ -170,7 +170,7 @@ def run_training(
             raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
     out.mkdir(parents=True, exist_ok=True)
-    record = TrainingRecord(out, RESUME, begun=model.num_timesteps)
+    record = TrainingRecord(out, RESUME, begun=model.num_timesteps * processes, processes=processes)
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
     model.learn(

@@ -26,12 +26,14 @@ class TrainingRecord(BaseCallback):
     Args:
         folder: of the run.
         resume: name of the file to go on from.
+        processes: that train together; steps are counted over all of them.
         begun: steps that are done; lines of the curve beyond them are trained again.
     """
 
-    def __init__(self, folder: Path, resume: str, *, begun: int) -> None:
+    def __init__(self, folder: Path, resume: str, *, begun: int, processes: int = 1) -> None:
         super().__init__()
         self.path, self.resume = folder / "curve.csv", folder / resume
+        self.processes = processes
         self.seconds = 0.0
         """Spent in this training, over all its parts."""
         self._saved = 0
@@ -65,7 +67,7 @@ class TrainingRecord(BaseCallback):
         assert self.model.ep_info_buffer is not None and self.model.ep_success_buffer is not None
         self.seconds = time.perf_counter() - self._begun
         line = {
-            "step": self.num_timesteps,
+            "step": self.num_timesteps * self.processes,
             "seconds": round(self.seconds, 2),
             "return": _mean([e["r"] for e in self.model.ep_info_buffer]),
             "success": _mean(self.model.ep_success_buffer),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from embodied_mem.memory.episodes.row import HEAD, PARTS, EpisodeRow, pack_row, 
 
 SLICE = 1 << 16
 """Rows that are read at a time."""
-_VECTOR = 6
-"""The embedding among the parts of a payload."""
+_VECTOR, _EVIDENCE = 6, 7
+"""The embedding and the ids of the evidence among the parts of a payload."""
 
 
 class Columns(NamedTuple):
@@ -24,10 +25,12 @@ class Columns(NamedTuple):
     Attributes:
         heads: (N,) of `HEAD`.
         vectors: (N, D) int8, zero where an entry has none; D = 0 where none has one.
+        summaries: rows of entries that rest on others.
     """
 
     heads: NDArray[Any]
     vectors: NDArray[np.int8]
+    summaries: list[int]
 
 
 class Details:
@@ -47,8 +50,8 @@ class Details:
         return (self[row] for row in range(len(self._rows)))
 
     def edit(self, row: int) -> EpisodeRow:
-        """Returns the value of a row, which may be changed in place."""
-        self._rows[row] = value = self[row]
+        """Returns the value of a row to be changed in place; who has taken it before keeps the old one."""
+        self._rows[row] = value = replace(self[row])
         return value
 
     def append(self, row: EpisodeRow) -> None:
@@ -67,12 +70,16 @@ class Details:
         """Bytes of a row as it is stored, without its head and its vector."""
         return self[row].nbytes
 
-    def payload(self, row: int, head: Any, vector: NDArray[np.int8] | None) -> bytes:
-        """Returns an entry as bytes (`pack_row`)."""
-        held = self._rows[row]
-        if isinstance(held, bytes):
-            return bytes(head.tobytes() + held[HEAD.itemsize :])
-        return pack_row(head, held, vector)
+    def take(self, rows: list[int]) -> list[EpisodeRow | bytes]:
+        """Returns rows as they are held, for `pack`."""
+        return [self._rows[row] for row in rows]
+
+
+def pack(head: Any, row: EpisodeRow | bytes, vector: NDArray[np.int8] | None) -> bytes:
+    """Returns an entry as bytes (`pack_row`)."""
+    if isinstance(row, bytes):
+        return bytes(head.tobytes() + row[HEAD.itemsize :])
+    return pack_row(head, row, vector)
 
 
 def columns_of(ids: list[int], payloads: list[bytes]) -> Columns:
@@ -88,18 +95,20 @@ def columns_of(ids: list[int], payloads: list[bytes]) -> Columns:
     parts = [
         _slice_columns(ids[at : at + SLICE], payloads[at : at + SLICE]) for at in range(0, len(ids), SLICE)
     ]
-    size = max((vectors.shape[1] for _, vectors in parts), default=0)
-    if any(vectors.shape[1] not in (0, size) for _, vectors in parts):
+    size = max((vectors.shape[1] for _, vectors, _ in parts), default=0)
+    if any(vectors.shape[1] not in (0, size) for _, vectors, _ in parts):
         raise StoreError("the embeddings of the episodic entries have different sizes")
-    heads = np.concatenate([heads for heads, _ in parts]) if parts else np.empty(0, HEAD)
+    heads = np.concatenate([heads for heads, _, _ in parts]) if parts else np.empty(0, HEAD)
     vectors = np.zeros((len(ids), size), np.int8)
-    for number, (_, some) in enumerate(parts):
+    summaries: list[int] = []
+    for number, (_, some, rest_on) in enumerate(parts):
+        summaries += [number * SLICE + row for row in rest_on]
         if some.shape[1]:
             vectors[number * SLICE : number * SLICE + len(some)] = some
-    return Columns(heads, vectors)
+    return Columns(heads, vectors, summaries)
 
 
-def _slice_columns(ids: list[int], payloads: list[bytes]) -> tuple[NDArray[Any], NDArray[np.int8]]:
+def _slice_columns(ids: list[int], payloads: list[bytes]) -> Columns:
     sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
     ends = np.cumsum(sizes)
     starts, lengths, ats = _walk(np.frombuffer(b"".join(payloads), np.uint8), ends - sizes, ends, ids)
@@ -116,7 +125,7 @@ def _slice_columns(ids: list[int], payloads: list[bytes]) -> tuple[NDArray[Any],
         firsts = (ats[:, _VECTOR] - starts).tolist()
         found = b"".join([p[a : a + size] for p, a, some in zip(payloads, firsts, has.tolist()) if some])
         vectors[has] = np.frombuffer(found, np.int8).reshape(-1, size)
-    return heads, vectors
+    return Columns(heads, vectors, np.flatnonzero(lengths[:, _EVIDENCE]).tolist())
 
 
 def _walk(

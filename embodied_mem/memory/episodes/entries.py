@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
-from embodied_mem.memory.episodes.details import Details, columns_of
+from embodied_mem.memory.episodes.details import Details, columns_of, pack
 from embodied_mem.memory.episodes.encounters import Encounters
 from embodied_mem.memory.episodes.index import EntryIndex
 from embodied_mem.memory.episodes.row import HEAD, Episode, EpisodeRow
@@ -47,7 +47,7 @@ class Episodes:
         self._rest = Details()
         self.vectors = Vectors()
         """Embeddings, in the order of the entries."""
-        self._known: EntryIndex | None = EntryIndex()
+        self._index = EntryIndex(lambda: self.ids, self._rest)
         self._touched: dict[int, int] = {}
         self.content_bytes = 0
         """Bytes of all entries as they are stored, about."""
@@ -223,8 +223,7 @@ class Episodes:
         self.version += 1
         rows = np.searchsorted(self.ids, entry_ids)
         self.content_bytes -= sum(self._size(row) for row in rows.tolist())
-        if self._known is not None:
-            self._known.remove(entry_ids.tolist(), [self._rest[row] for row in rows.tolist()])
+        self._index.remove(entry_ids.tolist(), rows.tolist())
         keep = np.ones(self._count, bool)
         keep[rows] = False
         self._heads = self._heads[: self._count][keep]
@@ -281,14 +280,7 @@ class Episodes:
         self._rest.append(EpisodeRow.of(entry))
         self._count += 1
         self.content_bytes += self._size(row)
-        if self._known is not None:
-            self._known.add(entry.id, self._rest[row])
-
-    @property
-    def _index(self) -> EntryIndex:
-        if self._known is None:
-            self._known = EntryIndex.of(self.ids, self._rest)
-        return self._known
+        self._index.add(entry.id, self._rest[row])
 
     def _size(self, row: int) -> int:
         vector = self.vectors.size if self.vectors.holds(row) else 0
@@ -352,6 +344,11 @@ class Episodes:
         """Returns the note in words of a row, or ""."""
         return self._rest[row].text
 
+    def sentence(self, row: int) -> str:
+        """Returns all that the entry of a row says in words: event, note and changes."""
+        rest = self._rest[row]
+        return "; ".join(part for part in (rest.event, rest.text, *(w for _, w in rest.changes)) if part)
+
     def step_of(self, stamp: int) -> int:
         """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
         stamps, steps = self._knots()
@@ -402,11 +399,30 @@ class Episodes:
 
     def export_rows(self, since_version: int = 0) -> list[tuple[int, bytes]]:
         """Returns (id, payload) of the entries changed after a version; b"" where one is no more."""
+        return self.take_rows(since_version)()
+
+    def take_rows(self, since_version: int = 0) -> Callable[[], list[tuple[int, bytes]]]:
+        """Copies what `export_rows` needs; returns what makes the rows of it, on any thread."""
         if since_version <= 0:
-            return [(int(i), self._payload(row)) for row, i in enumerate(self.ids)]
-        changed = sorted(i for i, version in self._touched.items() if version > since_version)
-        rows = ((i, self.index(i)) for i in changed)
-        return [(i, self._payload(row) if row >= 0 else b"") for i, row in rows]
+            changed = self.ids.copy()
+        else:
+            changed = np.array(sorted(i for i, v in self._touched.items() if v > since_version), np.int64)
+        rows = np.searchsorted(self.ids, changed)
+        there = np.append(self.ids, -1)[rows] == changed
+        rows = rows[there]
+        heads, details = self._heads[rows], self._rest.take(rows.tolist())
+        vectors = self.vectors.rows[rows]
+        gone = [(i, b"") for i in changed[~there].tolist()]
+
+        def pack_rows() -> list[tuple[int, bytes]]:
+            some = vectors.any(axis=1).tolist()
+            packed = [
+                (int(head["id"]), pack(head, row, vector if has else None))
+                for head, row, vector, has in zip(heads, details, vectors, some)
+            ]
+            return sorted(packed + gone)
+
+        return pack_rows
 
     def settle(self, version: int) -> None:
         """Lets go of the list of changes up to a version, once somebody has exported them."""
@@ -420,14 +436,10 @@ class Episodes:
         """
         ordered = sorted(rows)
         ids, payloads = [entry_id for entry_id, _ in ordered], [payload for _, payload in ordered]
-        self._heads, vectors = columns_of(ids, payloads)
-        self._heads = self._heads.copy()
+        self._heads, vectors, summaries = columns_of(ids, payloads)
         self._count = len(ids)
         self.vectors.load(vectors)
         self._rest.load(payloads)
-        self._known = None if ids else EntryIndex()
+        self._index.wait({ids[row]: self._rest[row].evidence for row in summaries})
         self.content_bytes = sum(map(len, payloads)) + ROW_BYTES * len(ids)
         self.version = max(self.version, 1)  # at 0 `export_rows` gives all there is, and tells no removals
-
-    def _payload(self, row: int) -> bytes:
-        return self._rest.payload(row, self._heads[row], self.vectors.at(row))

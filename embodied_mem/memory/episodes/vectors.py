@@ -83,8 +83,8 @@ class Vectors:
         self._rows = rows
         self._scales = np.zeros(len(rows), np.float32)
         for at in range(0, len(rows), 1 << 16):
-            wide = rows[at : at + (1 << 16)].astype(np.int64)
-            squares = (wide * wide).sum(axis=1).astype(np.float64)
+            wide = rows[at : at + (1 << 16)].astype(np.int32)
+            squares = np.einsum("ij,ij->i", wide, wide).astype(np.float64)  # integers: exact
             some = squares > 0
             self._scales[at : at + len(wide)][some] = (1.0 / np.sqrt(squares[some])).astype(np.float32)
 

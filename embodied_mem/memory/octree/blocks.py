@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, merge
+from embodied_mem.memory.octree.directory import WORTH, Directory
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -48,6 +49,15 @@ class BlockStore:
         self.keys = np.empty(64, np.int64)
         self.blocks = _empty_blocks(64)
         self.records = _empty_records(256)
+        self._directory = Directory()
+
+    def directory(self, points: int) -> Directory | None:
+        """Returns the directory of the blocks; None where it does not help a batch of so many points."""
+        if self._directory.count != self.count:
+            if points < WORTH * self.count:
+                return None
+            self._directory.make(self.coords(np.arange(self.count)))
+        return self._directory if self._directory.grid.size else None
 
     def find(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, -1 where absent."""
@@ -120,10 +130,11 @@ class BlockStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use: rows, records and the hash; room kept for growth is not counted."""
+        """Bytes in use: rows, records, the hash and the directory; room kept for growth is not counted."""
         per_block = sum(a[:1].nbytes for a in self.blocks) + self.keys.itemsize
         per_record = sum(a.itemsize for a in self.records[:-1])
-        return int(self.count * per_block + self.tail * per_record + self.table.nbytes)
+        fixed = self.table.nbytes + self._directory.grid.nbytes
+        return int(self.count * per_block + self.tail * per_record + fixed)
 
 
 def _empty_blocks(count: int) -> merge.Blocks:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.memory.octree import kernels, masks, merge
 from embodied_mem.memory.octree.blocks import BlockStore, block_keys
+from embodied_mem.memory.octree.directory import query_directory
 from embodied_mem.memory.octree.grid import project
 from embodied_mem.memory.octree.levels import Levels
 from embodied_mem.memory.octree.scan import ByteMap
@@ -84,10 +85,11 @@ class OctreeReader:
         if now is not None or half_life is not None:
             return self._decayed(where, level, now, half_life)
         if level == 0:
-            store, unit = self._store, np.float32(self._steps.unit)
-            return kernels.query_points(
-                where, 1.0 / self.resolution, store.table, store.blocks.log_odds, unit
-            )
+            store, unit, inverse = self._store, np.float32(self._steps.unit), 1.0 / self.resolution
+            found = store.directory(len(where))
+            if found is not None:
+                return query_directory(where, inverse, found.grid, found.lo, store.blocks.log_odds, unit)
+            return kernels.query_points(where, inverse, store.table, store.blocks.log_odds, unit)
         return self._log_odds(self._levels.log_odds(where, 1.0 / self.resolution, level, self.version))
 
     def _decayed(

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.recall.question import Question, parse
+from embodied_mem.memory.recall.terms import Terms
 from embodied_mem.memory.recall.words import content_words, words_of
 from embodied_mem.types import NS_PER_S, Query, Recall
 
@@ -215,12 +217,33 @@ class _Asked:
                 for object_id, words in () if entry is None else entry.changes:
                     if not words.startswith("first saw") and answer.stamp >= noticed.get(object_id, (-1,))[0]:
                         noticed[object_id] = (answer.stamp, words)
+        noticed.update(self._net_changes(query))
         order = sorted(noticed, key=lambda i: (-noticed[i][0], i))
         told = [f"{noticed[i][1]} ({self._ago(noticed[i][0])})" for i in order]
         things = {a.id: a for a in self.recall(Query(kind="object", k=100_000))} if order else {}
         understood = f"what changed{self._room_words(query)}{self._bounds()}"
         sentence = f"{'; '.join(told[:12])}." if told else "Nothing changed that I noticed."
         return Answer(understood, sentence, tuple(things[i] for i in order if i in things)[: self.k])
+
+    def _net_changes(self, query: Query) -> dict[int, tuple[int, str]]:
+        """Returns what the scene graph says has changed since the time asked for, by object."""
+        if query.since is None:
+            return {}
+        said = {"appeared": "{} is new", "moved": "{} has moved", "disappeared": "{} is gone"}
+        found = {}
+        for change in self.contents.scene.changes(query.since):
+            place = change.after if change.after is not None else change.before
+            late = query.until is not None and change.noticed > query.until
+            if place is None or late or not self._lies_in(query, place):
+                continue
+            found[change.object_id] = (change.noticed, said[change.kind].format(change.label))
+        return found
+
+    def _lies_in(self, query: Query, place: NDArray[np.float64]) -> bool:
+        if query.near is not None and np.abs(place - np.array(query.near)).max() > BESIDE:
+            return False
+        terms = Terms(replace(query, since=None, until=None), self.contents)
+        return terms.room_id is None or self.contents.scene.room_at(place) == terms.room_id
 
     # ---- words
 

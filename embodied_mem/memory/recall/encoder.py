@@ -1,8 +1,7 @@
-"""What recall needs of a model, where there is one: images and sentences as vectors."""
+"""What recall needs of a model, where there is one: images as vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,10 +13,3 @@ class ImageEncoder(Protocol):
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns the (D,) embedding of an (H, W, 3) RGB image."""
-
-
-class SentenceEncoder(Protocol):
-    """Makes embeddings of sentences, close where they mean the same."""
-
-    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Returns the (N, D) embeddings of N sentences."""

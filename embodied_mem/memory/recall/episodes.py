@@ -30,6 +30,7 @@ class _Found:
         distances: (M,) float64 [m] from the point asked for, or empty.
         cosines: (M,) float64, or empty.
         words: bits of the words found, by row.
+        meanings: cosines of what is said and what was asked, by row.
         relevance, utility: (M,) float64 in [0, 1], the two phases.
         flags: contradictions, by row.
     """
@@ -39,6 +40,7 @@ class _Found:
     distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     cosines: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     words: dict[int, int] = field(default_factory=dict)
+    meanings: dict[int, float] = field(default_factory=dict)
     relevance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     flags: dict[int, Contradiction] = field(default_factory=dict)
 
@@ -78,7 +80,8 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
     first = 0 if terms.since is None else int(np.searchsorted(stamps, terms.since, side="left"))
     last = len(stamps) if terms.until is None else int(np.searchsorted(stamps, terms.until, side="right"))
     last = max(first, last)
-    listed, shares = _listed(terms, contents)
+    meanings = _meanings(terms, contents)
+    listed, shares = _listed(terms, contents, meanings)
     if listed is not None and not len(listed):
         return _Found(_ALL, {"text": np.empty(0)} if query.text is not None else {})
     size = last - first if listed is None else len(listed)
@@ -102,13 +105,24 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         found.distances = np.sqrt(squared[:count])
         found.scores["near"] = 1.0 / (1.0 + found.distances)
     if query.text is not None:
-        found.words = shares
-        held = [shares[row] for row in found.rows.tolist()]
-        found.scores["text"] = terms.shares(np.array(held, np.int64))
+        found.words, found.meanings = shares, meanings
+        held = np.array([shares.get(row, 0) for row in found.rows.tolist()], np.int64)
+        meant = np.array([meanings.get(row, 0.0) for row in found.rows.tolist()])
+        found.scores["text"] = np.maximum(terms.shares(held), meant)
     return found
 
 
-def _listed(terms: Terms, contents: Contents) -> tuple[NDArray[np.int64] | None, dict[int, int]]:
+def _meanings(terms: Terms, contents: Contents) -> dict[int, float]:
+    """Returns the rows that say something similar to what was asked, where a model tells."""
+    if terms.sentences is None or not terms.query.text:
+        return {}
+    rows, cosines = terms.sentences.similar(terms.query.text, contents.episodes)
+    return dict(zip(rows.tolist(), cosines.tolist()))
+
+
+def _listed(
+    terms: Terms, contents: Contents, meanings: dict[int, float]
+) -> tuple[NDArray[np.int64] | None, dict[int, int]]:
     """Returns the rows that labels and words leave, None for all, and the words found by row."""
     rows: NDArray[np.int64] | None = None
     words: dict[int, int] = {}
@@ -116,7 +130,7 @@ def _listed(terms: Terms, contents: Contents) -> tuple[NDArray[np.int64] | None,
         rows = _rows_of(contents, _with_labels(terms, contents))
     if terms.query.text is not None:
         words = _with_words(terms, contents)
-        found = np.array(sorted(words), np.int64)
+        found = np.array(sorted(words.keys() | meanings.keys()), np.int64)
         rows = found if rows is None else np.intersect1d(rows, found)
     return rows, words
 
@@ -234,7 +248,7 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int, room
         step=entry.step,
     )
     if "text" in found.scores:
-        terms.add_text(result, terms.words_in(found.words[row]))
+        terms.add_text(result, terms.words_in(found.words.get(row, 0)), found.meanings.get(row, 0.0))
     if "like" in found.scores:
         terms.add_like(result, float(found.cosines[index]))
     if "near" in found.scores:

@@ -15,6 +15,7 @@ from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.recall.episodes import recall_episodes
 from embodied_mem.memory.recall.rooms import rooms_of
+from embodied_mem.memory.recall.sentences import SentenceIndex
 from embodied_mem.memory.recall.terms import KINDS, Candidate, Terms
 from embodied_mem.memory.scene.graph import SceneObject
 from embodied_mem.types import NS_PER_S, Query, Recall
@@ -25,18 +26,24 @@ LOOKED_AT = 8
 """So many of them are looked at for a snapshot."""
 
 
-def recall(query: Query, contents: Contents, has_snapshot: Callable[[int], bool]) -> list[Recall]:
+def recall(
+    query: Query,
+    contents: Contents,
+    has_snapshot: Callable[[int], bool],
+    sentences: SentenceIndex | None = None,
+) -> list[Recall]:
     """Answers a query, best first.
 
     Args:
         query: every field that is given must hold.
         contents: the memory.
         has_snapshot: tells by its id whether an entry has an image.
+        sentences: finds words by their meaning; None where there is no model.
 
     Raises:
         InputError: the query makes no sense.
     """
-    terms = Terms(query, contents)
+    terms = Terms(query, contents, sentences)
     sources = {
         "object": _objects,
         "place": _places,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.recall.sentences import ALIKE, SentenceIndex
 from embodied_mem.memory.recall.words import content_words, words_of
 from embodied_mem.types import NS_PER_S, Query
 
@@ -65,13 +66,15 @@ class Terms:
     Args:
         query: the question.
         contents: the memory.
+        sentences: finds words by their meaning; None where there is no model.
 
     Raises:
         InputError: the question makes no sense.
     """
 
-    def __init__(self, query: Query, contents: Contents) -> None:
+    def __init__(self, query: Query, contents: Contents, sentences: SentenceIndex | None = None) -> None:
         self.query = query
+        self.sentences = sentences
         self._check()
         # Only objects have labels; entries in which one was seen are asked for by their kind.
         any_kind = KINDS if query.label is None else ("object",)
@@ -145,7 +148,10 @@ class Terms:
         if not self.words:
             return self.query.text is None
         found = [word for word in self.words if word in words_of(text)]
-        return self.add_text(candidate, found)
+        meaning = 0.0
+        if self.sentences is not None and self.query.text is not None:
+            meaning = self.sentences.cosine(self.query.text, text)
+        return self.add_text(candidate, found, meaning)
 
     def shares(self, bits: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns (M,) shares of the words that are found, from their bits."""
@@ -156,12 +162,21 @@ class Terms:
         """Returns the words that some bits stand for."""
         return [word for bit, word in enumerate(self.words) if bits >> bit & 1]
 
-    def add_text(self, candidate: Candidate, found: list[str]) -> bool:
-        """Adds the words of the query that were found; False where they are too few: half or less."""
+    def add_text(self, candidate: Candidate, found: list[str], meaning: float = 0.0) -> bool:
+        """Adds the words of the query that were found; False where they are too few: half or less.
+
+        Args:
+            candidate: changed in place.
+            found: words of the query.
+            meaning: cosine of what was asked and what is said, where a model tells.
+        """
         share = len(found) / len(self.words)
-        candidate.matches.append(share)
-        candidate.why.append(f"words found: {', '.join(found)}")
-        return share > 0.5
+        candidate.matches.append(max(share, meaning))
+        if found or meaning < ALIKE:
+            candidate.why.append(f"words found: {', '.join(found)}")
+        if meaning >= ALIKE:
+            candidate.why.append(f"similar in meaning {meaning:.2f}")
+        return share > 0.5 or meaning >= ALIKE
 
     def _judge_like(self, candidate: Candidate, embedding: NDArray[np.float32] | None) -> bool:
         if self.like is None:

@@ -7,7 +7,7 @@ cache, so that reading never changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,7 @@ class SceneGraph:
     def forget_trajectory(self, count: int) -> int:
         """Removes about `count` of the oldest positions of the trajectory; returns how many."""
         before = len(self.trajectory_table)
-        chunks = self.trajectory_table.drop_oldest(count)
-        if chunks:
+        if chunks := self.trajectory_table.drop_oldest(count):
             self.version += 1
             self._rows.remove("trajectory", chunks, self.version)
         return before - len(self.trajectory_table)
@@ -413,6 +412,10 @@ class SceneGraph:
         Returns:
             (kind, id, payload) sorted by kind and id; an empty payload where a row is no more.
         """
+        return self.take_rows(since_version)()
+
+    def take_rows(self, since_version: int = 0) -> Callable[[], list[Row]]:
+        """Copies what `export_rows` needs; returns what makes the rows of it, on any thread."""
         return self._rows.export(self._meta(), self.version, since_version)
 
     def import_rows(self, rows: Iterable[Row]) -> None:

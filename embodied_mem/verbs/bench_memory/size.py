@@ -60,6 +60,7 @@ def entries(count: int, seed: int = 0) -> Any:
 
 def _size(path: Path, count: int) -> dict[str, float]:
     with Memory.open(path, grid_config()) as memory:
+        memory.scene.object_table.next_id = 3 * PLACES  # the objects that the entries name
         for entry in entries(count):
             memory.episodes.add(entry)
             if entry.id % 64 == 0:
