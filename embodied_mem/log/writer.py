@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from embodied_mem.errors import LogError
-from embodied_mem.geometry import Pose
 from embodied_mem.log import messages, topics
+from embodied_mem.log.outputs import ObservationMessages, camera_namespace
 from embodied_mem.log.topics import Topic
-from embodied_mem.types import NS_PER_S, CameraFrame, Command, GridView, Image, LabelMap, Observation
+from embodied_mem.types import NS_PER_S, Command, LabelMap, Observation
 
 if TYPE_CHECKING:
     from embodied_mem.loop import Moment
@@ -62,9 +59,8 @@ class EpisodeWriter:
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
         self._config = json.loads(config) if isinstance(config, str) else config
-        self._labels: LabelMap | None = None
+        self._outputs = ObservationMessages()
         self._first_labels = labels
-        self._static: dict[str, Pose] = {}
         self._commands: list[Command] = []
         self._early: list[Command] = []
         self._stamp: int | None = None
@@ -91,7 +87,7 @@ class EpisodeWriter:
             if command not in self._commands:
                 self.command(command)  # nobody told us of it when it was applied
         consumed = self._write_inputs(obs)
-        cameras = [[_namespace(camera.name), camera.name] for camera in obs.cameras]
+        cameras = [[camera_namespace(camera.name), camera.name] for camera in obs.cameras]
         if len({namespace for namespace, _ in cameras}) < len(cameras):
             raise LogError(f"cameras need different names, got {[name for _, name in cameras]}")
         step = {
@@ -155,7 +151,7 @@ class EpisodeWriter:
         """Writes what is known before the first step, once."""
         if topics.CONFIG.name not in self._channels and self._config is not None:
             self._write(topics.CONFIG, messages.json_string(dict(self._config)))
-        if self._labels is None and self._first_labels is not None:
+        if self._outputs.labels is None and self._first_labels is not None:
             self._write_labels(self._first_labels)
         early, self._early = self._early, []
         for command in early:
@@ -183,113 +179,17 @@ class EpisodeWriter:
         return int(self._mcap.register_channel(topic.name, "cdr", self._schemas[topic.type], metadata))
 
     def _write_labels(self, labels: LabelMap) -> None:
-        self._labels = labels
+        self._outputs.labels = labels
         self._write(topics.LABELS, messages.label_info(labels, self._stamp or 0))
 
     def _write_inputs(self, obs: Observation) -> list[str]:
-        """Writes everything an observation holds; returns the topics."""
-        if obs.labels != self._labels:
-            self._write_labels(obs.labels)
+        """Writes everything an observation holds; returns the topics that the step consumed."""
         written: list[str] = []
-
-        def put(topic: Topic, message: Any) -> None:
+        for topic, message, is_consumed in self._outputs.of(obs):
             self._write(topic, message)
-            written.append(topic.name)
-
-        stamp = obs.stamp
-        map_T_odom = messages.transform(topics.MAP_FRAME, topics.ODOM_FRAME, obs.map_T_odom, stamp)
-        odom_T_base = messages.transform(topics.ODOM_FRAME, topics.BASE_FRAME, obs.odom_T_base, stamp)
-        put(topics.TF, messages.tf_message([map_T_odom, odom_T_base]))
-        put(topics.ODOM, messages.odometry(obs.odom_T_base, stamp))
-        pose = messages.make(
-            topics.POSE_WITH_COVARIANCE,
-            header=messages.header(stamp, topics.MAP_FRAME),
-            pose=messages.pose_with_covariance(obs.map_T_base, obs.covariance),
-        )
-        if obs.covariance is None:
-            self._write(topics.POSE, pose)  # to look at; it was not consumed
-        else:
-            put(topics.POSE, pose)
-        for camera in obs.cameras:
-            self._write_camera(camera, stamp, put)
-        if obs.grid is not None:
-            _write_grid(obs.grid, stamp, put)
-        if obs.detections:
-            put(topics.DETECTIONS, messages.detections(obs.detections, stamp))
-            embeddings = messages.embedding_array(obs.detections)
-            if embeddings is not None:
-                put(topics.DETECTION_EMBEDDINGS, embeddings)
-        _write_task(obs, put)
+            if is_consumed:
+                written.append(topic.name)
         return written
-
-    def _write_camera(self, camera: CameraFrame, stamp: int, put: Any) -> None:
-        namespace = _namespace(camera.name)
-        for kind, (image_row, info_row) in topics.CAMERA_TOPICS.items():
-            image: Image | None = getattr(camera, kind)
-            if image is None:
-                continue
-            image_topic, info_topic = image_row.of(namespace), info_row.of(namespace)
-            self._write_mount(image_topic.frame, image.base_T_camera, stamp)
-            put(info_topic, messages.camera_info(image.intrinsics, stamp, info_topic.frame))
-            put(image_topic, _image(kind, image, stamp, image_topic.frame))
-
-    def _write_mount(self, frame: str, base_T_camera: Pose, stamp: int) -> None:
-        """Writes where a camera sits, at first and whenever that changes."""
-        known = self._static.get(frame)
-        if known is not None and known.to_list() == base_T_camera.to_list():
-            return
-        self._static[frame] = base_T_camera
-        mount = messages.transform(topics.BASE_FRAME, frame, base_T_camera, stamp)
-        self._write(topics.TF_STATIC, messages.tf_message([mount]))
-
-
-def _image(kind: str, image: Image, stamp: int, frame: str) -> Any:
-    data = image.data
-    if kind == "color":
-        return messages.image(np.asarray(data, np.uint8), "rgb8", stamp, frame)
-    if kind == "depth":
-        return messages.image(np.asarray(data, np.float32), "32FC1", stamp, frame)
-    labels = np.asarray(data, np.int32)
-    if labels.size and (labels.min() < 0 or labels.max() > 65535):
-        return messages.image(labels, "32SC1", stamp, frame)
-    return messages.image(labels.astype(np.uint16), "16UC1", stamp, frame)
-
-
-def _write_grid(grid: GridView, stamp: int, put: Any) -> None:
-    # An image's rows are the grid's rows; `cells` is indexed [column, row].
-    rows = np.ascontiguousarray(grid.cells.transpose(1, 0, 2))
-    put(topics.GRID_VIEW, messages.image(rows, "8UC3", stamp, topics.BASE_FRAME))
-    carrying = None if grid.carrying is None else [int(v) for v in grid.carrying]
-    put(topics.GRID_INFO, messages.json_string({"cell_size": float(grid.cell_size), "carrying": carrying}))
-
-
-def _write_task(obs: Observation, put: Any) -> None:
-    """Writes goal, action, reward and the episode's bounds."""
-    if obs.goal is not None:
-        goal = obs.goal
-        position = None if goal.position is None else np.asarray(goal.position, np.float64)
-        put(
-            topics.GOAL,
-            messages.json_string({"text": goal.text, "label": int(goal.label), "position": position}),
-        )
-    if isinstance(obs.action, (int, np.integer)):
-        put(topics.ACTION, messages.make(topics.INT64, data=int(obs.action)))
-    elif obs.action is not None:
-        vector = np.asarray(obs.action, np.float64).reshape(-1)
-        put(topics.ACTION_VECTOR, messages.multi_array(vector, topics.FLOAT64_ARRAY, ("action",)))
-    put(topics.REWARD, messages.make(topics.FLOAT64, data=float(obs.reward)))
-    episode = {
-        "is_first": bool(obs.is_first),
-        "terminated": bool(obs.terminated),
-        "truncated": bool(obs.truncated),
-    }
-    put(topics.EPISODE, messages.json_string(episode))
-
-
-def _namespace(name: str) -> str:
-    """Returns a camera's name as a ROS 2 name: letters, digits and underscores."""
-    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return cleaned if re.match(r"[A-Za-z]", cleaned) else f"camera_{cleaned}".rstrip("_")
 
 
 def _qos(latched: bool) -> str:

@@ -178,8 +178,12 @@ class PlayerConfig:
 class SimConfig:
     """The simulator as a robot."""
 
-    rate: float = limited(10.0, 0.1, 100.0)
-    """Frames per second of simulated time [Hz]."""
+    env: str = "EmbodiedMem/House-ObjectNav-v0"
+    """A registered navigation task."""
+    seed: int = 0
+    """Of the house, the start and the goals."""
+    steps: int = 0
+    """The world ends after this many frames; 0: never."""
     speed: float = limited(1.0, 0.01, 1000.0)
     """How many times faster than real time, at most."""
     lockstep: bool = False

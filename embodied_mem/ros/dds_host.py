@@ -27,7 +27,12 @@ def _policies(qos: Qos) -> Any:
     from cyclonedds.core import Policy
     from cyclonedds.core import Qos as DdsQos
 
+    # What late joiners get is a setting of its own in DDS; ROS 2 ties it to the depth.
+    late = (
+        [Policy.DurabilityService(0, Policy.History.KeepLast(qos.depth), -1, -1, -1)] if qos.latched else []
+    )
     return DdsQos(
+        *late,
         Policy.Reliability.Reliable(10 * NS) if qos.reliable else Policy.Reliability.BestEffort,
         Policy.Durability.TransientLocal if qos.latched else Policy.Durability.Volatile,
         Policy.History.KeepLast(qos.depth),

@@ -18,25 +18,23 @@ from embodied_mem.geometry import Pose
 from embodied_mem.log import images, messages, topics
 from embodied_mem.ros.clouds import cloud, read_cloud
 from embodied_mem.ros.declaration import EVENT, Endpoint
-from embodied_mem.types import Detection, LabelMap, Percept, Scan
+from embodied_mem.types import Detection, Image, Intrinsics, LabelMap, Percept, Scan
 
 INFO = Endpoint("percept/info", topics.STRING, EVENT, "poses, labels, goal, what belongs to it; JSON")
 POINTS = Endpoint("percept/points", "sensor_msgs/msg/PointCloud2", EVENT, "range evidence, base frame")
 DETECTIONS = Endpoint("percept/detections", topics.DETECTIONS_3D, EVENT, "objects, base frame")
 EMBEDDINGS = Endpoint("percept/embeddings", topics.FLOAT32_ARRAY, EVENT, "(detections, D) embeddings")
 SNAPSHOT = Endpoint("percept/snapshot", topics.IMAGE, EVENT, "the moment as an image, rgb8")
-ENDPOINTS = (INFO, POINTS, DETECTIONS, EMBEDDINGS, SNAPSHOT)
+DEPTH = Endpoint(
+    "percept/depth", topics.IMAGE, EVENT, "the depth image of a scan; frame_id is the scan's number"
+)
+ENDPOINTS = (INFO, POINTS, DEPTH, DETECTIONS, EMBEDDINGS, SNAPSHOT)
 
 _POINT = np.dtype(
-    [
-        ("x", "<f4"),
-        ("y", "<f4"),
-        ("z", "<f4"),
-        ("label", "<i4"),
-        ("scan", "<u2"),
-        ("hit", "u1"),
-        ("pad", "u1"),
-    ]
+    {
+        "names": ["x", "y", "z", "label", "pixel", "scan", "hit", "pad"],
+        "formats": ["<f4", "<f4", "<f4", "<i4", "<i4", "<u2", "u1", "u1"],
+    }
 )
 
 
@@ -46,6 +44,9 @@ def to_messages(percept: Percept, commands: Any = ()) -> Iterator[tuple[Endpoint
     if percept.scans:
         rows = np.concatenate([_rows(i, scan) for i, scan in enumerate(percept.scans)])
         yield POINTS, cloud(rows, percept.stamp, topics.BASE_FRAME)
+    for number, scan in enumerate(percept.scans):
+        if scan.image is not None:
+            yield DEPTH, messages.image(scan.image.data, "32FC1", percept.stamp, str(number))
     if percept.detections:
         yield DETECTIONS, messages.detections(percept.detections, percept.stamp)
         embeddings = messages.embedding_array(percept.detections)
@@ -62,6 +63,7 @@ def _rows(number: int, scan: Scan) -> NDArray[Any]:
     rows = np.zeros(len(scan.points), _POINT)
     rows["x"], rows["y"], rows["z"] = scan.points[:, 0], scan.points[:, 1], scan.points[:, 2]
     rows["label"], rows["hit"], rows["scan"] = scan.labels, scan.hit, number
+    rows["pixel"] = -1 if scan.pixels is None else scan.pixels
     return rows
 
 
@@ -75,7 +77,7 @@ def _info(percept: Percept, parts: dict[str, bool], commands: Any) -> dict[str, 
         "map_T_odom": percept.map_T_odom.to_list(),
         "covariance": None if percept.covariance is None else percept.covariance.reshape(-1).tolist(),
         "labels": list(percept.labels.names),
-        "origins": [None if s.origin is None else s.origin.tolist() for s in percept.scans],
+        "scans": [_scan_info(scan) for scan in percept.scans],
         "embedding": None if percept.embedding is None else percept.embedding.tolist(),
         "action": action.tolist() if isinstance(action, np.ndarray) else action,
         "reward": float(percept.reward),
@@ -84,6 +86,17 @@ def _info(percept: Percept, parts: dict[str, bool], commands: Any) -> dict[str, 
         "text": percept.text,
         "source": percept.source,
         "commands": [{"name": c.name, "arguments": dict(c.arguments)} for c in commands],
+    }
+
+
+def _scan_info(scan: Scan) -> dict[str, Any]:
+    image = scan.image
+    return {
+        "origin": None if scan.origin is None else scan.origin.tolist(),
+        "max_range": scan.max_range,
+        "has_pixels": scan.pixels is not None,
+        "intrinsics": None if image is None else vars(image.intrinsics),
+        "base_T_camera": None if image is None else image.base_T_camera.to_list(),
     }
 
 
@@ -99,6 +112,7 @@ class PerceptReader:
     _infos: list[tuple[dict[str, Any], int]] = field(default_factory=list)
     _parts: dict[str, dict[int, Any]] = field(default_factory=dict)
     _embeddings: list[Any] = field(default_factory=list)
+    _depths: dict[int, dict[int, Any]] = field(default_factory=dict)
 
     def push(self, topic: str, message: Any, now: int) -> None:
         """Takes a message in at a time [ns]."""
@@ -106,6 +120,9 @@ class PerceptReader:
             self._infos.append((messages.read_json(message, topic), now))
         elif topic == EMBEDDINGS.topic:
             self._embeddings.append(message)
+        elif topic == DEPTH.topic:
+            stamp, number = messages.stamp_ns(message.header), int(message.header.frame_id)
+            self._depths.setdefault(stamp, {})[number] = message
         else:
             self._parts.setdefault(topic, {})[messages.stamp_ns(message.header)] = message
 
@@ -114,6 +131,9 @@ class PerceptReader:
         while self._infos:
             info, arrival = self._infos[0]
             missing = [p for p in info["parts"] if not self._has(p, info["stamp"])]
+            depths = sum(scan["intrinsics"] is not None for scan in info["scans"])
+            if len(self._depths.get(info["stamp"], ())) < depths:
+                missing.append("depth")
             if missing and now - arrival <= patience and len(self._infos) < 50:
                 return
             self._infos.pop(0)
@@ -129,7 +149,7 @@ class PerceptReader:
         return stamp in self._parts.get(f"percept/{part}", {})
 
     def _forget(self, stamp: int) -> None:
-        for found in self._parts.values():
+        for found in (*self._parts.values(), self._depths):
             for old in [s for s in found if s <= stamp]:
                 del found[old]
 
@@ -144,7 +164,7 @@ class PerceptReader:
         if "snapshot" in parts:
             snapshot = images.decode_color(self._parts[SNAPSHOT.topic][stamp], SNAPSHOT.topic)
         covariance, embedding, action = info["covariance"], info["embedding"], info["action"]
-        scans = _scans(self._parts[POINTS.topic][stamp], info["origins"]) if "points" in parts else ()
+        scans = self._scans(info) if "points" in parts else ()
         return Percept(
             stamp=stamp,
             step=info["step"],
@@ -164,21 +184,31 @@ class PerceptReader:
             source=info["source"],
         )
 
-
-def _scans(message: Any, origins: list[Any]) -> tuple[Scan, ...]:
-    rows = read_cloud(message)
-    if rows.dtype != _POINT:
-        raise LogError(f"{POINTS.topic} has other fields than a percept's points")
-    found = []
-    for number, origin in enumerate(origins):
-        mine = rows[rows["scan"] == number] if len(origins) > 1 else rows
-        points = np.stack([mine["x"], mine["y"], mine["z"]], axis=-1)  # (N, 3)
-        found.append(
-            Scan(
-                points=np.ascontiguousarray(points, np.float32),
-                hit=mine["hit"].astype(bool),
-                labels=mine["label"].astype(np.int32),
-                origin=None if origin is None else np.array(origin, np.float64),
-            )
+    def _scans(self, info: dict[str, Any]) -> tuple[Scan, ...]:
+        rows = read_cloud(self._parts[POINTS.topic][info["stamp"]])
+        if rows.dtype != _POINT:
+            raise LogError(f"{POINTS.topic} has other fields than a percept's points")
+        depths = self._depths.get(info["stamp"], {})
+        return tuple(
+            _scan(rows[rows["scan"] == number], about, depths.get(number))
+            for number, about in enumerate(info["scans"])
         )
-    return tuple(found)
+
+
+def _scan(rows: NDArray[Any], about: dict[str, Any], depth: Any) -> Scan:
+    points = np.stack([rows["x"], rows["y"], rows["z"]], axis=-1)  # (N, 3)
+    image = None
+    if about["intrinsics"] is not None:
+        camera = dict(about["intrinsics"])
+        camera["coefficients"] = tuple(camera["coefficients"])
+        data = images.decode_depth(depth, DEPTH.topic)
+        image = Image(data, Intrinsics(**camera), Pose.from_list(about["base_T_camera"]))
+    return Scan(
+        points=np.ascontiguousarray(points, np.float32),
+        hit=rows["hit"].astype(bool),
+        labels=rows["label"].astype(np.int32),
+        origin=None if about["origin"] is None else np.array(about["origin"], np.float64),
+        image=image,
+        pixels=rows["pixel"].astype(np.int64) if about["has_pixels"] else None,
+        max_range=float(about["max_range"]),
+    )

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 
 from embodied_mem.configs import to_mapping
+from embodied_mem.errors import ConfigError
 from embodied_mem.log.writer import EpisodeWriter
-from embodied_mem.loop import Loop, Moment
+from embodied_mem.loop import Identity, Loop, Moment
 from embodied_mem.perception import Perception
+from embodied_mem.ros import driving
 from embodied_mem.ros.config import RobotConfig
 from embodied_mem.ros.declaration import Declaration
+from embodied_mem.ros.driving import Brain, Driving
 from embodied_mem.ros.memory_host import PUBLICATIONS, SERVICES, SUBSCRIPTIONS, MemoryHost
 from embodied_mem.ros.node import Node
 from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
@@ -19,9 +22,20 @@ from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
 
 
 class RobotNode(Node):
-    """The whole robot in one process: what one node hands to the next never leaves it."""
+    """The whole robot in one process: what one node hands to the next never leaves it.
+
+    Args:
+        config: settings.
+        brain: who drives, where the policy does.
+    """
 
     config: RobotConfig
+
+    def __init__(self, config: RobotConfig, brain: Brain | None = None) -> None:
+        if config.drive and brain is None:
+            raise ConfigError("drive:=true needs a policy")
+        self.brain = brain if config.drive else None
+        super().__init__(config)
 
     def declare(self) -> Declaration:
         """Returns the node's table."""
@@ -29,23 +43,42 @@ class RobotNode(Node):
             "robot",
             "perception, memory and policy in one process",
             self.config,
-            subscriptions=(*sensor_endpoints(self.config.sensors), *SUBSCRIPTIONS),
-            publications=(*PUBLICATIONS, TOKENS),
+            subscriptions=(
+                *sensor_endpoints(self.config.sensors),
+                *SUBSCRIPTIONS,
+                *(driving.SUBSCRIPTIONS if self.brain else ()),
+            ),
+            publications=(
+                *PUBLICATIONS,
+                TOKENS,
+                *(driving.publications(self.config.control) if self.brain else ()),
+            ),
             services=SERVICES,
         )
 
     def opened(self) -> None:
         """Opens the memory and the log."""
         self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps)
-        self.world = RobotWorld(self.config.sensors)
+        self.driving = self._take_the_wheel()
+        self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
         self.recorder = self._open_log()
         listeners: list[Callable[[Moment], None]] = [self._watch]
         if self.recorder is not None:
             listeners.insert(0, self.recorder)
         self.loop = Loop(
-            self.world, Perception(self.config.perception), self.held.memory, listeners=listeners
+            self.world,
+            Perception(self.config.perception),
+            self.held.memory,
+            self.driving.policy if self.driving else None,
+            self.driving.controller if self.driving else Identity(),
+            listeners,
         )
         self.host.log("info", f"memory: {self.config.file or 'in RAM'}, log: {self.config.record or 'none'}")
+
+    def _take_the_wheel(self) -> Driving | None:
+        if self.brain is None:
+            return None
+        return Driving(self.config.control, self.brain, self.publish, self.host.now, self.health)
 
     def _open_log(self) -> EpisodeWriter | None:
         if not self.config.record:
@@ -61,7 +94,12 @@ class RobotNode(Node):
         if any(topic == e.topic for e in SUBSCRIPTIONS):
             message = self.decode(topic, data)
             self.held.handle(topic, message, self.publish, self.world.command)
+        elif self.driving and any(topic == e.topic for e in driving.SUBSCRIPTIONS):
+            self.driving.handle(topic, self.decode(topic, data))
+            self.world.goal = self.driving.goal
         else:
+            if self.driving and topic == self.config.sensors.odom:
+                self.driving.odometry(self.decode(topic, data))
             self.world.push(topic, data, arrival)
             self._step()
 
@@ -74,8 +112,10 @@ class RobotNode(Node):
     def _step(self) -> None:
         while self.world.is_ready:
             start = time.perf_counter()
-            self.loop.step()
+            moment = self.loop.step()
             self.health.timed("step", time.perf_counter() - start)
+            if self.driving and moment is not None:
+                self.driving.observed(moment.obs)
         self.held.show(self.host.now(), self.host.listeners, self.publish)
 
     def _watch(self, moment: Moment) -> None:
@@ -101,6 +141,8 @@ class RobotNode(Node):
     def closed(self) -> None:
         """Ends the log with the memory's digest, and closes the memory: nothing is lost."""
         try:
+            if self.driving:
+                self.driving.close()
             if self.recorder is not None:
                 self.recorder.close(self.held.memory.digest())
         finally:

@@ -39,21 +39,20 @@ def image_type(topic: str) -> str:
 def sensor_endpoints(config: SensorConfig) -> tuple[Endpoint, ...]:
     """Returns the subscriptions that a robot's observations are made of."""
     images = Qos(reliable=config.reliable, depth=SENSOR.depth)
-    found = []
+    # In this order a host hands on what has arrived: what a frame needs comes before what makes it due.
+    found = [
+        Endpoint("labels", topics.LABEL_INFO, LATCHED, "names of the labels"),
+        Endpoint("/tf_static", topics.TF_MESSAGE, STATIC, "where sensors sit"),
+        Endpoint("pose", topics.POSE_WITH_COVARIANCE, EVENT, "covariance of the pose in the map"),
+    ]
     for role in SENSOR_INPUTS:
         topic, info = getattr(config, role), getattr(config, f"{role}_info")
         if topic:
-            found.append(Endpoint(topic, image_type(topic), images, f"{role} images"))
             found.append(Endpoint(info, topics.CAMERA_INFO, images, f"CameraInfo of the {role} images"))
+            found.append(Endpoint(topic, image_type(topic), images, f"{role} images"))
     if config.odom:
         found.append(Endpoint(config.odom, topics.ODOMETRY, STREAM, "odometry"))
-    return (
-        *found,
-        Endpoint("/tf", topics.TF_MESSAGE, STREAM, "transforms"),
-        Endpoint("/tf_static", topics.TF_MESSAGE, STATIC, "where sensors sit"),
-        Endpoint("pose", topics.POSE_WITH_COVARIANCE, EVENT, "covariance of the pose in the map"),
-        Endpoint("labels", topics.LABEL_INFO, LATCHED, "names of the labels"),
-    )
+    return (*found, Endpoint("/tf", topics.TF_MESSAGE, STREAM, "transforms"))
 
 
 class RobotWorld:
@@ -76,7 +75,7 @@ class RobotWorld:
         self._ready: deque[Observation] = deque()
         self._commands: list[Command] = []
         self._mask = None if not config.body_mask else _read_mask(Path(config.body_mask))
-        self._newest = 0
+        self._newest = -1
         self.restarts = 0
         self.refused = 0
         self._sync = self._new_sync()
@@ -132,6 +131,8 @@ class RobotWorld:
 
     def _is_sane(self, data: bytes, now: int) -> bool:
         stamp = header_stamp(data)
+        if stamp == self._newest:
+            return False  # sent twice
         if stamp > now + FUTURE_NS:
             self.refused += 1
             self._sync.dropped["depth images left out: their stamps are in the future; set the clocks"] += 1

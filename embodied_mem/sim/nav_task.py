@@ -261,6 +261,17 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         self._sense()
         return self._encode(), float(reward), terminated, truncated, self._info(blocked)
 
+    def drive(self, length: float, angle: float) -> None:
+        """Turns [rad] and goes ahead [m] by any amount, as a velocity would, and takes a step's pictures."""
+        moved, _ = self.robot.drive(length, angle)
+        self.odometry.count(moved, angle, self.robot.pose)
+        self._steps += 1
+        self._walked += abs(moved)
+        self._legs[self._index].walked += abs(moved)
+        self._distance = self._distance_to_goal()
+        self._last = {}
+        self._sense()
+
     def _sense(self) -> None:
         """Takes the pictures of this step."""
         self._base_T_camera = self.robot.base_T_camera

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_format
 import signal
 import threading
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.log import topics
 from embodied_mem.ros.config import (
     MemoryNodeConfig,
     PerceptionNodeConfig,
     PlayerConfig,
     RobotConfig,
+    SimConfig,
 )
 from embodied_mem.ros.names import Names
 from embodied_mem.ros.node import Node
@@ -36,7 +39,19 @@ def _memory(config: Any) -> Node:
 def _robot(config: Any) -> Node:
     from embodied_mem.ros.robot_node import RobotNode
 
-    return RobotNode(config)
+    if not config.drive:
+        return RobotNode(config)
+    from embodied_mem.verbs.ros_brain import make_brain
+
+    return RobotNode(config, make_brain(config.control))
+
+
+def _sim(config: Any) -> Node:
+    from embodied_mem.ros.sim_node import SimNode
+    from embodied_mem.sim import make as make_env
+    from embodied_mem.sim.driven_world import DrivenWorld
+
+    return SimNode(config, DrivenWorld(make_env(config.env), config.seed, config.steps or None))
 
 
 def _player(config: Any) -> Node:
@@ -50,18 +65,20 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
     "perception": (PerceptionNodeConfig, _perception),
     "memory": (MemoryNodeConfig, _memory),
     "player": (PlayerConfig, _player),
+    "sim": (SimConfig, _sim),
 }
 """Settings and maker of every node."""
 
 
 def ros(
-    node: Literal["robot", "perception", "memory", "player"],
+    node: Literal["robot", "perception", "memory", "player", "sim"],
     host: Literal["dds"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
     remap: tuple[str, ...] = (),
     namespace: str = "",
     use_sim_time: bool = False,
+    world: str = "",
     table: bool = False,
 ) -> int:
     """Run a node of the robot in a ROS 2 graph.
@@ -70,18 +87,20 @@ def ros(
 
     Args:
         node: "robot" (perception, memory and policy in one process), "perception", "memory", or
-            "player" (plays a bag).
+            "player" (plays a bag), or "sim" (a simulated robot).
         host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`.
         params: a ROS 2 parameter file (YAML).
         set: parameters, as name:=value, one after another.
         remap: topics, as from:=to, one after another.
         namespace: put before relative names.
         use_sim_time: take the time from /clock.
+        world: a registered environment whose settings of perception and memory the node takes.
         table: print the node's topics, services and parameters, and stop.
     """
     kind, make = NODES[node]
     values = read_file(params, node) if params is not None else {}
-    made = make(build(kind, values | parse_values(set)))
+    given = (settings_of(world, kind) if world else {}) | values | parse_values(set)
+    made = make(build(kind, given))
     if table:
         print(json_format.dumps(as_table(made), indent=2))
         return 0
@@ -93,6 +112,31 @@ def ros(
 
     DdsHost(made, names, use_sim_time=use_sim_time).run(stop)
     return 1 if made.failed.is_set() else 0
+
+
+def settings_of(world: str, kind: type) -> dict[str, Any]:
+    """Returns the parameters with which a node fits a registered environment.
+
+    Raises:
+        ConfigError: there is no such environment.
+    """
+    from embodied_mem.sim import make as make_env
+
+    env: Any = make_env(world).unwrapped
+    fits = {"perception": env.perception_config(), "memory": env.memory_config()}
+    names = {field.name for field in dataclasses.fields(kind)}
+    found = {
+        f"{part}.{p.name}": p.default
+        for part, config in fits.items()
+        if part in names
+        for p in parameters(config)
+    }
+    if "sensors" in names:
+        for role, rows in topics.CAMERA_TOPICS.items():
+            image, info = (row.of("head") for row in rows)
+            found |= {f"sensors.{role}": image.name, f"sensors.{role}_info": info.name}
+        found["sensors.reliable"] = True
+    return found
 
 
 def parse_values(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class HabitatConfig:
     """What hangs higher than this does not block the robot [m]."""
     max_climb: float = 0.03
     """The robot gets over steps up to this height [m]."""
-    cell_size: float = 0.02
+    cell_size: float = 0.01
     """Pitch of the cells that the navigation mesh is computed from [m]."""
     cell_height: float = 0.02
     """Height of these cells [m]."""

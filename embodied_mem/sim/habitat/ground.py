@@ -12,9 +12,13 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.sim.habitat.config import HabitatConfig
 from embodied_mem.sim.habitat.frames import from_habitat, to_habitat
 from embodied_mem.sim.habitat.simulator import import_habitat_sim
+from embodied_mem.sim.house.floor_plan import STRIDE
 
 SHORT = 1e-5
 """A step that is shorter than asked for by more than this was stopped [m]; as in habitat-sim."""
+
+ROUNDED_UP = 0.5
+"""By how many cells less than asked the radius is, before recast rounds it up."""
 
 
 class NavMeshGround:
@@ -49,10 +53,17 @@ class NavMeshGround:
             where it ends, and whether it was stopped.
         """
         start = np.asarray(start, dtype=np.float64)
-        goal = start + length * np.array([math.cos(heading), math.sin(heading), 0.0])
-        step = self.path_finder.try_step_no_sliding(_vector(start), _vector(goal))
+        ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
+        step = self.path_finder.try_step_no_sliding(_vector(start), _vector(start + length * ahead))
         end = from_habitat(np.array(step, np.float64))
-        return end, bool(math.hypot(*(end - start)[:2].tolist()) + SHORT < length)
+        free = math.hypot(*(end - start)[:2].tolist())
+        if free + SHORT >= length:
+            return end, False
+        # habitat-sim lets nobody leave the edge of a navigation mesh who stands right on it, so the robot
+        # stops before it touches the edge, at a whole stride as in a house.
+        strides = math.floor(free / STRIDE)
+        end = start + (strides * STRIDE / free if strides else 0.0) * (end - start)
+        return end, True
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the (N, 3) points of the main floors that are nearest to points; NaN where none is near."""
@@ -103,7 +114,9 @@ def make_ground(simulator: Any, config: HabitatConfig, scene: str) -> NavMeshGro
         return NavMeshGround(simulator.pathfinder)
     settings = habitat_sim.NavMeshSettings()
     settings.set_defaults()
-    settings.agent_radius, settings.agent_height = config.robot_radius, config.robot_height
+    # Recast rounds the radius up to whole cells, also where rounding errors alone ask for one more.
+    settings.agent_radius = max(config.robot_radius - ROUNDED_UP * config.cell_size, config.cell_size / 2)
+    settings.agent_height = config.robot_height
     settings.agent_max_climb = config.max_climb
     settings.cell_size, settings.cell_height = config.cell_size, config.cell_height
     settings.include_static_objects = True

@@ -24,6 +24,7 @@ INSTALL = (
     "`conda install habitat-sim headless -c conda-forge -c aihabitat`"
 )
 NO_LIGHTS = "no_lights"
+SENSORS = ("color", "depth", "semantic")
 
 
 def import_habitat_sim() -> Any:
@@ -62,6 +63,10 @@ class Shot:
     hfov: float = 90.0
     gpu: int = -1
 
+    def sensor(self, name: str) -> str:
+        """Returns a sensor's id; habitat-sim takes sensors of one id for equal, whatever their size."""
+        return f"{name} {self.width}x{self.height} {self.hfov:.6f}"
+
 
 def scene_names(dataset: Path) -> dict[str, str]:
     """Returns the scenes of a dataset: habitat's handle by name, sorted by name.
@@ -73,10 +78,9 @@ def scene_names(dataset: Path) -> dict[str, str]:
     backend = habitat_sim.SimulatorConfiguration()
     backend.scene_dataset_config_file = str(dataset)
     mediator = habitat_sim.metadata.MetadataMediator(backend)
-    handles = [*mediator.get_scene_handles(), *mediator.stage_template_manager.get_file_template_handles()]
-    names: dict[str, str] = {}
-    for handle in handles:  # a stage without a scene instance is a scene of its own
-        names.setdefault(Path(handle).name.split(".")[0], handle)
+    # Scans (HM3D, MP3D) have stages only; where scenes were put together, stages are parts of them.
+    handles = mediator.get_scene_handles() or mediator.stage_template_manager.get_template_handles()
+    names = {Path(handle).name.split(".")[0]: handle for handle in sorted(handles) if handle != "NONE"}
     if not names:
         raise ConfigError(f"{dataset} has no scenes")
     return dict(sorted(names.items()))
@@ -126,9 +130,9 @@ class HabitatSimulator:
         backend.scene_light_setup = NO_LIGHTS
         backend.load_semantic_mesh = True
         sensors = []
-        for name in ("color", "depth", "semantic"):
+        for name in SENSORS:
             sensor = self._habitat.CameraSensorSpec()
-            sensor.uuid = name
+            sensor.uuid = shot.sensor(name)
             sensor.sensor_type = getattr(self._habitat.SensorType, name.upper())
             sensor.resolution = [shot.height, shot.width]
             sensor.position = [0.0, 0.0, 0.0]  # the agent is put where the camera is
@@ -148,7 +152,7 @@ class HabitatSimulator:
         node.rotation = magnum.Quaternion(magnum.Vector3(x, y, z), w)
         node.translation = magnum.Vector3(*pose.position.tolist())
         images: dict[str, NDArray[Any]] = simulator.get_sensor_observations()
-        return {name: np.asarray(images[name]) for name in ("color", "depth", "semantic")}
+        return {name: np.asarray(images[shot.sensor(name)]) for name in SENSORS}
 
 
 _SHARED: list[HabitatSimulator] = []

@@ -70,6 +70,23 @@ class Robot:
         """The camera's optical frame in the base frame."""
         return camera_mount(self.config.camera_height, self.tilt)
 
+    def drive(self, length: float, angle: float) -> tuple[float, bool]:
+        """Turns by an angle [rad], then goes ahead by a length [m], backwards where it is negative.
+
+        Returns:
+            length of the way ahead [m], and whether something was in the way.
+        """
+        self.yaw = math.remainder(self.yaw + angle, 2 * math.pi)
+        if length == 0.0:
+            return 0.0, False
+        heading = self.yaw if length > 0.0 else math.remainder(self.yaw + math.pi, 2 * math.pi)
+        end, blocked = self.plan.advance(self.position, heading, abs(length))
+        moved = math.hypot(*(end - self.position).tolist())
+        self.position = end
+        self.path_length += moved
+        self.collisions += blocked
+        return math.copysign(moved, length), blocked
+
     def act(self, action: Action) -> tuple[float, float, bool]:
         """Carries out an action.
 

@@ -1,0 +1,163 @@
+"""What every node that drives has: goal, emergency stop, velocities, and a watchdog."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from embodied_mem.errors import InputError
+from embodied_mem.geometry import Pose
+from embodied_mem.log import messages
+from embodied_mem.loop import Controller, Policy
+from embodied_mem.ros.config import PolicyNodeConfig
+from embodied_mem.ros.declaration import Endpoint
+from embodied_mem.ros.diagnostics import Health
+from embodied_mem.ros.pilot import (
+    ESTOP,
+    EVENTS,
+    GOAL,
+    GOAL_POSE,
+    Passing,
+    Patient,
+    Pilot,
+    Watchdog,
+    cmd_vel,
+    twist,
+)
+from embodied_mem.types import Goal, Observation
+
+SUBSCRIPTIONS = (ESTOP, GOAL, GOAL_POSE)
+
+
+@dataclass(frozen=True)
+class Brain:
+    """Who decides.
+
+    Attributes:
+        policy: chooses actions or sub-goals.
+        controller: turns sub-goals into actions.
+    """
+
+    policy: Policy
+    controller: Controller
+
+
+def publications(config: PolicyNodeConfig) -> tuple[Endpoint, ...]:
+    """Returns what a driving node publishes."""
+    return (cmd_vel(config), EVENTS)
+
+
+class Driving:
+    """Drives a robot by the actions of a policy.
+
+    Args:
+        config: settings.
+        brain: policy and controller.
+        publish: publishes a message on a topic.
+        now: ROS time [ns].
+        health: where to complain.
+
+    Attributes:
+        policy, controller: for the loop; they let the robot finish an action before the next.
+        goal: the current goal.
+    """
+
+    def __init__(
+        self,
+        config: PolicyNodeConfig,
+        brain: Brain,
+        publish: Callable[[str, Any], None],
+        now: Callable[[], int],
+        health: Health,
+    ) -> None:
+        self.config, self.health = config, health
+        self.goal: Goal | None = None
+        self.pilot = Pilot(config.motion, self._found)
+        self.policy, self.controller = Patient(brain.policy, self.pilot), Passing(brain.controller)
+        self._publish, self._now = publish, now
+        self._topic = cmd_vel(config)
+        self._seen = 0.0
+        self.watchdog = None if config.lockstep else Watchdog(config.stale, self._stop)
+
+    def handle(self, topic: str, message: Any) -> None:
+        """Takes the emergency stop or a goal.
+
+        Raises:
+            EmbodiedMemError: a goal that is none.
+        """
+        if topic == ESTOP.topic:
+            self.pilot.estop(bool(message.data))
+            self._stop()
+            if message.data:
+                self.health.warn("estop", "the emergency stop is pressed: the robot stays where it is")
+        elif topic == GOAL_POSE.topic:
+            position = messages.read_pose(message.pose).position
+            if not np.isfinite(position).all():
+                raise InputError(f"{topic} holds a position that is not finite")
+            self.goal = Goal(position=position, text="go to the goal pose")
+        elif topic == GOAL.topic:
+            self.goal = read_goal(messages.read_json(message, topic))
+
+    def act(self, action: Any) -> None:
+        """Takes the loop's action."""
+        self.pilot.act(action)
+
+    def observed(self, obs: Observation) -> None:
+        """Says that the loop has done a step."""
+        self._seen = time.monotonic()
+        if self.config.lockstep and not self.pilot.said_found:
+            self._send(self.pilot.velocity(obs.odom_T_base, obs.stamp), obs.stamp)
+
+    def odometry(self, message: Any) -> None:
+        """Takes odometry: the robot's velocity follows it."""
+        if self.config.lockstep:
+            return
+        pose: Pose = messages.read_pose(message.pose.pose)
+        if self._seen and time.monotonic() - self._seen > self.config.stale:
+            self.pilot.executor.halt()
+            self.health.warn("stale", f"no observation for {self.config.stale} s: the robot stops")
+        if pose.is_finite and self.watchdog is not None:
+            self.watchdog.feed()
+            stamp = messages.stamp_ns(message.header)
+            self._send(self.pilot.velocity(pose, stamp), stamp)
+
+    def _send(self, velocity: tuple[float, float], stamp: int) -> None:
+        self._publish(self._topic.topic, twist(self._topic, velocity, stamp, self.config.base_frame))
+
+    def _stop(self) -> None:
+        if self.watchdog is not None and self.watchdog.is_silent:
+            self.health.warn("watchdog", f"no odometry for {self.config.stale} s: the robot is stopped")
+        self._send((0.0, 0.0), self._now())
+
+    def _found(self) -> None:
+        text = "" if self.goal is None else self.goal.text
+        self._publish(EVENTS.topic, messages.json_string({"event": "found", "goal": text}))
+
+    def close(self) -> None:
+        """Stops the robot."""
+        if self.watchdog is not None:
+            self.watchdog.close()
+
+
+def read_goal(content: Any) -> Goal | None:
+    """Reads a goal from JSON as logs have it; {} takes the goal away.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(content, dict):
+        raise InputError(f'a goal is a JSON object, for example {{"label": 3}}, got {content!r}')
+    if not content:
+        return None
+    position, label = content.get("position"), content.get("label", 0)
+    try:
+        place = None if position is None else np.array(position, np.float64).reshape(3)
+        return Goal(label=int(label), position=place, text=str(content.get("text", "")))
+    except (TypeError, ValueError):
+        raise InputError(
+            f"a goal needs a label id and a position [x, y, z] or null, got {content!r}"
+        ) from None
