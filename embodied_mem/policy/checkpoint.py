@@ -28,8 +28,8 @@ from embodied_mem.policy.spaces import space_from_json, space_to_json
 if TYPE_CHECKING:
     from embodied_mem.policy.ppo import MemoPPO
 
-FORMAT = 1
-"""Version of the folder's layout."""
+FORMAT = 2
+"""Version of the folder's layout, and of what its weights mean: 1 had another order of the rotary pairs."""
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -184,7 +184,7 @@ def describe_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Returns what `config.json` says, JSON-ready.
 
     Raises:
-        ConfigError: not a checkpoint, damaged, or written by a newer version.
+        ConfigError: not a checkpoint, damaged, or written by a newer or an older version.
     """
     config = Path(path) / CONFIG
     try:
@@ -200,6 +200,11 @@ def describe_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if facts["format"] > FORMAT:
         raise ConfigError(
             f"{path} has format {facts['format']}, newer than {FORMAT}: update embodied-mem to read it"
+        )
+    if facts["format"] < FORMAT:
+        raise ConfigError(
+            f"{path} has format {facts['format']}; this version computes something else from such weights: "
+            "train and export again"
         )
     missing = {"policy", "observation_space", "action_space"} - set(facts)
     if missing:

@@ -37,7 +37,8 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             label_noise=0.05,
             prior=0.05,
             detection_rate=0.7,
-            notice_rate=0.5,
+            notice_rate=0.85,
+            move_likeness=0.95,
         ),
     )
 
