@@ -13,7 +13,7 @@ VERBS = {
     "demo": ("demo:demo", "train, explore, log, replay and ask, in one go"),
     "train": ("train:train", "train a policy from a config: embodied-mem train sim_configs/NAME.yaml"),
     "sweep": ("sweep:sweep", "train several methods on a task, seed by seed, and tabulate them"),
-    "eval": ("evaluate:evaluate", "evaluate a checkpoint on fresh episodes"),
+    "eval": ("evaluate:evaluate", "evaluate an agent or a checkpoint on fresh episodes"),
     "record": ("record:record", "run an agent in a world; write its log and its memory"),
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),

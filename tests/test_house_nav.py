@@ -12,6 +12,8 @@ import pytest
 
 import embodied_mem.sim  # noqa: F401
 from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.log.messages import deserialize
+from embodied_mem.log.reader import LogReader
 from embodied_mem.log.replay import replay
 from embodied_mem.loop import Loop
 from embodied_mem.memory import Memory
@@ -240,3 +242,101 @@ def test_the_memory_of_an_explored_house_knows_its_things():
             if math.dist(known.position[:2], thing.center[:2]) < 0.5:
                 found.add(thing.id)
     assert len(found) >= 0.5 * len(env.house.things)
+
+
+def test_the_house_can_change_within_an_episode_and_the_truth_is_told():
+    def run(seed: int) -> ObjectNav:
+        env = ObjectNav(house_seed=5, change_at=4, changes={"moved": 2}, robot=SMALL)
+        env.reset(seed=seed)
+        evening = env.house
+        for step in range(1, 7):
+            _, reward, _, _, info = env.step(Action.LEFT)
+            assert (env.house is evening) == (step < 4) and bool(env.changes) == (step >= 4)
+            assert reward == pytest.approx(-0.01)  # what others do is no progress
+        assert math.isfinite(info["distance_to_goal"])
+        before, after = ({t.id: t for t in h.things} for h in (evening, env.house))
+        for change in env.changes:
+            if change.kind == "moved":
+                assert before[change.before.id] != after[change.after.id]
+            elif change.kind == "added":
+                assert change.after.id in after and change.after.id not in before
+            else:
+                assert change.before.id in before and change.before.id not in after
+        told = {(c.before or c.after).id for c in env.changes}
+        assert {i for i in before.keys() | after.keys() if before.get(i) != after.get(i)} == told
+        return env
+
+    first, second = run(2), run(2)
+    assert first.changes == second.changes and len(first.changes) >= 3
+    assert np.array_equal(first.view.instance, second.view.instance)
+
+
+def test_velocity_control_drives_arcs_and_stops_at_walls():
+    env = ObjectNav(house_seed=5, control="velocity", robot=SMALL)
+    env.reset(seed=0)
+    assert env.action_space.shape == (3,)
+    yaw, position = env.robot.yaw, env.robot.position.copy()
+    env.step(np.array([0.0, 1.0, -1.0], np.float32))
+    assert math.remainder(env.robot.yaw - yaw, 2 * math.pi) == pytest.approx(math.radians(9.0), abs=1e-6)
+    assert np.array_equal(env.robot.position, position)
+    for _ in range(150):
+        _, _, terminated, _, info = env.step(np.array([1.0, 0.0, -1.0], np.float32))
+        assert not terminated
+    assert (
+        info["collided"] and info["path_length"] < 15.0 and env.house.floor_plan.is_free(env.robot.position)
+    )
+    assert env.observation.action.shape == (3,)
+    _, _, terminated, _, _ = env.step(np.array([0.0, 0.0, 1.0], np.float32))
+    assert terminated
+    with pytest.raises(ConfigError, match="discrete steps"):
+        env.controller()
+
+
+@pytest.mark.parametrize(("turn", "count"), [(30.0, 12), (15.0, 24)])
+def test_a_full_circle_of_turns_leads_back(turn: float, count: int):
+    env = ObjectNav(house_seed=5, robot={**SMALL, "turn": turn})
+    env.reset(seed=0)
+    yaw, view = env.robot.yaw, env.view.label.copy()
+    for _ in range(count):
+        env.step(Action.RIGHT)
+    assert math.remainder(env.robot.yaw - yaw, 2 * math.pi) == pytest.approx(0.0, abs=1e-9)
+    assert (env.view.label == view).mean() > 0.99
+
+
+def test_environments_side_by_side_hold_one_copy_of_a_house():
+    envs = gymnasium.vector.SyncVectorEnv([lambda: ObjectNav(house_seed=5, robot=SMALL) for _ in range(6)])
+    observations, _ = envs.reset(seed=0)
+    assert observations["rgb"].shape == (6, 24, 32, 3)
+    envs.step(np.full(6, Action.FORWARD))
+    assert len({id(scene_of(env.unwrapped.house)) for env in envs.envs}) == 1
+    assert len({id(env.unwrapped.house.floor_plan) for env in envs.envs}) == 1
+
+
+def test_a_recorded_house_has_a_pose_for_every_stamp_and_a_calibration_for_every_image(tmp_path):
+    recording = record_episode(
+        "EmbodiedMem/House-ObjectNav-v0", tmp_path / "run", seed=2, steps=12, agent="explorer"
+    )
+    stamps: dict[str, list[int]] = {}
+    transforms: dict[tuple[str, str], list[int]] = {}
+    frames: dict[str, str] = {}
+    log = LogReader(recording.log)
+    for message in log.messages():
+        content = deserialize(message.data, log.topics[message.topic].type)
+        for tf in getattr(content, "transforms", ()):
+            pair = (tf.header.frame_id, tf.child_frame_id)
+            transforms.setdefault(pair, []).append(_nanoseconds(tf.header.stamp))
+        if message.topic.startswith("/head/"):
+            stamps.setdefault(message.topic, []).append(_nanoseconds(content.header.stamp))
+            frames[message.topic] = content.header.frame_id
+    images = [topic for topic in stamps if "image" in topic]
+    assert len(images) == 3
+    for topic in images:
+        info = topic.rsplit("/", 1)[0] + "/camera_info"
+        assert stamps[topic] == stamps[info] and len(stamps[topic]) == recording.steps
+        assert frames[topic] == frames[info] and ("base_link", frames[topic]) in transforms
+        for pair in (("map", "odom"), ("odom", "base_link")):
+            assert stamps[topic] == transforms[pair]
+
+
+def _nanoseconds(stamp) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec

@@ -15,7 +15,7 @@ from embodied_mem.types import Detection, LabelMap, Percept, Scan
 LABELS = LabelMap(("unknown", "mug", "table", "book", "person"))
 MUG, TABLE, BOOK, PERSON = 1, 2, 3, 4
 S = 1_000_000_000
-CONFIG = SceneConfig(gate_sigma=3.5, pose_sigma=0.05, label_noise=0.05, prior=0.1, detection_rate=0.7)
+CONFIG = SceneConfig(gate_sigma=3.5, pose_sigma=0.05, label_noise=0.05, prior=0.05, detection_rate=0.7)
 
 
 def seen(label: int, x: float, y: float, z: float = 0.8, size: float = 0.1, **more) -> Detection:
@@ -225,3 +225,31 @@ def test_two_detections_of_one_object_in_a_frame_end_as_one():
     walk.look(seen(MUG, 2.0, 0.5), times=3)
     believed = [o for o in walk.scene.objects() if o.existence >= 0.5]
     assert [o.id for o in believed] == [0]
+
+
+def test_a_detector_that_hallucinates_at_20_percent_is_not_believed_and_loses_nothing():
+    walk, rng = Walk(), np.random.default_rng(0)
+    real = [seen(MUG, 2.0, 0.5), seen(BOOK, 2.5, -0.5), seen(TABLE, 3.0, 1.0, 0.4, size=0.7)]
+    invented = 0
+    for _ in range(60):
+        false = []
+        if rng.random() < 3 * 0.2:
+            x, y, z = rng.uniform((1.0, -2.0, 0.0), (4.0, 2.0, 1.5))
+            false.append(seen(int(rng.integers(1, 4)), x, y, z, size=float(rng.uniform(0.1, 0.5))))
+        invented += len(false)
+        walk.look(*real, *false)
+    believed = [o for o in walk.scene.objects() if o.existence >= 0.5]
+    assert invented > 25
+    assert [(o.id, o.name) for o in believed[:3]] == [(0, "mug"), (1, "book"), (2, "table")]
+    assert len(believed) <= 3 + invented // 5
+    assert np.allclose(believed[0].position, [2.0, 0.5, 0.8], atol=0.05)
+
+
+def test_a_stamp_in_the_past_is_refused_and_changes_nothing():
+    from embodied_mem.memory import Memory
+
+    memory = Memory()
+    memory.write(Percept(5 * S, 0, Pose(), labels=LABELS, detections=(seen(MUG, 2.0, 0.5),)))
+    before = memory.digest()
+    receipt = memory.write(Percept(4 * S, 1, Pose(), labels=LABELS, detections=(seen(BOOK, 2.0, 0.5),)))
+    assert receipt.verdict == "rejected" and memory.digest() == before

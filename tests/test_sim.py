@@ -62,6 +62,8 @@ def test_every_environment_says_what_it_is_under_the_usual_headings(env_id: str)
         "Rewards",
         "Starting State",
         "Episode End",
+        "Arguments",
+        "Version History",
     )
     assert all(f"## {heading}" in text for heading in headings)
 

@@ -213,7 +213,8 @@ class _Reader:
     def _is_goal(self, labels: Array, positions: Array, goal: Goal | None) -> NDArray[np.bool_]:
         if goal is None:
             return np.zeros(len(labels), bool)
-        wanted = set(_named(self.scene.labels.names, goal.text)) | ({goal.label} - {0})
+        # "find a coffee table" must not mean tables too: words count where there is no label.
+        wanted = {goal.label} if goal.label else set(_named(self.scene.labels.names, goal.text))
         result = np.isin(labels, sorted(wanted))
         if goal.position is not None:
             d = positions - np.asarray(goal.position, np.float64)

@@ -10,15 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from embodied_mem.perception.camera import intrinsics_from_camera_info, register_depth
-    from embodied_mem.perception.config import DepthConfig, DetectorConfig, PerceptionConfig, SnapshotConfig
+    from embodied_mem.perception.config import (
+        DepthConfig,
+        DetectorConfig,
+        MarkerConfig,
+        OnnxConfig,
+        PerceptionConfig,
+        SnapshotConfig,
+    )
     from embodied_mem.perception.detectors import SemanticDetector
+    from embodied_mem.perception.embedding import ColorShape, Embedder
     from embodied_mem.perception.grid import GRID_LABELS, GridPerception
+    from embodied_mem.perception.markers import MarkerDetector
+    from embodied_mem.perception.onnx import OnnxDetector
     from embodied_mem.perception.perception import Perception
     from embodied_mem.perception.rgbd import RgbdPerception
 
 _MODULES = {
     "DepthConfig": "config",
     "DetectorConfig": "config",
+    "MarkerConfig": "config",
+    "OnnxConfig": "config",
     "PerceptionConfig": "config",
     "SnapshotConfig": "config",
     "GRID_LABELS": "grid",
@@ -26,15 +38,25 @@ _MODULES = {
     "Perception": "perception",
     "RgbdPerception": "rgbd",
     "SemanticDetector": "detectors",
+    "MarkerDetector": "markers",
+    "OnnxDetector": "onnx",
+    "ColorShape": "embedding",
+    "Embedder": "embedding",
     "intrinsics_from_camera_info": "camera",
     "register_depth": "camera",
 }
 
 __all__ = [
     "GRID_LABELS",
+    "ColorShape",
     "DepthConfig",
     "DetectorConfig",
+    "Embedder",
     "GridPerception",
+    "MarkerConfig",
+    "MarkerDetector",
+    "OnnxConfig",
+    "OnnxDetector",
     "Perception",
     "PerceptionConfig",
     "RgbdPerception",

@@ -86,6 +86,55 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True)
+class MarkerConfig:
+    """Printed ArUco or AprilTag markers in colour images."""
+
+    dictionary: str = ""
+    """OpenCV's name of the dictionary, such as DICT_4X4_50 or DICT_APRILTAG_36h11; without one, no
+    markers are looked for."""
+    size: float = 0.15
+    """Edge of a marker's black square [m]."""
+    max_range: float = 5.0
+    """Markers farther than this are ignored [m]."""
+    score: float = 0.95
+    """Confidence of what is found."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "max_range"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigError(f"markers.{name} must be positive, got {getattr(self, name)}")
+        if not 0.0 < self.score <= 1.0:
+            raise ConfigError(f"markers.score must be in (0, 1], got {self.score}")
+
+
+@dataclass(frozen=True)
+class OnnxConfig:
+    """A detection network in ONNX format."""
+
+    model: str = ""
+    """The .onnx file; without one, no network is run."""
+    classes: tuple[str, ...] = ()
+    """Names of its classes, in its order."""
+    input_size: int = 640
+    """Edge of its square input [px]."""
+    score: float = 0.4
+    """Boxes with a lower score are ignored."""
+    overlap: float = 0.5
+    """Of two boxes of a class that share more than this of their union, the surer one is kept."""
+    max_range: float = 4.5
+    """Things farther than this are ignored [m]."""
+
+    def __post_init__(self) -> None:
+        if self.model and not self.classes:
+            raise ConfigError("onnx.classes must name the network's classes")
+        if self.input_size < 32:
+            raise ConfigError(f"onnx.input_size must be at least 32, got {self.input_size}")
+        for name in ("score", "overlap"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ConfigError(f"onnx.{name} must be in (0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class PerceptionConfig:
     """How observations become percepts."""
 
@@ -95,3 +144,7 @@ class PerceptionConfig:
     """Colour images to remember moments by."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     """Objects in label images."""
+    markers: MarkerConfig = field(default_factory=MarkerConfig)
+    """Printed markers."""
+    onnx: OnnxConfig = field(default_factory=OnnxConfig)
+    """A detection network."""

@@ -17,8 +17,8 @@ HEADINGS = 30
 """Headings tried: one every 3 degrees."""
 EDGE = 0.02
 """Points nearer to a side than this are on it [m]."""
-FEW = 250
-"""Points that the heading is found from."""
+FEW, STRIDE = 250, 7919
+"""Points that the heading is found from, and how far they are apart in their order."""
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 @njit(cache=True, nogil=True)
 def _heading(x: Array, y: Array) -> float:
     """Finds the yaw in [-pi/4, pi/4) at which points lie closest to two sides of their box."""
-    best, yaw = -1.0, 0.0
+    best, least, yaw = -1.0, np.inf, 0.0
     for k in range(HEADINGS):
         angle = -np.pi / 4 + k * np.pi / 2 / HEADINGS
         c, s = np.cos(angle), np.sin(angle)
@@ -36,8 +36,10 @@ def _heading(x: Array, y: Array) -> float:
         for i in range(a.shape[0]):
             near = min(min(a[i] - a0, a1 - a[i]), min(b[i] - b0, b1 - b[i]))
             total += 1.0 / max(near, EDGE)
-        if total > best:
-            best, yaw = total, angle
+        # What is as flat as a line looks alike from several headings: the tightest box is its own.
+        area = (a1 - a0) * (b1 - b0)
+        if total > best * (1.0 + 1e-9) or (total >= best * (1.0 - 1e-9) and area < least):
+            best, least, yaw = total, area, angle
     return yaw
 
 
@@ -57,7 +59,8 @@ def upright_box(
         [-pi/4, pi/4) [rad].
     """
     middle = points[:, :2].mean(axis=0)
-    few = points[:: -(-len(points) // FEW), :2] - middle
+    # A prime stride: rows of an image would give the same few columns again and again.
+    few = points[np.arange(min(len(points), FEW)) * STRIDE % len(points), :2] - middle
     yaw = float(_heading(few[:, 0].copy(), few[:, 1].copy())) if len(points) >= 5 else 0.0
     c, s = math.cos(yaw), math.sin(yaw)
     x = c * (points[:, 0] - middle[0]) + s * (points[:, 1] - middle[1])

@@ -23,7 +23,13 @@ class Perception:
     def __init__(self, config: PerceptionConfig | None = None) -> None:
         self.config = config or PerceptionConfig()
         self.grid = GridPerception()
-        self.rgbd = RgbdPerception(self.config.depth, self.config.snapshot, self.config.detector)
+        self.rgbd = RgbdPerception(
+            self.config.depth,
+            self.config.snapshot,
+            self.config.detector,
+            self.config.markers,
+            self.config.onnx,
+        )
 
     def __call__(self, obs: Observation) -> Percept:
         """Perceives one observation.

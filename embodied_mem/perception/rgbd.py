@@ -7,9 +7,17 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.perception.camera import check_image
-from embodied_mem.perception.config import DepthConfig, DetectorConfig, SnapshotConfig
+from embodied_mem.perception.config import (
+    DepthConfig,
+    DetectorConfig,
+    MarkerConfig,
+    OnnxConfig,
+    SnapshotConfig,
+)
 from embodied_mem.perception.depth import depth_scan
 from embodied_mem.perception.detectors import SemanticDetector
+from embodied_mem.perception.markers import MarkerDetector
+from embodied_mem.perception.onnx import OnnxDetector
 from embodied_mem.types import CameraFrame, Observation, Percept, Scan
 
 
@@ -18,12 +26,14 @@ class RgbdPerception:
 
     Every camera with a depth image gives one scan in the base frame, through that image's own
     calibration and pose; a label image, of the same or of another camera, names its points. Objects
-    detected outside are passed on; the detector adds those that it finds in label images.
+    detected outside are passed on; detectors add those that they find in label and colour images.
 
     Args:
         config: which readings are believed.
         snapshot: which colour images are offered to the memory.
         detector: which labels are objects.
+        markers: which markers are looked for.
+        onnx: the network that looks for objects.
     """
 
     def __init__(
@@ -31,10 +41,18 @@ class RgbdPerception:
         config: DepthConfig | None = None,
         snapshot: SnapshotConfig | None = None,
         detector: DetectorConfig | None = None,
+        markers: MarkerConfig | None = None,
+        onnx: OnnxConfig | None = None,
     ) -> None:
         self.config = config or DepthConfig()
         self.snapshot = snapshot or SnapshotConfig()
         self.detector = SemanticDetector(detector) if detector and detector.labels else None
+        self.namers: list[MarkerDetector | OnnxDetector] = []
+        """Detectors that bring labels of their own."""
+        if markers and markers.dictionary:
+            self.namers.append(MarkerDetector(markers))
+        if onnx and onnx.model:
+            self.namers.append(OnnxDetector(onnx))
 
     def __call__(self, obs: Observation) -> Percept:
         """Perceives one observation.
@@ -43,17 +61,21 @@ class RgbdPerception:
             InputError: an image's size contradicts its calibration, or a camera's pose is not finite.
         """
         event = "episode_start" if obs.is_first else ""
-        detections = obs.detections
+        detections, labels = obs.detections, obs.labels
         if self.detector is not None:
             for camera in obs.cameras:
                 detections += self.detector(camera, obs.labels)
+        for namer in self.namers:
+            for camera in obs.cameras:
+                more, labels = namer(camera, labels)
+                detections += more
         return Percept(
             stamp=obs.stamp,
             step=obs.step,
             odom_T_base=obs.odom_T_base,
             map_T_odom=obs.map_T_odom,
             covariance=obs.covariance,
-            labels=obs.labels,
+            labels=labels,
             scans=tuple(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
             detections=detections,
             snapshot=self._snapshot(obs),

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import GridMap, Memory
-from embodied_mem.memory.navigation import cell_of, shortest_path
+from embodied_mem.memory.navigation import (
+    cell_of,
+    centers_of,
+    nearest_traversable,
+    shortest_path,
+    steps_from,
+)
+from embodied_mem.memory.scene.grid_kernels import FAR, descend
 from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
+from embodied_mem.sim.standing import is_reached, standing_places
 
 
 class BaseController:
@@ -27,6 +35,7 @@ class BaseController:
         forward: length of a step [m].
         look_ahead: it heads for the farthest point of the path in sight within this distance [m].
         bump_radius: it keeps this far away from what it bumped into [m].
+        eye: height of the camera, from which things are in sight [m].
     """
 
     def __init__(
@@ -35,11 +44,13 @@ class BaseController:
         forward: float = 0.25,
         look_ahead: float = 1.0,
         bump_radius: float = 0.2,
+        eye: float = 0.9,
     ) -> None:
         self.turn = turn
         self.forward = forward
         self.look_ahead = look_ahead
         self.bump_radius = bump_radius
+        self.eye = eye
         self._bumps: list[NDArray[np.float64]] = []
         self._stepped_from: NDArray[np.float64] | None = None
 
@@ -65,9 +76,14 @@ class BaseController:
             self._bumps.append(pose.transform(np.array([0.6 * self.forward + 0.1, 0.0, 0.0])))
 
     def _towards(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> int:
+        at = pose.position
+        if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.radius):
+            return subgoal.then
         grid = self._without_bumps(memory.grid_map())
-        path = shortest_path(grid, pose.position, subgoal.position, diagonal=True)  # (M, 3), from here
+        path = self._path(subgoal, pose, memory, grid)  # (M, 3), from here
         if len(path) < 2:
+            if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.limit):
+                return subgoal.then  # there is nowhere nearer to stand
             return Action.RIGHT  # there already, or no way: look around
         target = self._in_sight(grid, pose, path)
         ahead = pose.inverse().transform(target)
@@ -75,6 +91,17 @@ class BaseController:
         if abs(bearing) > self.turn / 2 + 1e-6:
             return Action.LEFT if bearing > 0 else Action.RIGHT
         return Action.FORWARD
+
+    def _path(self, subgoal: Subgoal, pose: Pose, memory: Memory, grid: GridMap) -> NDArray[np.float64]:
+        """Returns the shortest way to a place, or to where a thing is reached; empty where there is none."""
+        if subgoal.radius == 0.0:
+            return shortest_path(grid, pose.position, subgoal.position, diagonal=True)
+        steps = steps_from(grid, nearest_traversable(grid, pose.position), diagonal=True)
+        cells = standing_places(memory, grid, steps < FAR, subgoal, self.eye)
+        if len(cells) == 0:
+            return np.empty((0, 3))
+        goal = int(cells[np.argmin(steps.reshape(-1)[cells])])
+        return centers_of(grid, descend(steps, goal, True)[::-1])
 
     def _without_bumps(self, grid: GridMap) -> GridMap:
         """Returns the map with obstacles where the robot bumped into something."""

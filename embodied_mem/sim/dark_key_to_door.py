@@ -52,6 +52,9 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     * `size=8`: cells along an edge.
     * `inner_steps=50`: the most steps of an inner episode.
     * `trial_steps=500`: calls in a trial; longer ones test memory beyond the training horizon.
+
+    ## Version History
+    * v0: first version.
     """
 
     metadata = {"render_modes": []}

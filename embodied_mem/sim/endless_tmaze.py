@@ -46,6 +46,9 @@ class EndlessTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     * `length=5`: steps to the junction (l).
     * `min_length=None`: shortest corridor (the "uniform" regime); `length` where None ("fixed").
     * `delay=-0.01`: reward of a step that is lost.
+
+    ## Version History
+    * v0: first version.
     """
 
     metadata = {"render_modes": []}

@@ -13,13 +13,23 @@ from embodied_mem.types import MemoryTokens, Observation
 
 @dataclass(frozen=True, eq=False)
 class Subgoal:
-    """A place to go to, for a controller to reach.
+    """A place or a thing to go to, for a controller to reach.
 
     Attributes:
-        position: (3,) float64 [m] in the map frame.
+        position: (3,) float64 [m] in the map frame; the middle of a thing.
+        extent: (3,) float64 [m], edges of the thing's box; 0 for a place.
+        radius: it is reached from this near to the box, with the box in sight [m]; 0 for a place.
+        limit: where nothing nearer can be stood at, this near is enough too [m].
+        then: primitive action to take once it is reached, or None.
+        label: the thing's label id in the memory, 0 where it has none.
     """
 
     position: NDArray[np.float64]
+    extent: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    radius: float = 0.0
+    then: int | None = None
+    limit: float = 0.0
+    label: int = 0
 
 
 @dataclass(eq=False)

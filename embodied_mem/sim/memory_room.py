@@ -15,9 +15,10 @@ class MemoryRoom(MiniGridTask):
     """MiniGrid-Memory: see an object, walk down a hallway, go to the same object.
 
     ## Description
-    MiniGrid's `MiniGrid-MemoryS9-v0` with a view of 3x3 cells and the three actions that move, the form
-    in which TrXL-PPO's authors made it a memory task (MarcoMeter, episodic-transformer-memory-ppo): with
-    MiniGrid's own 7x7 view both objects are seen from the start room.
+    MiniGrid's `MiniGrid-MemoryS9-v0` (or another size) with a view of 3x3 cells and the three actions that
+    move, the form in which TrXL-PPO's authors made it a memory task (MarcoMeter,
+    episodic-transformer-memory-ppo): with MiniGrid's own 7x7 view, as in `MemoryS9-View7-v0`, both objects
+    are seen from the start room.
 
     ## Action Space
     `Discrete(3)`: 0 left, 1 right, 2 forward.
@@ -34,14 +35,17 @@ class MemoryRoom(MiniGridTask):
 
     ## Episode End
     Terminates at either object at the hallway's end, truncated after `max_steps`.
-    `info["is_success"]` tells whether the right one was reached.
+    `info["is_success"]` tells whether the right one was reached; `info` has the measures of navigation.
 
     ## Arguments
     * `minigrid_id="MiniGrid-MemoryS9-v0"`: or S7, S11, S13, S17Random.
-    * `max_steps=96`: step limit, as published for S9.
+    * `max_steps=96`: step limit, as published for S9; MiniGrid's own where None, as in the other sizes.
+
+    ## Version History
+    * v0: first version.
     """
 
-    def __init__(self, minigrid_id: str = "MiniGrid-MemoryS9-v0", max_steps: int = 96) -> None:
+    def __init__(self, minigrid_id: str = "MiniGrid-MemoryS9-v0", max_steps: int | None = 96) -> None:
         super().__init__(minigrid_id, max_steps=max_steps, view_size=3)
         self.action_space = gymnasium.spaces.Discrete(3)
         cells = self.grid_env.width * self.grid_env.height

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gymnasium
@@ -22,6 +21,8 @@ from embodied_mem.sim.explorer import Explorer
 from embodied_mem.sim.house.config import RobotConfig
 from embodied_mem.sim.house.renderer import Camera, View
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
+from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
+from embodied_mem.sim.seeker import Seeker
 from embodied_mem.types import CameraFrame, Goal, Image, LabelMap, Observation
 
 STEP_NS = 100_000_000
@@ -31,6 +32,8 @@ SUCCESS_MARGIN = 0.1
 START_DISTANCE = 2.0
 """Episodes start at least this far from the first goal where the place allows it [m]."""
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
+
+CONTROLS = ("discrete", "velocity")
 
 NavObs = dict[str, Any]
 
@@ -63,36 +66,7 @@ class Site(Protocol):
         """Returns what a camera sees; beyond `max_depth` [m] it has colour only."""
 
 
-@dataclass
-class Leg:
-    """One goal of an episode and how it went.
-
-    Attributes:
-        label: category to find.
-        revisit: True where it was a goal before in this episode.
-        shortest: shortest way to it from where it was given [m].
-        walked: way gone since it was given [m].
-        success: whether it was found.
-    """
-
-    label: str
-    revisit: bool
-    shortest: float = 0.0
-    walked: float = 0.0
-    success: bool = False
-
-    @property
-    def spl(self) -> float:
-        """Success weighted by path length (Anderson et al. 2018)."""
-        return float(self.success) * _efficiency(self.shortest, self.walked)
-
-
-def _efficiency(shortest: float, walked: float) -> float:
-    longest = max(shortest, walked)
-    return shortest / longest if longest > 0.0 else 1.0
-
-
-class NavTask(gymnasium.Env[NavObs, np.int64]):
+class NavTask(gymnasium.Env[NavObs, Any]):
     """What navigation tasks share: robot, sensors, goals and measures; the place is a subclass's.
 
     Args:
@@ -104,6 +78,8 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         goal_labels: categories that can be goals; every category of the place where None.
         robot: the robot, as `RobotConfig` or a mapping.
         render_mode: None or "rgb_array".
+        control: "discrete" or "velocity": an action is then (3,) float32 in [-1, 1], velocity ahead,
+            angular velocity, and above 0 for "found"; a step takes `STEP_NS`.
 
     Raises:
         ConfigError: settings that contradict themselves.
@@ -121,7 +97,10 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         goal_labels: tuple[str, ...] | None = None,
         robot: RobotConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
+        control: str = "discrete",
     ) -> None:
+        if control not in CONTROLS:
+            raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
         _check(goals, max_steps, revisit, success_radius)
         for label in goal_labels or ():
             labels.id(label)
@@ -133,7 +112,12 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         self.camera = Camera(config.width, config.image_height, config.hfov)
         shape = (config.image_height, config.width)
         inf = np.inf
-        self.action_space = gymnasium.spaces.Discrete(len(Action))
+        self.control = control
+        self.action_space = (
+            gymnasium.spaces.Discrete(len(Action))
+            if control == "discrete"
+            else gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
+        )
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "rgb": gymnasium.spaces.Box(0, 255, (*shape, 3), np.uint8),
@@ -161,12 +145,37 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         """Returns perception's settings for this world."""
 
     def controller(self) -> BaseController:
-        """Returns a controller that turns sub-goals into this world's actions."""
-        return BaseController(math.radians(self.robot_config.turn), self.robot_config.forward)
+        """Returns a controller that turns sub-goals into this world's actions.
+
+        Raises:
+            ConfigError: under velocity control.
+        """
+        if self.control != "discrete":
+            raise ConfigError("the explorer takes discrete steps; leave out control=velocity")
+        robot = self.robot_config
+        return BaseController(math.radians(robot.turn), robot.forward, eye=robot.camera_height)
 
     def explorer(self) -> Explorer:
         """Returns an explorer with the patience that this robot's turns take."""
         return Explorer(patience=8 + round(360.0 / self.robot_config.turn), same=0.4)
+
+    def seeker(self) -> Seeker:
+        """Returns an agent that explores, and goes to the goal once the memory knows it."""
+        circle = round(360.0 / self.robot_config.turn)
+        # Near enough that the thing is rarely in the next room; measured from above, as success is.
+        return Seeker(
+            self.explorer(), int(Action.FOUND), int(Action.LEFT), circle, reach=0.6 * self.success_radius
+        )
+
+    @property
+    def goal_label(self) -> str:
+        """Category of the current goal."""
+        return self._measures.current.label
+
+    @property
+    def is_at_goal(self) -> bool:
+        """True where "found" would be true: ground truth, for evaluators only."""
+        return self._distance <= SUCCESS_MARGIN
 
     @property
     def view(self) -> View:
@@ -187,9 +196,9 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         """
         super().reset(seed=seed)
         self.site = self.enter(options or {})
-        self._legs = self._draw_goals()
+        self._measures = NavMeasures(self._draw_goals())
         self._place_robot()
-        self._index, self._steps, self._walked = 0, 0, 0.0
+        self._steps = 0
         self._last: dict[str, Any] = {"is_first": True}
         self._distance = self._start_leg()
         self._sense()
@@ -202,20 +211,10 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         if not labels:
             there = ", ".join(site.labels) or "nothing that has a label"
             raise ConfigError(f"{site.title} has none of the goals {', '.join(wanted)}; it has: {there}")
-        legs: list[Leg] = []
-        fresh = [labels[i] for i in self.np_random.permutation(len(labels)).tolist()]
-        while len(legs) < self.goals:
-            before = sorted({leg.label for leg in legs[:-1]} - {leg.label for leg in legs[-1:]})
-            if before and (not fresh or self.np_random.random() < self.revisit):
-                legs.append(Leg(before[int(self.np_random.integers(len(before)))], True))
-            elif fresh:
-                legs.append(Leg(fresh.pop(), False))
-            else:
-                raise ConfigError(f"{self.goals} goals need at least 3 categories, there are {len(labels)}")
-        return legs
+        return draw_legs(labels, self.goals, self.revisit, self.np_random)
 
     def _place_robot(self) -> None:
-        position = self.site.start(self._legs[0].label, self.success_radius, self.np_random)
+        position = self.site.start(self.goal_label, self.success_radius, self.np_random)
         yaw = float(self.np_random.uniform(-np.pi, np.pi))
         self.robot = self.site.robot(self.robot_config, position, yaw)
         noise_rng = np.random.default_rng(int(self.np_random.integers(2**31)))
@@ -224,36 +223,54 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
 
     def _start_leg(self) -> float:
         """Starts the way to the current goal; returns how far it is [m]."""
+        self._leg_start = self.robot.position.copy()
         distance = self._distance_to_goal()
-        self._legs[self._index].shortest = distance
+        self._measures.current.shortest = distance
         return distance
 
     def _distance_to_goal(self) -> float:
-        label = self._legs[self._index].label
-        return self.site.distance(label, self.success_radius, self.robot.position)
+        return self.site.distance(self.goal_label, self.success_radius, self.robot.position)
 
-    def step(self, action: np.int64 | int) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
+    def on_step(self, count: int) -> None:
+        """What happens in the place by itself before an action; nothing unless a subclass knows more.
+
+        Args:
+            count: which step of the episode this is, from 1 on.
+        """
+
+    def _carry_out(self, action: Any) -> tuple[float, float, bool, bool]:
+        """Returns way ahead [m], angle turned [rad], whether something was in the way, and "found"."""
+        if self.control == "discrete":
+            chosen = Action(int(action))
+            return *self.robot.act(chosen), chosen == Action.FOUND
+        linear, angular, found = (float(v) for v in np.asarray(action, np.float64).reshape(3))
+        if found > 0.0:
+            return 0.0, 0.0, False, True
+        seconds, config = STEP_NS / 1e9, self.robot_config
+        angle = min(max(angular, -1.0), 1.0) * math.radians(config.max_turn_rate) * seconds
+        moved, blocked = self.robot.drive(min(max(linear, -1.0), 1.0) * config.max_speed * seconds, angle)
+        return moved, angle, blocked, False
+
+    def step(self, action: Any) -> tuple[NavObs, float, bool, bool, dict[str, Any]]:
         """Carries out one of the robot's actions."""
-        chosen = Action(int(action))
-        length, angle, blocked = self.robot.act(chosen)
-        self.odometry.count(length, angle, self.robot.pose)
         self._steps += 1
-        leg = self._legs[self._index]
-        leg.walked += length
-        self._walked += length
+        self.on_step(self._steps)
+        length, angle, blocked, says_found = self._carry_out(action)
+        self.odometry.count(length, angle, self.robot.pose)
+        self._measures.walk(abs(length))
         before, self._distance = self._distance, self._distance_to_goal() if length else self._distance
         reward = SLACK_REWARD + before - self._distance
         terminated = False
-        if chosen == Action.FOUND:
-            leg.success = self._distance <= SUCCESS_MARGIN
-            reward += SUCCESS_REWARD if leg.success else 0.0
-            terminated = not leg.success or self._index == len(self._legs) - 1
+        if says_found:
+            found = self._measures.current.success = self.is_at_goal
+            reward += SUCCESS_REWARD if found else 0.0
+            terminated = not found or self._measures.is_last
             if not terminated:
-                self._index += 1
+                self._measures.index += 1
                 self._distance = self._start_leg()
         truncated = not terminated and self._steps >= self.max_steps
         self._last = {
-            "action": int(chosen),
+            "action": int(action) if self.control == "discrete" else np.asarray(action, np.float64),
             "reward": float(reward),
             "terminated": terminated,
             "truncated": truncated,
@@ -266,8 +283,7 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
         moved, _ = self.robot.drive(length, angle)
         self.odometry.count(moved, angle, self.robot.pose)
         self._steps += 1
-        self._walked += abs(moved)
-        self._legs[self._index].walked += abs(moved)
+        self._measures.walk(abs(moved))
         self._distance = self._distance_to_goal()
         self._last = {}
         self._sense()
@@ -290,41 +306,18 @@ class NavTask(gymnasium.Env[NavObs, np.int64]):
             "depth": np.minimum(self._depth, np.float32(self.robot_config.max_depth))[..., None],
             "semantic": self._view.label[..., None],
             "pose": np.array(values, np.float32),
-            "goal": np.array([self.labels.id(self._legs[self._index].label)], np.int64),
+            "goal": np.array([self.labels.id(self.goal_label)], np.int64),
         }
 
     def _info(self, collided: bool) -> dict[str, Any]:
-        legs = self._legs
-        given = legs[: self._index + 1]
-        shortest = sum(leg.shortest for leg in given)
-        current = legs[self._index]
-        near = 1.0 if current.success else max(0.0, 1.0 - self._distance / max(current.shortest, 1e-9))
-        progress = (sum(leg.success for leg in legs[: self._index]) + near) / len(legs)
-        success = all(leg.success for leg in legs)
-        efficiency = _efficiency(shortest, self._walked)
-        return {
-            "success": success,
-            "is_success": success,
-            "spl": float(success) * efficiency,
-            "soft_spl": progress * efficiency,
-            "distance_to_goal": self._distance,
-            "path_length": self._walked,
-            "collisions": self.robot.collisions,
-            "collided": collided,
-            **self.site.info,
-            "goal_index": self._index,
-            "goals_found": sum(leg.success for leg in legs),
-            "goals": [
-                {"label": leg.label, "revisit": leg.revisit, "success": leg.success, "spl": leg.spl}
-                for leg in given
-            ],
-        }
+        measures = self._measures.info(self._distance, self.robot.collisions, collided)
+        return {**measures, **self.site.info}
 
     @property
     def observation(self) -> Observation:
         """The last step as the loop's `Observation`: what a robot would have, and no more."""
         camera, mount, view = self.camera.intrinsics, self._base_T_camera, self._view
-        label = self._legs[self._index].label
+        label = self.goal_label
         frame = CameraFrame(
             "head",
             depth=Image(self._depth, camera, mount),

@@ -44,6 +44,9 @@ class PassiveTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     ## Arguments
     * `length=128`: longest corridor, published from 32 to 256.
     * `min_length=None`: shortest corridor; `length` where None.
+
+    ## Version History
+    * v0: first version.
     """
 
     metadata = {"render_modes": []}

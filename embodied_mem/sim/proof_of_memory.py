@@ -39,6 +39,9 @@ class ProofOfMemory(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     ## Arguments
     * `length=24`: steps between the cue and the junction.
+
+    ## Version History
+    * v0: first version.
     """
 
     metadata = {"render_modes": []}

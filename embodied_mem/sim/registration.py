@@ -43,15 +43,43 @@ class EnvEntry:
 
 _GRID = "embodied_mem.sim.minigrid:MiniGridTask"
 _GRID_MEMORY = "embodied_mem.sim.memory_wrapper:make_with_memory"
+_MEMORY_ROOM = "embodied_mem.sim.memory_room:MemoryRoom"
+
+_MULTI_ROOM = {"N2-S4": "N2-S4-v0", "N4-S5": "N4-S5-v1", "N6": "N6-v0"}
+_OBSTRUCTED = {
+    **{name: f"{name}-v0" for name in ("1Dl", "1Dlh", "1Dlhb", "2Dl", "2Dlh")},
+    **{name: f"{name}-v1" for name in ("2Dlhb", "1Q", "2Q", "Full")},
+}
+"""MiniGrid's ids by ours: of each the version without MiniGrid's known faults."""
+_MEMORY_SIZES = ("S7", "S9", "S11", "S13", "S13Random", "S17Random")
+
+
+def _minigrid_families() -> tuple[EnvEntry, ...]:
+    """Returns the rows of MiniGrid's families: rooms in a chain, locked and blocked doors, memory."""
+    rows = [
+        EnvEntry(f"MultiRoom-{name}-v0", _GRID, {"minigrid_id": f"MiniGrid-MultiRoom-{full}"})
+        for name, full in _MULTI_ROOM.items()
+    ]
+    rows += [
+        EnvEntry(f"ObstructedMaze-{name}-v0", _GRID, {"minigrid_id": f"MiniGrid-ObstructedMaze-{full}"})
+        for name, full in _OBSTRUCTED.items()
+    ]
+    for size in _MEMORY_SIZES:
+        whole = {"minigrid_id": f"MiniGrid-Memory{size}-v0"}
+        small = whole if size == "S9" else {**whole, "max_steps": None}
+        rows.append(EnvEntry(f"Memory{size}-v0", _MEMORY_ROOM, small))
+        rows.append(EnvEntry(f"Memory{size}-View7-v0", _GRID, whole))
+    return tuple(rows)
+
 
 ENVIRONMENTS = (
     EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory", horizon="length"),
     EnvEntry("PassiveTMaze-v0", "embodied_mem.sim.passive_tmaze:PassiveTMaze", horizon="length"),
     EnvEntry("EndlessTMaze-v0", "embodied_mem.sim.endless_tmaze:EndlessTMaze", horizon="corridors"),
     EnvEntry("DarkKeyToDoor-v0", "embodied_mem.sim.dark_key_to_door:DarkKeyToDoor", horizon="trial_steps"),
+    *_minigrid_families(),
     EnvEntry("ColorCubes-v0", "embodied_mem.sim.color_cubes:ColorCubes", horizon="targets"),
     EnvEntry("ColorCubesMedium-v0", "embodied_mem.sim.color_cubes:ColorCubes", {"targets": 3, "jumps": 0.1}),
-    EnvEntry("MemoryS9-v0", "embodied_mem.sim.memory_room:MemoryRoom"),
     EnvEntry("MultiRoom-v0", _GRID, {"minigrid_id": "MiniGrid-MultiRoom-N6-v0"}),
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),

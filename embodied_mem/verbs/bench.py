@@ -12,11 +12,13 @@ import numpy as np
 
 
 def bench(
-    what: Literal["loop", "octree", "sim", "policy", "memory", "warmup"],
+    what: Literal["loop", "octree", "sim", "scene", "policy", "memory", "warmup"],
     section: tuple[str, ...] = (),
     steps: int = 2000,
     scans: Path | None = None,
     threads: int = 1,
+    houses: int = 30,
+    ablation: bool = False,
     json: bool = False,
 ) -> int:
     """Measure the loop by parts, the octree, the memory, houses or policies, or warm up the kernels.
@@ -24,12 +26,15 @@ def bench(
     Example: embodied-mem bench loop --json
 
     Args:
-        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "policy",
+        what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "scene" (the
+            scene graph in unseen houses against the truth and baselines), "policy",
             "memory" (writes, sizes, budget, crashes, recall), or "warmup" (compiles and caches every kernel).
         section: parts of "memory" to measure, such as write or size; all where none is named.
         steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree, or of the policies.
+        houses: houses of "scene"; what is seen in them is recorded once and kept in the user's cache.
+        ablation: "scene" also runs the scene graph with one idea less at a time.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -44,6 +49,10 @@ def bench(
         from embodied_mem.sim.house.bench import bench_houses
 
         report = bench_houses(steps)
+    elif what == "scene":
+        from embodied_mem.sim.survey.bench import bench_scene
+
+        report = bench_scene(houses, ablation=ablation)
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 

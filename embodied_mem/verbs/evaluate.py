@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on fresh episodes, with intervals."""
+"""Evaluate a reference agent or a checkpoint on fresh episodes, with intervals."""
 
 from __future__ import annotations
 
@@ -7,54 +7,125 @@ import inspect
 import json as json_format
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError, InputError
 
-COUNTS = ("doors", "corridors")
-"""What environments count in `info` at an episode's end."""
-
 BATCH = 64
 """Episodes that are played side by side."""
+
+COUNTS = ("doors", "corridors")
+"""What environments count in `info` at an episode's end."""
 
 EVALUATION_SEED = 1_000_000
 """First seed of the evaluation episodes, far from those of training."""
 
 
 def evaluate(
-    checkpoint: Path,
+    agent: str,
     env: str | None = None,
     episodes: int = 200,
     seed: int = EVALUATION_SEED,
+    memory: Literal["kept", "wiped", "both"] = "kept",
+    env_args: tuple[str, ...] = (),
     horizon: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
-    """Evaluate a checkpoint on fresh episodes; success rate and return with 95 % intervals.
+    """Evaluate an agent on fresh episodes: success, SPL, return and more, with 95 % intervals.
 
-    Example: embodied-mem eval runs/demo/checkpoint --horizon 1x 2x 4x
+    Example: embodied-mem eval explorer --env EmbodiedMem/House-ObjectNav-v0 --episodes 20
 
     Args:
-        checkpoint: a folder that `embodied-mem train` exported.
-        env: the environment; the one it was trained on where it is left out.
+        agent: "random", "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the
+            shortest way, which no robot could know), or a folder that `embodied-mem train` exported.
+        env: the environment; for a checkpoint the one it was trained on where it is left out.
         episodes: how many.
         seed: of the first episode; far from the training seeds.
+        memory: "wiped" empties the explorer's memory whenever a new goal is given; "both" plays the same
+            episodes both ways and compares them in pairs.
+        env_args: arguments of the environment, such as split=test goals=3.
         horizon: multiples of the task's length in training, such as 1x 2x 4x; one evaluation for each.
         json: print JSON.
     """
-    factors = [read_factor(text) for text in horizon] or [1]
-    results = [
-        evaluate_checkpoint(checkpoint, env_id=env, episodes=episodes, seed=seed, factor=factor)
-        for factor in factors
-    ]
+    from embodied_mem.sim.agents import AGENTS
+
+    kwargs = _env_kwargs(env_args)
+    results: list[dict[str, Any]]
+    if agent in AGENTS:
+        if horizon:
+            raise InputError("--horizon is for checkpoints, which were trained on some length")
+        if env is None:
+            raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
+        results = [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, progress=not json)]
+    else:
+        if memory != "kept":
+            raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
+        if not Path(agent).is_dir():
+            raise InputError(f'no agent "{agent}"; use {", ".join(AGENTS)} or the folder of a checkpoint')
+        results = [
+            evaluate_checkpoint(
+                Path(agent), env_id=env, episodes=episodes, seed=seed, factor=factor, env_kwargs=kwargs
+            )
+            for factor in [read_factor(text) for text in horizon] or [1]
+        ]
     if json:
         print(json_format.dumps(results if horizon else results[0], indent=2))
     else:
         for text, result in zip(horizon or ("",), results):
             print(f"{text} {in_words(result)}".strip())
     return 0
+
+
+def _env_kwargs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Reads arguments such as goals=3."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise InputError(f'arguments of the environment look like goals=3, got "{text}"')
+        found[name] = yaml.safe_load(value)
+    return found
+
+
+def _evaluate_agent(
+    agent: str,
+    env: str,
+    episodes: int,
+    seed: int,
+    memory: Literal["kept", "wiped", "both"],
+    kwargs: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
+    """Evaluates a reference agent, and compares where both ways of keeping the memory are asked for."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from embodied_mem.sim.evaluation import compare, evaluate_agent, summary
+
+    if memory != "kept" and agent != "explorer":
+        raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
+    sides: tuple[Literal["kept", "wiped"], ...] = ("kept", "wiped") if memory == "both" else (memory,)
+    found = {}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        task = bar.add_task(agent, total=episodes * len(sides))
+        for side in sides:
+            found[side] = evaluate_agent(
+                agent, env, episodes, seed, side, kwargs, on_episode=lambda _: bar.advance(task)
+            )
+    first = summary(found[sides[0]])
+    facts = {"agent": agent, "env": env, "env_kwargs": kwargs, "episodes": episodes, "seed": seed}
+    result = {**facts, "memory": sides[0], **first}
+    if memory == "both":
+        if not all("goals" in r.info for r in found["kept"]):
+            raise InputError(f"{env} has no sequence of goals between which a memory could be wiped")
+        result["wiped"] = summary(found["wiped"])
+        result["kept_less_wiped"] = compare(found["kept"], found["wiped"])
+    return result
 
 
 def read_factor(text: str) -> int:
@@ -93,14 +164,12 @@ def evaluate_checkpoint(
     episodes: int = 200,
     seed: int = EVALUATION_SEED,
     factor: int = 1,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Runs the exported policy, greedily, on `episodes` seeded episodes, side by side.
 
     Returns:
-        JSON-ready facts: env, episodes, success and its Wilson interval (None where the environment
-        does not tell success), mean return and its bootstrap interval, and the means of what the
-        environment counts (`doors`, `corridors`): `counts` in whole episodes, `late_counts` in the
-        last of the `factor` parts of their steps.
+        JSON-ready facts: env, episodes, and what `embodied_mem.sim.evaluation.summary` tells.
 
     Raises:
         InputError: the checkpoint names no environment and none is given, or it has other observations.
@@ -110,14 +179,15 @@ def evaluate_checkpoint(
 
     import embodied_mem.sim  # noqa: F401
     from embodied_mem.policy.checkpoint import load_policy
+    from embodied_mem.sim.evaluation import check_episodes, summary
 
-    if episodes < 1:
-        raise InputError(f"episodes must be at least 1, got {episodes}")
+    check_episodes(episodes, seed)
     agent = load_policy(checkpoint)
     env_id = env_id or agent.env_id
     if not env_id:
         raise InputError(f"{checkpoint} does not name its environment; give it with --env")
     kwargs = lengthened(env_id, agent.env_kwargs if env_id == agent.env_id else {}, factor)
+    kwargs.update(env_kwargs or {})
     try:
         envs = [
             gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(min(BATCH, episodes))
@@ -129,7 +199,7 @@ def evaluate_checkpoint(
         raise InputError(
             f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
         )
-    returns, successes, counts, late = _run_episodes(agent, envs, episodes, seed, factor)
+    results = _run_episodes(agent, envs, episodes, seed, factor)
     for env in envs:
         env.close()
     return {
@@ -138,23 +208,16 @@ def evaluate_checkpoint(
         "env_kwargs": kwargs,
         "episodes": episodes,
         "seed": seed,
-        "success": None if successes is None else float(successes.mean()),
-        "success_interval": None if successes is None else wilson(int(successes.sum()), episodes),
-        "return": float(returns.mean()),
-        "return_interval": bootstrap(returns),
-        "counts": {name: float(np.mean(values)) for name, values in counts.items()},
-        "late_counts": {name: float(np.mean(values)) for name, values in late.items()},
+        **summary(results, COUNTS),
     }
 
 
-def _run_episodes(
-    agent: Any, envs: list[Any], episodes: int, seed: int, factor: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None, dict[str, list[int]], dict[str, list[int]]]:
+def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int, factor: int) -> list[Any]:
     """Plays the episodes, each env taking the next seed when it is done; order of results is by seed."""
-    returns = np.zeros(episodes)
-    success: list[bool | None] = [None] * episodes
-    counts: dict[str, list[int]] = {}
-    late: dict[str, list[int]] = {}
+    from embodied_mem.sim.evaluation import EpisodeResult
+
+    returns, steps = np.zeros(episodes), np.zeros(episodes, int)
+    results: list[Any] = [None] * episodes
     running = list(range(len(envs)))  # which episode each env plays; -1 once there is none left
     counted: list[list[dict[str, int]]] = [[] for _ in envs]  # after each step of the episode
     started = len(envs)
@@ -169,24 +232,35 @@ def _run_episodes(
                 continue
             observations[slot], reward, terminated, truncated, info = env.step(actions[slot])
             returns[episode] += reward
+            steps[episode] += 1
             history = counted[slot]
             history.append({name: int(info[name]) for name in COUNTS if name in info})
             if terminated or truncated:
-                success[episode] = info.get("is_success")
-                before = history[: len(history) - len(history) // factor]
-                for name, total in history[-1].items():
-                    counts.setdefault(name, []).append(total)
-                    earlier = before[-1].get(name) if before else 0
-                    if earlier is not None:
-                        late.setdefault(name, []).append(total - earlier)
+                results[episode] = EpisodeResult(
+                    seed + episode,
+                    int(steps[episode]),
+                    float(returns[episode]),
+                    info,
+                    _late_counts(history, factor),
+                )
                 history.clear()
                 running[slot] = started if started < episodes else -1
                 if running[slot] >= 0:
                     observations[slot] = env.reset(seed=seed + started)[0]
                     started += 1
                 starts[slot] = True
-    told = all(s is not None for s in success)
-    return returns, np.array(success, bool) if told else None, counts, late
+    return results
+
+
+def _late_counts(history: list[dict[str, int]], factor: int) -> dict[str, int]:
+    """Returns what was counted in the last of the `factor` parts of an episode's steps."""
+    before = history[: len(history) - len(history) // factor]
+    late = {}
+    for name, total in history[-1].items():
+        earlier = before[-1].get(name) if before else 0
+        if earlier is not None:
+            late[name] = total - earlier
+    return late
 
 
 def _stack(observations: list[Any]) -> Any:
@@ -195,27 +269,39 @@ def _stack(observations: list[Any]) -> Any:
     return np.stack(observations)
 
 
-def wilson(successes: int, trials: int) -> list[float]:
-    """Returns the 95 % Wilson score interval of a success rate."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
-
-
-def bootstrap(values: NDArray[np.float64]) -> list[float]:
-    """Returns the 95 % percentile-bootstrap interval of a mean (seeded)."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (2000, len(values))).mean(axis=1)
-    return [float(np.quantile(means, q)) for q in (0.025, 0.975)]
-
-
-def in_words(result: dict[str, Any]) -> str:
-    """Returns an evaluation as one line."""
+def in_words(result: Mapping[str, Any]) -> str:
+    """Returns an evaluation as one line, and a line for every measure, goal and comparison that it has."""
     parts = []
     for measure in ("success", "return"):
         if result[measure] is not None:
             low, high = result[f"{measure}_interval"]
             parts.append(f"{measure} {result[measure]:.3f} [{low:.3f}, {high:.3f}]")
     parts += [f"{name} {mean:.2f}" for name, mean in result["counts"].items()]
-    return f"{result['env']}: {', '.join(parts)} over {result['episodes']} episodes"
+    memory = f", memory {result['memory']}" if result.get("agent") == "explorer" else ""
+    lines = [f"{result['env']}{memory}: {', '.join(parts)} over {result['episodes']} episodes"]
+    lines += [f"  {name:<18} {_mean(value)}" for name, value in (result["measures"] or {}).items()]
+    if len(result["goals"]) > 1:
+        lines += [
+            f"  goal {row['goal']} ({row['visit']:<7}, {row['episodes']:>3} episodes)  "
+            f"success {row['success']:.3f}  SPL {_mean(row['spl'])}"
+            for row in result["goals"]
+        ]
+    if "kept_less_wiped" in result:
+        wiped = {"env": result["env"], "episodes": result["episodes"], **result["wiped"]}
+        lines += [*in_words({**wiped, "agent": "explorer", "memory": "wiped"}).split("\n")]
+        lines.append("kept less wiped, in pairs:")
+        for name, value in result["kept_less_wiped"].items():
+            if name != "goals":
+                lines.append(f"  {name:<18} {_mean(value)}")
+        lines += [
+            f"  goal {row['goal']} ({row['visit']:<7}, {row['episodes']:>3} pairs)  SPL {_mean(row['spl'])}"
+            for row in result["kept_less_wiped"]["goals"]
+        ]
+    return "\n".join(lines)
+
+
+def _mean(value: Mapping[str, Any]) -> str:
+    if value["mean"] is None:
+        return "-"
+    low, high = value["interval"]
+    return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"

@@ -69,7 +69,11 @@ def tree(contents: Mapping[str, Any]) -> str:
         for thing in things:
             x, y, z = thing["position"]
             state = f" ({thing['state']})" if thing["state"] else ""
-            lines.append(f"    #{thing['id']} {thing['label']}{state} at ({x:.1f}, {y:.1f}, {z:.1f}) m")
+            held = [r for r in thing.get("relations", []) if r["kind"] in ("in", "on")]
+            where = f", {held[0]['kind']} #{held[0]['object']}" if held else ""
+            gone = ", gone" if thing["existence"] < 0.5 else ""
+            at = f"({x:.1f}, {y:.1f}, {z:.1f}) m"
+            lines.append(f"    #{thing['id']} {thing['label']}{state} at {at}{where}{gone}")
     return "\n".join(lines)
 
 

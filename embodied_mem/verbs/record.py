@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embodied_mem.configs import to_mapping
-from embodied_mem.errors import ConfigError
-
-AGENTS = ("explorer", "random")
+from embodied_mem.errors import ConfigError, InputError
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,10 @@ class Recording:
     stopped: str
 
 
-class RandomAgent:
-    """Draws actions from the environment's action space, by seed."""
-
-    def __init__(self, env: Any, seed: int) -> None:
-        env.action_space.seed(seed)
-        self._space = env.action_space
-
-    def act(self, obs: Any, tokens: Any, state: Any) -> tuple[Any, Any]:
-        """Returns a random primitive action."""
-        return self._space.sample(), state
-
-
 def record(
     env: str = "EmbodiedMem/Playground-v0",
     out: Path = Path("runs/record"),
-    agent: Literal["explorer", "random"] = "explorer",
+    agent: Literal["explorer", "oracle", "random"] = "explorer",
     seed: int = 0,
     steps: int = 1000,
     days: int = 1,
@@ -61,7 +47,8 @@ def record(
     Args:
         env: a registered environment that can be observed.
         out: folder for episode.mcap and memory.emem.
-        agent: who acts.
+        agent: "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the shortest
+            way, which no robot could know) or "random".
         seed: of the world.
         steps: limit of steps, each day.
         days: in houses: the agent comes back after nights in which things moved, came and went.
@@ -93,28 +80,26 @@ def record_episode(
         out: folder, made where it is missing; files of an earlier run in it are replaced.
         seed: of the world.
         steps: limit of observations.
-        agent: one of `AGENTS`.
+        agent: one of `embodied_mem.sim.agents.AGENTS`.
         days: in houses: how many, with nights of changes between them.
         on_step: told the number of steps done.
 
     Raises:
         ConfigError: an unknown agent or environment.
+        InputError: a negative seed.
     """
     from embodied_mem.log.writer import EpisodeWriter
-    from embodied_mem.loop import Identity, Loop, Moment
+    from embodied_mem.loop import Loop, Moment
     from embodied_mem.memory import Memory
     from embodied_mem.perception import Perception
-    from embodied_mem.sim import make
+    from embodied_mem.sim.agents import make_agent, make_observable
     from embodied_mem.sim.days import DaysWorld, Rounds
     from embodied_mem.sim.world import EnvWorld
 
-    if agent not in AGENTS:
-        raise ConfigError(f'unknown agent "{agent}"; there are: {", ".join(AGENTS)}')
-    env = make(env_id)
-    if not hasattr(type(env.unwrapped), "observation"):
-        raise ConfigError(
-            f"{env_id} gives no Observation to record; choose for example EmbodiedMem/MultiRoom-v0"
-        )
+    if seed < 0:
+        raise InputError(f"a seed must not be negative, got {seed}")
+    env = make_observable(env_id)
+    actor = make_agent(agent, env, seed)
     if days > 1 and not hasattr(type(env.unwrapped), "house"):
         raise ConfigError(
             f"{env_id} knows no nights; --days needs a house, such as EmbodiedMem/House-ObjectNav-v0"
@@ -138,12 +123,12 @@ def record_episode(
         settings = {"memory": to_mapping(memory.config), "perception": to_mapping(perception_config)}
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
-        policy: Any = embodied.explorer() if agent == "explorer" else RandomAgent(env, seed)
-        controller: Any = embodied.controller() if agent == "explorer" else Identity()
+        perception = Perception(perception_config)
         world: Any = EnvWorld(env, seed) if days == 1 else DaysWorld(env, seed, days, steps)
+        policy, controller = actor.policy, actor.controller
         if days > 1 and agent == "explorer":
-            policy = Rounds(policy)
-        loop = Loop(world, Perception(perception_config), memory, policy, controller, [writer, watch])
+            policy = Rounds(embodied.explorer())
+        loop = Loop(world, perception, memory, policy, controller, [writer, watch])
         done = loop.run(steps * days)
         digest = memory.digest()
         writer.close(digest)

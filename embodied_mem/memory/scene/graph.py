@@ -20,7 +20,7 @@ from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, was_empty
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map, was_empty
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
 from embodied_mem.memory.scene.identity import Identity
 from embodied_mem.memory.scene.objects import CERTAIN, Objects
@@ -181,7 +181,7 @@ class SceneGraph:
     ) -> tuple[int, bool]:
         places = self.place_table
         if grid_map is not None and grid_map.cells.size:
-            changed = self._settled is None or not _same(self._settled, grid_map)
+            changed = self._settled is None or not same_map(self._settled, grid_map)
             self._rooms_stale |= changed
             if changed or not places.covers(position):
                 self._rows.remove("place", places.update(grid_map, position), self.version)
@@ -374,6 +374,11 @@ class SceneGraph:
         """
         return self.trajectory_table.stamps, self.trajectory_table.positions
 
+    @property
+    def aliases(self) -> dict[int, int]:
+        """Ids that proved to be another object's: id -> that object's."""
+        return self.object_table.aliases
+
     def relations(self, object_id: int) -> list[Relation]:
         """Returns what an object is in (its room first), on and next to; empty where there is no such id."""
         o, room = self.object_table, self.room_of(object_id)
@@ -438,13 +443,3 @@ class SceneGraph:
             "aliases": sorted(self.object_table.aliases.items()),
             "together": sorted((a, b, n) for (a, b), n in self.identity.together.items()),
         }
-
-
-def _same(a: GridMap, b: GridMap) -> bool:
-    return a is b or (
-        a.cells.shape == b.cells.shape
-        and a.resolution == b.resolution
-        and a.floor_z == b.floor_z
-        and np.array_equal(a.origin, b.origin)
-        and np.array_equal(a.cells, b.cells)
-    )

@@ -22,7 +22,7 @@ MIN_RAYS = 3
 """So many rays must pass through an object's place before it counts as seen empty."""
 SPARSE = 4
 """And so many times more than end there."""
-CLEAR_RAYS, HIDDEN, CLEAR_REACH = 20, 0.1, 3.0
+CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.15, 3.5
 """What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
 AZIMUTHS, ELEVATIONS = 180, 90
 """Bins of 2 degrees."""

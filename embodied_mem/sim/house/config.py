@@ -259,6 +259,10 @@ class RobotConfig:
     """Length of a step [m]."""
     turn: float = 30.0
     """Angle of a turn and of a look up or down [deg]."""
+    max_speed: float = 1.0
+    """Largest velocity ahead under velocity control [m/s]."""
+    max_turn_rate: float = 90.0
+    """Largest angular velocity under velocity control [deg/s]."""
     max_tilt: float = 60.0
     """The camera looks up or down no further than this [deg]."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -269,7 +273,7 @@ class RobotConfig:
             raise ConfigError(f"robot: images must have 2x2 pixels, got {self.width}x{self.image_height}")
         if not 1.0 <= self.hfov <= 150.0:
             raise ConfigError(f"robot.hfov must be in 1..150 degrees, got {self.hfov}")
-        for name in ("camera_height", "max_depth", "forward", "turn"):
+        for name in ("camera_height", "max_depth", "forward", "turn", "max_speed", "max_turn_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"robot.{name} must be positive, got {getattr(self, name)}")
         if not 0.0 <= self.max_tilt < 90.0:

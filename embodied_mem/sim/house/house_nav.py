@@ -17,11 +17,15 @@ from embodied_mem.sim.house.catalog import HOUSE_LABELS
 from embodied_mem.sim.house.config import ChangeConfig, HouseConfig, RobotConfig
 from embodied_mem.sim.house.house import SPLITS, House, shared_house
 from embodied_mem.sim.house.memory import house_memory_config, house_perception_config
-from embodied_mem.sim.house.overnight import change_house
+from embodied_mem.sim.house.oracle import HouseOracle
+from embodied_mem.sim.house.overnight import Change, change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Robot
 from embodied_mem.sim.house.truth import ground_truth
 from embodied_mem.sim.nav_task import START_DISTANCE, NavTask
+
+DRAWS = 20
+"""How often a change of the house is drawn until it leaves robot and goals alone."""
 
 
 class HouseSite:
@@ -62,12 +66,17 @@ class HouseSite:
 class HouseNav(NavTask):
     """A navigation task in procedural houses.
 
+    Environments in one process share the meshes of a house (`shared_house`); processes of their own each
+    build those of the houses that they are in, and keep the last 16.
+
     Args:
         goals: how many goals an episode has, one after another.
         max_steps: limit of steps.
         split: houses of "train", "val" or "test".
         house_seed: one house for all episodes; drawn from the split at every reset where None.
         house: the distribution of houses, as `HouseConfig` or a mapping.
+        change_at: the step before which objects are moved, added and removed; never where None.
+        changes: how much changes then, and overnight, as `ChangeConfig` or a mapping.
         kwargs: arguments of `NavTask`.
 
     Raises:
@@ -81,8 +90,12 @@ class HouseNav(NavTask):
         split: str = "train",
         house_seed: int | None = None,
         house: HouseConfig | Mapping[str, Any] | None = None,
+        change_at: int | None = None,
+        changes: ChangeConfig | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if change_at is not None and change_at < 1:
+            raise ConfigError(f"change_at counts steps from 1 on, got {change_at}")
         if split not in SPLITS:
             raise ConfigError(f'no split "{split}" of houses; there are: {", ".join(SPLITS)}')
         if house_seed is not None and house_seed < 0:
@@ -91,6 +104,9 @@ class HouseNav(NavTask):
         self.split, self.house_seed = split, house_seed
         config = from_mapping(HouseConfig, house) if isinstance(house, Mapping) else house
         self.house_config = config or HouseConfig()
+        how = from_mapping(ChangeConfig, changes) if isinstance(changes, Mapping) else changes
+        self.change_at, self.change_config = change_at, how or ChangeConfig()
+        self.changes: tuple[Change, ...] = ()
         self._house: House | None = None
 
     def memory_config(self) -> MemoryConfig:
@@ -100,6 +116,10 @@ class HouseNav(NavTask):
     def perception_config(self) -> PerceptionConfig:
         """Returns perception's settings for this world."""
         return house_perception_config()
+
+    def oracle(self) -> HouseOracle:
+        """Returns an agent that knows the house: the shortest way to every goal."""
+        return HouseOracle(self)
 
     @property
     def house(self) -> House:
@@ -124,7 +144,31 @@ class HouseNav(NavTask):
         drawn = SPLITS[self.split][int(self.np_random.integers(len(SPLITS[self.split])))]
         fixed = options.get("house", self.house_seed)
         house = shared_house(drawn if fixed is None else int(fixed), self.house_config)
+        self.changes = ()
         for night in range(int(options.get("nights", 0))):
-            house, _ = change_house(house, night, ChangeConfig())
+            house, found = change_house(house, night, self.change_config)
+            self.changes += found
         self._house = house
         return HouseSite(house)
+
+    def on_step(self, count: int) -> None:
+        """Changes the house at its time; `changes` tells what, as ground truth for evaluators only.
+
+        The robot is never built in, and what is still to be found stays in the house. From then on the
+        shortest way to the current goal is that of the changed house, from where the goal was given.
+        """
+        if count != self.change_at:
+            return
+        wanted = {leg.label for leg in self._measures.legs[self._measures.index :]}
+        for _ in range(DRAWS):
+            after, found = change_house(self.house, int(self.np_random.integers(2**31)), self.change_config)
+            if wanted <= set(after.labels) and after.floor_plan.is_free(self.robot.position):
+                break
+        else:
+            return
+        self._house, self.site = after, HouseSite(after)
+        self.changes += found
+        self.robot.plan = after.floor_plan
+        self._distance = self._distance_to_goal()
+        leg = self._measures.current
+        leg.shortest = self.site.distance(leg.label, self.success_radius, self._leg_start)

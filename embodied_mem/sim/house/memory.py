@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, SceneConfig
+from embodied_mem.memory import MemoryConfig, NavigationConfig, OctreeConfig, ReadConfig, SceneConfig
 from embodied_mem.perception import DepthConfig, DetectorConfig, PerceptionConfig
 from embodied_mem.sim.house.catalog import FURNITURE_LABELS, OBJECT_LABELS
 from embodied_mem.sim.house.config import HouseConfig
@@ -25,6 +25,8 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             passable=(),
         ),
         # As the map shows them, doors are narrower by the robot's width on both sides.
+        # Who looks for something again needs to know more places than the nearest few.
+        read=ReadConfig(tokens=56, objects=16, places=24, rooms=4, episodes=4),
         scene=SceneConfig(
             boundary=(),
             passage_width=0.65,
@@ -35,7 +37,8 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             label_noise=0.05,
             prior=0.05,
             detection_rate=0.7,
-            notice_rate=0.5,
+            notice_rate=0.85,
+            move_likeness=0.95,
         ),
     )
 

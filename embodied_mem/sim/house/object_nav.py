@@ -42,7 +42,14 @@ class ObjectNav(HouseNav):
     ## Arguments
     * `max_steps=500`, `split="train"`, `house_seed=None`, `success_radius=1.0`, `goal_labels=None`,
       `house` (`HouseConfig`), `robot` (`RobotConfig`: image size, field of view, turn angle, noise).
+    * `control="velocity"`: actions are `Box(-1, 1, (3,))`, velocity ahead and angular velocity as fractions
+      of `robot.max_speed` and `robot.max_turn_rate`, and above 0 for found; a step takes 0.1 s.
+    * `change_at=None`, `changes` (`ChangeConfig`): objects are moved, added and removed before that step;
+      the environment's `changes` has the truth about it.
     * `reset(options={"house": 7, "nights": 1})`: which house, and how often it changed overnight.
+
+    ## Version History
+    * v0: first version.
     """
 
     def __init__(self, max_steps: int = 500, **kwargs: Any) -> None:
@@ -76,6 +83,9 @@ class MultiObjectNav(HouseNav):
 
     ## Arguments
     * `goals=4`, `revisit=0.3`, `max_steps=1500`, otherwise those of ObjectNav.
+
+    ## Version History
+    * v0: first version.
     """
 
     def __init__(self, goals: int = 4, revisit: float = 0.3, max_steps: int = 1500, **kwargs: Any) -> None:

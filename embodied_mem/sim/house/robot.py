@@ -95,11 +95,7 @@ class Robot:
         """
         turn = math.radians(self.config.turn)
         if action == Action.FORWARD:
-            end, blocked = self.plan.advance(self.position, self.yaw, self.config.forward)
-            moved = math.hypot(*(end - self.position).tolist())
-            self.position = end
-            self.path_length += moved
-            self.collisions += blocked
+            moved, blocked = self.drive(self.config.forward, 0.0)
             return moved, 0.0, blocked
         if action in (Action.LEFT, Action.RIGHT):
             angle = turn if action == Action.LEFT else -turn

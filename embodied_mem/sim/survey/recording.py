@@ -25,6 +25,8 @@ from embodied_mem.sim.survey.config import SurveyConfig
 from embodied_mem.sim.survey.tour import PoseError, tour, with_twins
 from embodied_mem.types import CameraFrame, Detection, Image, Intrinsics, Observation
 
+VERSION = 1
+"""Of what is recorded; a change of it makes all recordings anew."""
 KINDS = ("once", "twice", "changed")
 STEP_NS = 500_000_000
 PAUSE_NS = 8 * 3600 * 1_000_000_000
@@ -134,7 +136,7 @@ def survey_house(seed: int, kind: str, config: SurveyConfig, folder: Path | None
     if kind == "changed":
         after, changes = change_house(before, 0, config.night)
         after, _ = with_twins(after, config.twins, twins)
-    key = hashlib.sha256(f"{seed} {kind} {config.words()} {_code()}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"{seed} {kind} {config.words()} {VERSION}".encode()).hexdigest()[:20]
     path = (folder or cache_folder()) / f"{key}.npz"
     resumed = 0
     if not path.exists():
@@ -148,20 +150,6 @@ def survey_house(seed: int, kind: str, config: SurveyConfig, folder: Path | None
     if kind != "once":
         resumed = int(frames["stamp"][int(np.argmax(np.diff(frames["stamp"]))) + 1])
     return Survey(kind, before, after, changes, twins, resumed, frames)
-
-
-def _code() -> str:
-    """Returns a digest of the code that a recording depends on."""
-    import embodied_mem.perception as perception
-    import embodied_mem.sim.house as house
-
-    digest = hashlib.sha256()
-    for package in (house, perception):
-        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-    for path in sorted(Path(__file__).parent.glob("[rt]*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _record(houses: list[House], config: SurveyConfig, seed: int) -> dict[str, NDArray[Any]]:

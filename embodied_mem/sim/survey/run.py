@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from embodied_mem.sim.survey.score import Score, room_ious, score_changes, score
 
 
 def run_survey(
-    survey: Survey, config: SurveyConfig, variants: Mapping[str, Any], rooms: bool = True
+    survey: Survey, config: SurveyConfig, variants: Mapping[str, Any], watch: list[float] | None = None
 ) -> tuple[Memory, dict[str, Score]]:
     """Writes a survey into a memory and, beside its scene graph, into other graphs.
 
@@ -24,52 +25,51 @@ def run_survey(
         survey: the tours.
         config: of the survey.
         variants: name -> a fresh object with SceneGraph's `update`, `objects` and `changes`.
-        rooms: whether rooms are scored.
+        watch: gets the seconds that each update of the memory's scene graph took.
 
     Returns:
         the memory, and scores by name; "memory" is the memory's own graph.
     """
     memory, perceive = Memory(config.memory()), Perception(config.perception())
     tracks: dict[str, list[tuple[int, ...]]] = {name: [] for name in ("memory", *variants)}
-    pose = None
+    times = [] if watch is None else watch
     kept = updates = 0
     truth_last: dict[int, int] = {}
     for obs in survey.observations():
         percept = perceive(obs)
-        changes = _write(memory, percept)
+        changes = _write(memory, percept, times)
         tracks["memory"].append(changes.seen_objects)
         for name, graph in variants.items():
             tracks[name].append(graph.update(percept, memory.octree, None).seen_objects)
-        if rooms:
-            pose = percept.map_T_base.position
-            where = survey.before.layout.room_at(float(pose[0]), float(pose[1]))
-            own = memory.scene.room_at(pose)
-            if where >= 0 and own >= 0:
-                if where in truth_last:
-                    updates += 1
-                    kept += truth_last[where] == own
-                truth_last[where] = own
+        pose = percept.map_T_base.position
+        where = survey.before.layout.room_at(float(pose[0]), float(pose[1]))
+        own = memory.scene.room_at(pose)
+        if where >= 0 and own >= 0:
+            updates += where in truth_last
+            kept += truth_last.get(where) == own
+            truth_last[where] = own
     scores = {}
     for name, graph in (("memory", memory.scene), *variants.items()):
         score = scores[name] = Score()
         score_objects(score, survey, graph.objects())
-        aliases = graph.object_table.aliases
+        aliases = graph.aliases
         score_identity(score, survey, [[aliases.get(i, i) for i in ids] for ids in tracks[name]])
         if survey.resumed:
             score_changes(score, survey, graph.changes(survey.resumed - 1))
-    if rooms:
-        scores["memory"].ious = room_ious(survey.after, memory.scene.room_at)
-        scores["memory"].room_updates, scores["memory"].room_kept = updates, kept
+    scores["memory"].ious = room_ious(survey.after, memory.scene.room_at)
+    scores["memory"].room_updates, scores["memory"].room_kept = updates, kept
     return memory, scores
 
 
-def _write(memory: Memory, percept: Any) -> Any:
-    """Writes a percept and returns what it changed in the scene graph."""
+def _write(memory: Memory, percept: Any, times: list[float]) -> Any:
+    """Writes a percept and returns what it changed in the scene graph; notes how long that took [s]."""
     found: list[Any] = []
     update = memory.scene.update
 
     def watched(*args: Any) -> Any:
+        start = time.perf_counter()
         found.append(update(*args))
+        times.append(time.perf_counter() - start)
         return found[0]
 
     memory.scene.update = watched  # type: ignore

@@ -1,0 +1,84 @@
+"""Reference agents: what anybody who learns in these worlds compares with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.loop import Controller, Identity, Policy
+from embodied_mem.sim.registration import make
+from embodied_mem.types import MemoryTokens, Observation
+
+AGENTS = ("explorer", "oracle", "random")
+"""Their names: `explorer` explores, and goes to the goal once its memory knows it; `oracle` goes the
+shortest way, which no robot could know; `random` draws its actions."""
+
+
+class RandomAgent:
+    """Draws actions from the environment's action space.
+
+    Args:
+        env: the environment.
+        seed: of the draws.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], seed: int) -> None:
+        env.action_space.seed(seed)
+        self._space = env.action_space
+
+    def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, Any]:
+        """Returns a random primitive action."""
+        return self._space.sample(), state
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Who acts in a run.
+
+    Attributes:
+        policy: chooses sub-goals or actions.
+        controller: turns sub-goals into actions.
+        remembers: False where it never reads the memory.
+    """
+
+    policy: Policy
+    controller: Controller
+    remembers: bool
+
+
+def make_agent(name: str, env: gymnasium.Env[Any, Any], seed: int = 0) -> Agent:
+    """Returns one of `AGENTS` for an environment.
+
+    Raises:
+        ConfigError: no such agent, or none for this world.
+    """
+    if name not in AGENTS:
+        raise ConfigError(f'unknown agent "{name}"; there are: {", ".join(AGENTS)}')
+    if name == "random":
+        return Agent(RandomAgent(env, seed), Identity(), False)
+    embodied: Any = env.unwrapped
+    if name == "explorer":
+        return Agent(embodied.seeker(), embodied.controller(), True)
+    if not hasattr(embodied, "oracle"):
+        raise ConfigError(f"nobody knows the shortest way in {type(embodied).__name__}; use another agent")
+    return Agent(embodied.oracle(), Identity(), False)
+
+
+def make_observable(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Makes a registered environment that gives `Observation`s.
+
+    Raises:
+        ConfigError: no such environment, arguments that it does not take, or one without observations.
+    """
+    try:
+        env = make(env_id, **kwargs)
+    except TypeError as error:  # "got an unexpected keyword argument"
+        raise ConfigError(f"cannot make the environment {env_id}: {error}") from None
+    if not hasattr(type(env.unwrapped), "observation"):
+        raise ConfigError(
+            f"{env_id} gives no Observation to remember; choose for example EmbodiedMem/MultiRoom-v0"
+        )
+    return env

@@ -1,0 +1,84 @@
+"""Where to stand to reach a thing that the memory knows: near its box, with the box in sight."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.memory import GridMap, Memory
+from embodied_mem.memory.navigation import centers_of
+from embodied_mem.sim.explorer import Subgoal
+
+MARGIN = 0.1
+"""Places to go to are nearer than the sub-goal asks for by this: a robot misses its aim a little [m]."""
+CORE = 0.7
+"""Distances are to a box of this fraction of the known one, which is too large where it was seen askew."""
+MOST_CANDIDATES = 200
+"""Of more places than this every n-th is looked at."""
+
+
+def gap(points: NDArray[np.float64], subgoal: Subgoal) -> NDArray[np.float64]:
+    """Returns (N,) distances [m] of (N, 2) points to the core of the sub-goal's box, seen from above."""
+    beside = np.abs(points - subgoal.position[:2]) - CORE * subgoal.extent[:2] / 2
+    beside = np.maximum(beside, 0.0)
+    return np.asarray(np.sqrt(beside[:, 0] ** 2 + beside[:, 1] ** 2))
+
+
+def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye: float) -> NDArray[np.bool_]:
+    """Tells from which points on the floor nothing in the map hides the sub-goal's middle.
+
+    Args:
+        memory: has the map.
+        points: (N, 3) float64 [m] in the map frame.
+        subgoal: a thing.
+        eye: height above the points to look from [m].
+    """
+    if len(points) == 0:
+        return np.zeros(0, bool)
+    eyes = points + np.array([0.0, 0.0, eye])
+    rays = subgoal.position - eyes  # (N, 3)
+    away = np.sqrt((rays * rays).sum(axis=-1))
+    reach = float(away.max()) + 0.01
+    # A wall that was never seen hides things too: unknown space is not looked through.
+    met = memory.octree.ray_cast(
+        eyes.astype(np.float32), rays.astype(np.float32), reach, stop_at_unknown=True
+    )
+    beyond = np.abs(met.points - subgoal.position)
+    voxel = memory.octree.resolution
+    is_it = met.hit & (met.labels == subgoal.label) & (subgoal.label > 0)
+    is_it &= (beyond < subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
+    # The rest of what is met at its middle is what it lies on, or itself.
+    near = (beyond < CORE * subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
+    return np.asarray((met.distance >= away) | is_it | near)
+
+
+def is_reached(
+    memory: Memory, position: NDArray[np.float64], subgoal: Subgoal, eye: float, radius: float
+) -> bool:
+    """True where a position is within a radius [m] of the sub-goal's box, and sees it."""
+    if gap(position[None, :2], subgoal)[0] > radius:
+        return False
+    return bool(in_sight(memory, position[None], subgoal, eye)[0])
+
+
+def standing_places(
+    memory: Memory, grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, eye: float
+) -> NDArray[np.intp]:
+    """Returns the flat cells from which a sub-goal is reached, nearest to it where none is near enough.
+
+    Args:
+        memory: has the map.
+        grid: traversable space.
+        reachable: (H, W) bool, cells that the agent can get to.
+        subgoal: a thing.
+        eye: height to look from [m].
+    """
+    cells = np.flatnonzero(reachable)
+    centers = centers_of(grid, cells)
+    away = gap(centers[:, :2], subgoal)
+    near = np.flatnonzero(away <= max(subgoal.radius - MARGIN, 0.0))
+    near = near[:: len(near) // MOST_CANDIDATES + 1]
+    seen = near[in_sight(memory, centers[near], subgoal, eye)]
+    if len(seen):
+        return cells[seen]
+    return cells[np.argsort(away, kind="stable")[:1]] if len(cells) else cells

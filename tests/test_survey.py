@@ -1,0 +1,97 @@
+"""The survey of houses: recorded once, scored against the truth, better than its baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from embodied_mem.sim.survey.baselines import GreedyNearest, LastWriteWins
+from embodied_mem.sim.survey.config import SurveyConfig
+from embodied_mem.sim.survey.recording import Survey, survey_house
+from embodied_mem.sim.survey.run import run_survey
+from embodied_mem.sim.survey.score import Score, score_changes, score_objects
+
+SMALL = SurveyConfig(width=128, image_height=96, stops=4.0, turns=8, step=1.0)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory) -> Survey:
+    return survey_house(3, "changed", SMALL, tmp_path_factory.mktemp("survey"))
+
+
+@pytest.mark.slow
+def test_a_recording_is_made_once_and_read_again(tmp_path):
+    config = dataclasses.replace(SMALL, stops=9.0, turns=2, step=3.0)
+    first = survey_house(3, "once", config, tmp_path)
+    (path,) = tmp_path.iterdir()
+    made = path.stat().st_mtime_ns
+    second = survey_house(3, "once", config, tmp_path)
+    assert path.stat().st_mtime_ns == made and len(list(tmp_path.iterdir())) == 1
+    assert all(np.array_equal(first.frames[name], second.frames[name]) for name in first.frames)
+
+
+def test_enough_things_cannot_be_told_apart_and_the_robot_gets_no_truth(survey: Survey):
+    alike = [t for t in survey.before.things if t.label in survey.twins]
+    assert len(alike) >= 0.3 * len(survey.before.things)
+    assert len({(t.label, t.color) for t in alike}) == len(survey.twins)
+    blind = dataclasses.replace(
+        survey,
+        frames={
+            name: np.zeros_like(array) if name in ("source", "pixels", "truth") else array
+            for name, array in survey.frames.items()
+        },
+    )
+    for a, b in zip(survey.observations(), blind.observations()):
+        assert len(a.detections) == len(b.detections) and a.odom_T_base.to_list() == b.odom_T_base.to_list()
+        assert all(np.array_equal(p.position, q.position) for p, q in zip(a.detections, b.detections))
+
+
+@pytest.mark.slow
+def test_the_scene_graph_beats_its_baselines(survey: Survey):
+    peers = {"greedy": GreedyNearest(), "last": LastWriteWins()}
+    _, scores = run_survey(survey, SMALL, peers)
+    figures = {name: score.report() for name, score in scores.items()}
+    own = figures["memory"]
+    for name in peers:
+        assert own["objects"]["f1"] > figures[name]["objects"]["f1"] + 0.1, name
+        assert own["objects"]["switches"] < figures[name]["objects"]["switches"]
+        assert own["changes"]["precision"] > figures[name]["changes"]["precision"]
+    assert own["objects"]["recall"] > 0.8 and own["objects"]["position_error"] < 0.12
+    assert len(scores["memory"].ious) == len(survey.after.rooms)
+
+
+def test_a_perfect_memory_scores_perfectly(survey: Survey):
+    from embodied_mem.memory.scene.changes import SceneChange
+
+    baseline = GreedyNearest()
+    for obs in survey.observations():
+        baseline.update(dataclasses.replace(_percept(obs), detections=()), None, None)
+    assert baseline.objects() == []
+    kinds = {"moved": "moved", "added": "appeared", "removed": "disappeared"}
+    told = [
+        SceneChange(
+            kinds[c.kind],
+            i,
+            (c.before or c.after).label,
+            None if c.before is None else np.array(c.before.center),
+            None if c.after is None else np.array(c.after.center),
+            0,
+            0,
+            (),
+        )
+        for i, c in enumerate(survey.changes)
+    ]
+    score = Score()
+    score_changes(score, survey, told)
+    score_objects(score, survey, [])
+    report = score.report()
+    assert report["changes"]["precision"] == 1.0 and score.noticed == score.true_changes
+    assert report["objects"]["recall"] == 0.0 and score.missed > 0
+
+
+def _percept(obs):
+    from embodied_mem.perception import Perception
+
+    return Perception(SMALL.perception())(obs)
