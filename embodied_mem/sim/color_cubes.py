@@ -57,6 +57,9 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     * `cubes=3`: how many, each of its own colour.
     * `targets=1`: colours to find, one after another; no colour comes twice in a row.
     * `jumps=0.0`: chance a step that a cube which is not wanted jumps: 0 is "trivial", more "medium".
+
+    ## Version History
+    * v0: first version.
     """
 
     metadata = {"render_modes": []}
