@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,11 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import dense, kernels
+from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.blocks import block_keys
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
+
+
+WORTH = 400_000
+"""Work that takes one thread less than this is not worth waking another one for [ns]."""
 
 
 class Marks(NamedTuple):
@@ -47,20 +52,32 @@ class ByteMap:
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
 
-    def spread(self, work: Callable[[int, int], Any], size: int, pieces: int = 1) -> None:
+    def spread(self, work: Callable[[int, int], Any], size: int, each: float, pieces: int = 1) -> None:
         """Calls work(first, last) for parts of range(size), on the threads there are.
 
-        The kernels that the work calls release the GIL. `pieces` parts for each thread even out
-        parts that take longer than others.
+        The kernels that the work calls release the GIL. `each` says about how long an item takes
+        [ns]: with less than WORTH in all, one thread is quicker. `pieces` parts for each thread
+        even out parts that take longer than others.
         """
-        if self.threads == 1:
+        if self.threads == 1 or size * each < WORTH:
             work(0, size)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octree")
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="octree")
         count = self.threads * pieces
-        edges = [size * k // count for k in range(count + 1)]
-        for done in [self._pool.submit(work, i, j) for i, j in pairwise(edges)]:
+        parts = deque(pairwise([size * k // count for k in range(count + 1)]))
+
+        def drain() -> None:
+            while parts:
+                try:
+                    part = parts.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                work(*part)
+
+        others = [self._pool.submit(drain) for _ in range(self.threads - 1)]
+        drain()
+        for done in others:
             done.result()
 
     def cast(
@@ -82,9 +99,9 @@ class ByteMap:
             own = maps.pop()
             dense.mark_rays(points[first:last], hit[first:last], whole, frame, own, ends[first:last])
 
-        self.spread(part, len(points))
+        self.spread(part, len(points), 150)
         for own in spare:
-            dense.move_marks(own, cells)
+            gathering.move_marks(own, cells)
         return ends
 
     def _zeroed(self, name: str, size: int) -> NDArray[np.uint8]:
@@ -141,17 +158,30 @@ class ByteMap:
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
-        dense.mark_ends(cells, ends)
-        which, marks, first = dense.gather_blocks(cells, self.shape)
+        self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
+        which, marks, first = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
             if len(self._votes) < len(cells):
                 self._votes = np.zeros(len(self._cells), np.int64)
-            dense.vote_labels(ends, labels, self._votes)
-            names = dense.gather_labels(self._votes, first, self.strides)
+            gathering.vote_labels(ends, labels, self._votes)
+            names = gathering.gather_labels(self._votes, first, self.strides)
         _, ny, nz = self.shape.tolist()
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
+
+    def _gather(
+        self, cells: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        """Takes the touched blocks: their numbers, marks and first cells; the cells are zero again."""
+        which = gathering.touched_blocks(cells, self.shape)
+        first = gathering.first_words(which, self.shape)
+        marks = np.empty((len(which), 64), np.uint64)
+        self.spread(
+            lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
+        )
+        cells[: dense.PAD] = 0
+        return which, marks.view(np.uint8), first * 8
 
     def first(self) -> NDArray[np.int32]:
         """Returns an int32 zero for each cell, to be zero again after use."""
@@ -172,7 +202,7 @@ def mark(
 ) -> Marks:
     """Marks the voxels of a scan; see `kernels.mark_scan` for the arguments."""
     if cast and len(points) >= FEW:
-        lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
+        lo, hi, dropped = gathering.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
         if byte_map.fits(lo, hi):
             cells = byte_map.cover(lo, hi)
             ends = byte_map.cast(points, hit, byte_map.frame(origin, max_range, resolution), cells)
