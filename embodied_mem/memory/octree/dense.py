@@ -65,7 +65,7 @@ class Tails(NamedTuple):
         lines: (22 * TILE,) float32.
         goals, kinds: (TILE,) int32.
         stops: (4 * TILE,) float32.
-        index: (3 * TAIL, TILE) int32, the cells found.
+        found: (3 * TAIL, TILE) int32, the cells found.
         unsure: (TILE,) int32.
     """
 
@@ -73,7 +73,7 @@ class Tails(NamedTuple):
     goals: Array
     kinds: Array
     stops: Array
-    index: Array
+    found: Array
     unsure: Array
 
 

@@ -134,7 +134,7 @@ def _scratch() -> tuple[Array, ...]:
 
 def renew_scratch(work: Work) -> Work:
     """Returns the same constants with scratch for another thread."""
-    return Work(*work[: -len(_SCRATCH)], *_scratch())
+    return work._replace(**dict(zip(_SCRATCH, _scratch())))
 
 
 _SCRATCH = Work._fields[Work._fields.index("side") :]
