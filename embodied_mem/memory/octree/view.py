@@ -134,7 +134,8 @@ def _scratch() -> tuple[Array, ...]:
 
 def renew_scratch(work: Work) -> Work:
     """Returns the same constants with scratch for another thread."""
-    return work._replace(**dict(zip(_SCRATCH, _scratch())))
+    fresh: dict[str, Any] = dict(zip(_SCRATCH, _scratch()))
+    return work._replace(**fresh)
 
 
 _SCRATCH = Work._fields[Work._fields.index("side") :]
