@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import dense, kernels, pixels
-from embodied_mem.memory.octree import depth as deep
+from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling
+from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
 from embodied_mem.memory.octree.view import View, Work, prepare_work, renew_scratch
@@ -148,7 +148,7 @@ def mark_exact(
     return Marks(keys, marks, names, lifted.dropped)
 
 
-def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: dense.Frame) -> View:
+def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
     """Returns the camera in the byte map's voxels."""
     # float32 coordinates are coarser far from the map's origin: doubt more there.
     coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
@@ -181,14 +181,21 @@ def _ask(
         starts[0].reshape(lifted.reach.shape)[::SPARSE, ::SPARSE] = 0.0
     tailed = settle and np.count_nonzero(reach > follow) > count * TAILED
     sight, seen, levels = _depths_around(lifted.reach, work, follow if tailed else None, starts[0], byte_map)
-    free = list(zip(starts, [work, *(renew_scratch(work) for _ in starts[1:])]))
+    free = list(zip(starts, [work, *(renew_scratch(work) for _ in starts[1:])], byte_map.unsettled()))
+    shape, strides = byte_map.shape, byte_map.strides
 
     def ask_part(first: int, last: int) -> None:
-        own = free.pop()  # what threads lower, each lowers in an array of its own
-        deep.mark_view(
-            camera, own[1], reach, sight, seen, levels, byte_map.shape, byte_map.strides, cells, own[0],
-            first, last, work.certain, follow, settle,
-        )  # fmt: skip
+        # What threads lower and list, each lowers and lists in arrays of its own.
+        own = mine, scratch, left = free.pop()
+        while first < last:
+            first, found = asking.ask_blocks(
+                camera, scratch, reach, sight, seen, levels, shape, strides, cells, first, last,
+                work.certain, left,
+            )  # fmt: skip
+            if settle:
+                settling.settle_voxels(
+                    camera, scratch, reach, sight, levels, strides, cells, mine, left, found, follow
+                )
         free.append(own)
 
     byte_map.spread(ask_part, int(byte_map.shape.prod()), 5000, 8)
@@ -220,7 +227,7 @@ def _depths_around(
         pixels.lay_tails(reach, back, follow, starts.reshape(reach.shape), shown)
         pixels.farthest_pyramid(rest, levels)
     seen = byte_map.scratch("seen", (2 * size,), np.float32)
-    finest, _ = deep.scale_for(work, min(work.certain, float(sight[-1])), len(levels))
+    finest, _ = asking.scale_for(work, min(work.certain, float(sight[-1])), len(levels))
     pixels.spread_pyramid(rest, levels, finest, seen)
     return sight, seen, levels
 
@@ -228,7 +235,7 @@ def _depths_around(
 def _follow(
     lifted: Lifted,
     starts: NDArray[np.float32],
-    frame: dense.Frame,
+    frame: Frame,
     byte_map: ByteMap,
     cells: NDArray[np.uint8],
 ) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.blocks import block_keys
+from embodied_mem.memory.octree.frame import Frame
+from embodied_mem.memory.octree.view import Unsettled
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -47,6 +49,7 @@ class ByteMap:
         self._cells = np.zeros(1 << 16, np.uint8)
         self._votes = np.zeros(0, np.int64)
         self._first = np.zeros(0, np.int32)
+        self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
@@ -84,7 +87,7 @@ class ByteMap:
         self,
         points: NDArray[np.float32],
         hit: NDArray[np.bool_],
-        frame: dense.Frame,
+        frame: Frame,
         cells: NDArray[np.uint8],
     ) -> NDArray[np.int32]:
         """Marks the voxels that rays pass; returns the cells in which they end, (N,) int32.
@@ -138,11 +141,11 @@ class ByteMap:
             self._cells = np.zeros(size, np.uint8)
         return self._cells[:size]
 
-    def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> dense.Frame:
+    def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
         inverse = 1.0 / resolution
         scaled = origin.astype(np.float64) * inverse
-        return dense.Frame(
+        return Frame(
             origin=origin,
             at=scaled - self.lo,
             start=np.floor(scaled).astype(np.int64) - self.lo,
@@ -182,6 +185,12 @@ class ByteMap:
         )
         cells[: dense.PAD] = 0
         return which, marks.view(np.uint8), first * 8
+
+    def unsettled(self) -> list[Unsettled]:
+        """Returns lists of voxels to write to, one for each thread."""
+        while len(self._unsettled) < self.threads:
+            self._unsettled.append(Unsettled.room_for(1 << 15))
+        return self._unsettled
 
     def first(self) -> NDArray[np.int32]:
         """Returns an int32 zero for each cell, to be zero again after use."""

@@ -54,7 +54,6 @@ class Work(NamedTuple):
         pixel, node: (512,) int32, the pixels at their centres and those pixels' nodes.
         here, around: (512,) float32, the depths there.
         states: (512,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
-        unsettled: (512,) int64, the unsettled voxels.
         low: (3,) float32.
         line: (6,) float32.
     """
@@ -77,9 +76,28 @@ class Work(NamedTuple):
     here: Array
     around: Array
     states: Array
-    unsettled: Array
     low: Array
     line: Array
+
+
+class Unsettled(NamedTuple):
+    """Voxels that the pixel at their centre does not settle.
+
+    Attributes:
+        cells: (C,) int64 of the byte map.
+        side, down, depth: (C,) float32, their centres in the camera's frame [m].
+    """
+
+    cells: Array
+    side: Array
+    down: Array
+    depth: Array
+
+    @classmethod
+    def room_for(cls, count: int) -> Unsettled:
+        """Returns arrays for so many voxels."""
+        side, down, depth = np.empty((3, count), np.float32)
+        return cls(np.empty(count, np.int64), side, down, depth)
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)
@@ -128,7 +146,7 @@ def _scratch() -> tuple[Array, ...]:
     inside, pixel, node = ints
     return (
         side, down, depth, inside, pixel, node, here, around, np.empty(512, np.uint8),
-        np.empty(512, np.int64), np.empty(3, np.float32), np.empty(6, np.float32),
+        np.empty(3, np.float32), np.empty(6, np.float32),
     )  # fmt: skip
 
 

@@ -1,0 +1,264 @@
+"""Numba kernels for depth images: which voxels do pixels see through?
+
+Rays of neighbouring pixels pass the same voxels over and over. So it is the voxels
+that are asked here, a block at a time, not the rays: a voxel is free if the ray of
+the pixel at its centre passes it and ends beyond it, and it is left alone if no pixel
+around its centre sees that far. The few between are listed, for `settling`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodied_mem.memory.octree.view import Unsettled, View, Work
+
+Array = NDArray[Any]
+
+PAD = 64
+"""As in `dense`."""
+_LOW = np.uint64(0x0101010101010101)
+"""The lowest bit of each byte."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _farthest(sight: Array, levels: Array, u0: int, u1: int, v0: int, v1: int, nodes: int) -> float:
+    """Returns an upper bound of the depths in a rectangle of pixels, from at most nodes^2 numbers."""
+    level = 0
+    while max((u1 >> level) - (u0 >> level), (v1 >> level) - (v0 >> level)) >= nodes:
+        level += 1
+    at, columns = levels[level, 0], levels[level, 2]
+    best = np.float32(-1.0)
+    for v in range(v0 >> level, (v1 >> level) + 1):
+        for u in range(u0 >> level, (u1 >> level) + 1):
+            best = max(best, sight[at + v * columns + u])
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, float, float]:
+    """Projects a block whose first voxel is (x, y, z); clips the rectangle to the image.
+
+    Returns:
+        first and last column, first and last row (first > last where it is outside), smallest
+        and largest depth [m]; all of the image where the block reaches behind the camera.
+    """
+    r, res = view.rotation, view.resolution
+    u0, v0, near = np.inf, np.inf, np.inf
+    u1, v1, far = -np.inf, -np.inf, -np.inf
+    behind = False
+    # Signed distances to the planes through the camera and the sides of the image.
+    left, right, top, bottom = -np.inf, np.inf, -np.inf, np.inf
+    for corner in range(8):
+        a = (x + 8.0 * (corner >> 2) - view.at[0]) * res
+        b = (y + 8.0 * ((corner >> 1) & 1) - view.at[1]) * res
+        c = (z + 8.0 * (corner & 1) - view.at[2]) * res
+        depth = r[0, 2] * a + r[1, 2] * b + r[2, 2] * c
+        near, far = min(near, depth), max(far, depth)
+        u = view.fx * (r[0, 0] * a + r[1, 0] * b + r[2, 0] * c) + view.cx * depth
+        v = view.fy * (r[0, 1] * a + r[1, 1] * b + r[2, 1] * c) + view.cy * depth
+        left, right = max(left, u), min(right, u - (view.width - 1.0) * depth)
+        top, bottom = max(top, v), min(bottom, v - (view.height - 1.0) * depth)
+        if depth < 1e-3:
+            behind = True
+            continue
+        u, v = u / depth, v / depth
+        u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
+    outside = far < 1e-6 or left < -1e-5 or right > 1e-5 or top < -1e-5 or bottom > 1e-5
+    if behind or outside:
+        return (1 if outside else 0), (0 if outside else view.width - 1), 0, view.height - 1, near, far
+    # A hundredth of a pixel covers what rounding may do.
+    first_u = np.int64(max(np.ceil(u0 - 0.01), 0.0))
+    last_u = np.int64(min(np.floor(u1 + 0.01), view.width - 1.0))
+    first_v = np.int64(max(np.ceil(v0 - 0.01), 0.0))
+    last_v = np.int64(min(np.floor(v1 + 0.01), view.height - 1.0))
+    if first_v > last_v:
+        first_u, last_u = 1, 0
+    return first_u, last_u, first_v, last_v, near, far
+
+
+@njit(cache=True, nogil=True, inline="always")
+def scale_for(work: Work, near: float, count: int) -> tuple[int, int]:
+    """Chooses a level, and how many of its nodes to each side span the outline of a voxel: two or three.
+
+    Args:
+        work: the view's constants.
+        near: smallest depth of the voxel [m].
+        count: number of levels; the last one is a single node, which spans everything.
+    """
+    if near < 1e-2:
+        return count - 1, 2
+    c = near + work.half[2]
+    wide = work.widths[0] + work.widths[1] / c
+    tall = work.heights[0] + work.heights[1] / c
+    pixels = max(wide, tall) / near + 1.0
+    level = 0
+    while level < count - 1 and 3.0 * (1 << level) < pixels:
+        level += 1
+    return level, (2 if 2.0 * (1 << level) >= pixels else 3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _locate_block(view: View, work: Work, level: int, columns: int, x: int, y: int, z: int) -> None:
+    """Computes where the centres of a block's voxels are in the image, all at once.
+
+    Fills `side`, `down`, `depth`, `inside`, `pixel` and `node` of `work`; the latter two are of the
+    nearest pixel in the image, and of its node in a level with so many columns.
+    """
+    r, res = view.rotation, np.float64(view.resolution)
+    a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
+    s0 = np.float32(r[0, 0] * a + r[1, 0] * b + r[2, 0] * c)
+    t0 = np.float32(r[0, 1] * a + r[1, 1] * b + r[2, 1] * c)
+    d0 = np.float32(r[0, 2] * a + r[1, 2] * b + r[2, 2] * c)
+    sx, sy, sz = np.float32(r[0, 0] * res), np.float32(r[1, 0] * res), np.float32(r[2, 0] * res)
+    tx, ty, tz = np.float32(r[0, 1] * res), np.float32(r[1, 1] * res), np.float32(r[2, 1] * res)
+    dx, dy, dz = np.float32(r[0, 2] * res), np.float32(r[1, 2] * res), np.float32(r[2, 2] * res)
+    fx, fy = np.float32(view.fx), np.float32(view.fy)
+    cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
+    width, height = np.float32(view.width), np.float32(view.height)
+    stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
+    front, one, zero = np.float32(work.half[2] + 1e-3), np.float32(1.0), np.float32(0.0)
+    first, most_u, most_v = np.float32(0.5), width - np.float32(0.75), height - np.float32(0.75)
+    side, down, depth = work.side, work.down, work.depth
+    inside, pixel, node = work.inside, work.pixel, work.node
+    for k in range(np.int32(512)):
+        i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
+        s = s0 + i * sx + j * sy + m * sz
+        t = t0 + i * tx + j * ty + m * tz
+        d = d0 + i * dx + j * dy + m * dz
+        side[k], down[k], depth[k] = s, t, d
+        ahead = d > front
+        per = one / (d if ahead else one)
+        u, v = fx * s * per + cx, fy * t * per + cy
+        inside[k] = np.int32(ahead & (u > zero) & (u < width) & (v > zero) & (v < height))
+        u, v = u if u > first else first, v if v > first else first
+        u, v = u if u < most_u else most_u, v if v < most_v else most_v
+        column, row = np.int32(u), np.int32(v)
+        pixel[k] = np.int32(row * stride + column)
+        node[k] = np.int32(np.int32(row >> shift) * across + np.int32(column >> shift))
+
+
+@njit(cache=True, nogil=True)
+def _look_up(image: Array, places: Array, found: Array) -> None:
+    """Reads an image at (512,) int32 places: a loop by itself, so that those around it are vectorised."""
+    where = places.view(np.uint32)
+    for k in range(512):
+        found[k] = image[where[k]]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _ask_block(view: View, work: Work, limit: float) -> None:
+    """Fills the `states` of a block's voxels: what `_locate_block` found, against the depths there.
+
+    Args:
+        view: the camera.
+        work: with `here`, the depths at the voxels' centres, and `around`, the largest in their outlines.
+        limit: what lies wholly beyond this depth need not be settled [m].
+    """
+    fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
+    right, bottom = np.float32(view.width - 1) - cx, np.float32(view.height - 1) - cy
+    thick, certain, last = np.float32(work.half[2]), np.float32(work.certain), np.float32(limit)
+    front, tiny = np.float32(work.half[2] + 1e-3), np.float32(1e-5)
+    m0, m1 = np.float32(work.margins[0]), np.float32(work.margins[1])
+    m2, m3 = np.float32(work.margins[2]), np.float32(work.margins[3])
+    rough = np.float32(1e-6 * (view.fx + view.fy + view.width + view.height))
+    side, down, depth, inside = work.side, work.down, work.depth, work.inside
+    here, around, states = work.here, work.around, work.states
+    for k in range(512):
+        d, s, t = depth[k], side[k], down[k]
+        free = (inside[k] != 0) & (d < certain) & (here[k] > d + thick)
+        hidden = (d > front) & (around[k] < d - thick - (tiny + d * tiny))
+        slack = rough * (abs(s) + abs(t) + abs(d))
+        beside = (fx * s + cx * d < -m0 - slack) | (fx * s - right * d > m1 + slack)
+        beside |= (fy * t + cy * d < -m2 - slack) | (fy * t - bottom * d > m3 + slack)
+        out = hidden | beside | (d < -thick) | (d > last)
+        state = np.int32(0) if out else np.int32(2)
+        states[k] = np.int32(1) if free else state
+
+
+@njit(cache=True, nogil=True)
+def _mark_block(words: Array, corner: int, sx: int, sy: int, work: Work, count: int, left: Unsettled) -> int:
+    """Marks a block's free voxels; lists those that are neither free nor hit nor out of sight.
+
+    Args:
+        words: the byte map, eight cells at a time.
+        corner: the block's first word.
+        sx: words per voxel along x.
+        sy: words per voxel along y.
+        work: with `states` of `_ask_block`.
+        count: voxels listed so far.
+        left: where to list them.
+
+    Returns:
+        how many are listed now.
+    """
+    states = work.states.view(np.uint64)
+    for i in range(64):
+        state = states[i]
+        if state == 0:
+            continue
+        at = corner + (i >> 3) * sx + (i & 7) * sy
+        word = words[at] | (state & _LOW)
+        words[at] = word
+        todo = (state >> np.uint64(1)) & ~(word | (word >> np.uint64(1))) & _LOW
+        if todo:
+            for z in range(8):
+                if (todo >> np.uint64(8 * z)) & np.uint64(1):
+                    k = i * 8 + z
+                    left.cells[count] = at * 8 + z
+                    left.side[count], left.down[count] = work.side[k], work.down[k]
+                    left.depth[count] = work.depth[k]
+                    count += 1
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ask_blocks(
+    view: View, work: Work, reach: Array, sight: Array, seen: Array, levels: Array, shape: Array,
+    strides: Array, cells: Array, first: int, last: int, limit: float, left: Unsettled
+) -> tuple[int, int]:  # fmt: skip
+    """Marks FREE the voxels that the pixels at their centres see through, in some blocks of the byte map.
+
+    Blocks do not depend on each other: threads may take different ones, with `work` of their own.
+
+    Args:
+        view: the camera.
+        work: what `prepare_work` made of it.
+        reach: (H * W,) float32 planar depth of the rays' ends, -1 where there is no ray.
+        sight: of `farthest_pyramid`.
+        seen: of `spread_pyramid`.
+        levels: of `pyramid_layout`.
+        shape: (3,) int64 blocks of the byte map along each axis.
+        strides: (3,) int64 cells per voxel along each axis.
+        cells: the byte map, in which the rays' ends are marked HIT already.
+        first: first block, counted z fastest.
+        last: the one after the last block.
+        limit: what lies beyond this depth is left to the rays [m].
+        left: filled with the voxels that are not settled.
+
+    Returns:
+        the block to go on with, before `last` where there was no more room in `left`; and how many
+        voxels are not settled.
+    """
+    sx, sy, words = strides[0], strides[1], cells.view(np.uint64)
+    count = 0
+    for block in range(first, last):
+        if count + 512 > left.cells.shape[0]:
+            return block, count
+        x = block // (shape[2] * shape[1]) * 8
+        y, z = block // shape[2] % shape[1] * 8, block % shape[2] * 8
+        u0, u1, v0, v1, near, far = _outline(view, x, y, z)
+        if u0 > u1 or far < 0.0 or near > limit or _farthest(sight, levels, u0, u1, v0, v1, 4) < near:
+            continue
+        level, nodes = scale_for(work, near, levels.shape[0])
+        at, columns = levels[level, 0] + (nodes - 2) * sight.shape[0], levels[level, 2]
+        _locate_block(view, work, level, columns, x, y, z)
+        _look_up(reach, work.pixel, work.here)
+        _look_up(seen[at:], work.node, work.around)
+        _ask_block(view, work, limit + work.half[2])
+        corner = PAD + x * sx + y * sy + z
+        count = _mark_block(words, corner >> 3, sx >> 3, sy >> 3, work, count, left)
+    return last, count
