@@ -180,7 +180,18 @@ def _ask_block(view: View, work: Work, limit: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _mark_block(words: Array, corner: int, sx: int, sy: int, work: Work, count: int, left: Unsettled) -> int:
+def _mark_block(
+    words: Array,
+    corner: int,
+    sx: int,
+    sy: int,
+    work: Work,
+    x: float,
+    y: float,
+    z: float,
+    count: int,
+    left: Unsettled,
+) -> int:
     """Marks a block's free voxels; lists those that are neither free nor hit nor out of sight.
 
     Args:
@@ -189,6 +200,9 @@ def _mark_block(words: Array, corner: int, sx: int, sy: int, work: Work, count: 
         sx: words per voxel along x.
         sy: words per voxel along y.
         work: with `states` of `_ask_block`.
+        x: the block's corner from the camera [voxels].
+        y: likewise.
+        z: likewise.
         count: voxels listed so far.
         left: where to list them.
 
@@ -205,10 +219,12 @@ def _mark_block(words: Array, corner: int, sx: int, sy: int, work: Work, count: 
         words[at] = word
         todo = (state >> np.uint64(1)) & ~(word | (word >> np.uint64(1))) & _LOW
         if todo:
-            for z in range(8):
-                if (todo >> np.uint64(8 * z)) & np.uint64(1):
-                    k = i * 8 + z
-                    left.cells[count] = at * 8 + z
+            for j in range(8):
+                if (todo >> np.uint64(8 * j)) & np.uint64(1):
+                    k = i * 8 + j
+                    left.cells[count] = at * 8 + j
+                    left.low[0, count], left.low[1, count] = x + (i >> 3), y + (i & 7)
+                    left.low[2, count] = z + j
                     left.side[count], left.down[count] = work.side[k], work.down[k]
                     left.depth[count] = work.depth[k]
                     count += 1
@@ -260,5 +276,6 @@ def ask_blocks(
         _look_up(seen[at:], work.node, work.around)
         _ask_block(view, work, limit + work.half[2])
         corner = PAD + x * sx + y * sy + z
-        count = _mark_block(words, corner >> 3, sx >> 3, sy >> 3, work, count, left)
+        a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]
+        count = _mark_block(words, corner >> 3, sx >> 3, sy >> 3, work, a, b, c, count, left)
     return last, count

@@ -194,7 +194,7 @@ def _ask(
             )  # fmt: skip
             if settle:
                 settling.settle_voxels(
-                    camera, scratch, reach, sight, levels, strides, cells, mine, left, found, follow
+                    camera, scratch, reach, sight, levels, cells, mine, left, found, follow
                 )
         free.append(own)
 

@@ -26,6 +26,21 @@ CHUNK = 16
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _hidden(sight: Array, levels: Array, u0: int, u1: int, v0: int, v1: int, nearest: float) -> bool:
+    """Tells whether no pixel of a rectangle sees as far as `nearest` [m], from a few large nodes."""
+    level = 0
+    while max((u1 >> level) - (u0 >> level), (v1 >> level) - (v0 >> level)) > 2:
+        level += 1
+    at, columns = levels[level, 0], levels[level, 2]
+    best = np.float32(-1.0)
+    for v in range(v0 >> level, (v1 >> level) + 1):
+        for u in range(u0 >> level, (u1 >> level) + 1):
+            far = sight[at + v * columns + u]
+            best = far if far > best else best
+    return best < nearest
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _shrink(
     sight: Array, levels: Array, u0: int, u1: int, v0: int, v1: int, nodes: int, nearest: float
 ) -> tuple[int, int, int, int]:
@@ -43,24 +58,40 @@ def _shrink(
     return max(left, u0), min(right, u1), max(top, v0), min(bottom, v1)
 
 
-@njit(cache=True, nogil=True, inline="always", error_model="numpy")
-def _rectangle(pinhole: Array, a: float, b: float, c: float, half: Array) -> tuple[int, int, int, int]:
-    """Bounds the outline of a box around (a, b, c) [m] in the camera's frame, in front of it.
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outline_voxels(view: View, half: Array, left: Unsettled, count: int) -> None:
+    """Bounds the outlines of voxels in front of the camera by columns and rows, all at once.
 
-    `pinhole` is fx, fy, cx, cy, width - 1, height - 1; `half` is half the box's size along the
-    camera's axes [m]. Returns first and last column, first and last row; first > last where it
-    is outside the image.
+    Fills `left.box`; first > last where an outline is outside the image.
+
+    Args:
+        view: the camera.
+        half: (3,) float64, half a voxel's size along the camera's axes [m].
+        left: the voxels.
+        count: how many.
     """
-    near, far = 1.0 / (c - half[2]), 1.0 / (c + half[2])
-    left, right, top, bottom = a - half[0], a + half[0], b - half[1], b + half[1]
-    u0 = pinhole[0] * left * (near if left < 0.0 else far) + pinhole[2] - 0.01
-    u1 = pinhole[0] * right * (near if right > 0.0 else far) + pinhole[2] + 0.01
-    v0 = pinhole[1] * top * (near if top < 0.0 else far) + pinhole[3] - 0.01
-    v1 = pinhole[1] * bottom * (near if bottom > 0.0 else far) + pinhole[3] + 0.01
-    inside = u1 >= 0.0 and v1 >= 0.0 and u0 <= pinhole[4] and v0 <= pinhole[5]
-    first_u = np.int64(np.ceil(max(u0, 0.0))) if inside else 1
-    last_u = np.int64(min(u1, pinhole[4])) if inside else 0
-    return first_u, last_u, np.int64(np.ceil(max(v0, 0.0))), np.int64(max(min(v1, pinhole[5]), 0.0))
+    fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
+    right, bottom = np.float32(view.width - 1), np.float32(view.height - 1)
+    h0, h1, h2 = np.float32(half[0]), np.float32(half[1]), np.float32(half[2])
+    # A hundredth of a pixel covers what rounding may do, and beyond the last pixel is out.
+    slack, one, zero, out = np.float32(0.01), np.float32(1.0), np.float32(0.0), np.float32(-1.0)
+    side, down, depth = left.side[:count], left.down[:count], left.depth[:count]
+    first_u, last_u, first_v, last_v = left.box[0], left.box[1], left.box[2], left.box[3]
+    for n in range(count):
+        a, b, d = side[n], down[n], depth[n]
+        near, far = one / (d - h2), one / (d + h2)
+        west, east, north, south = a - h0, a + h0, b - h1, b + h1
+        u0 = fx * west * (near if west < zero else far) + cx - slack
+        u1 = fx * east * (near if east > zero else far) + cx + slack
+        v0 = fy * north * (near if north < zero else far) + cy - slack
+        v1 = fy * south * (near if south > zero else far) + cy + slack
+        inside = (u1 >= zero) & (v1 >= zero) & (u0 <= right) & (v0 <= bottom)
+        u0, v0 = u0 if u0 > zero else zero, v0 if v0 > zero else zero
+        u1, v1 = u1 if u1 < right else right, v1 if v1 < bottom else bottom
+        first_u[n] = np.int32(np.ceil(u0 if inside else one))
+        last_u[n] = np.int32(u1 if inside else out)
+        first_v[n] = np.int32(np.ceil(v0 if inside else one))
+        last_v[n] = np.int32(v1 if inside else out)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -236,20 +267,21 @@ def _in_sight(view: View, work: Work, low: Array) -> bool:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _passes(
-    view: View, work: Work, reach: Array, sight: Array, levels: Array, a: float, b: float, c: float,
+    view: View, work: Work, reach: Array, sight: Array, levels: Array, left: Unsettled, n: int,
     starts: Array
 ) -> bool:  # fmt: skip
-    """Tells whether a ray passes the voxel around (a, b, c) [m] in the camera's frame.
-
-    Its lower corner from the camera is in `work.low`. Rays in doubt have their `starts` lowered.
-    """
+    """Tells whether a ray passes voxel n of a list. Rays in doubt have their `starts` lowered."""
     low, thick = work.low, work.half[2]
+    low[0], low[1], low[2] = left.low[0, n], left.low[1, n], left.low[2, n]
     right, bottom = view.width - 1, view.height - 1
+    a, b, c = np.float64(left.side[n]), np.float64(left.down[n]), np.float64(left.depth[n])
     nearest = np.float32(c - thick - 1e-5)
     if c - thick > 1e-3:
-        u0, u1, v0, v1 = _rectangle(work.pinhole, a, b, c, work.half)
-        if u0 <= u1:
-            u0, u1, v0, v1 = _shrink(sight, levels, u0, u1, v0, v1, 6, nearest)
+        u0, u1 = np.int64(left.box[0, n]), np.int64(left.box[1, n])
+        v0, v1 = np.int64(left.box[2, n]), np.int64(left.box[3, n])
+        if u0 > u1 or v0 > v1 or _hidden(sight, levels, u0, u1, v0, v1, nearest):
+            return False
+        u0, u1, v0, v1 = _shrink(sight, levels, u0, u1, v0, v1, 6, nearest)
         if u0 > u1:
             return False
         if _ask_around(view, work, reach, a, b, c):
@@ -267,8 +299,8 @@ def _passes(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def settle_voxels(
-    view: View, work: Work, reach: Array, sight: Array, levels: Array, strides: Array, cells: Array,
-    starts: Array, left: Unsettled, count: int, follow: float
+    view: View, work: Work, reach: Array, sight: Array, levels: Array, cells: Array, starts: Array,
+    left: Unsettled, count: int, follow: float
 ) -> None:  # fmt: skip
     """Marks FREE the voxels of a list that rays pass, or has the rays in their outlines followed.
 
@@ -278,26 +310,22 @@ def settle_voxels(
         reach: (H * W,) float32 planar depth of the rays' ends, -1 where there is no ray.
         sight: of `farthest_pyramid`.
         levels: of `pyramid_layout`.
-        strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map.
         starts: (H * W,) float32, lowered to the depth from which on a pixel's ray is to be followed [m].
         left: of `ask_blocks`.
         count: voxels in it.
         follow: the rays are to be followed through voxels that lie wholly beyond this depth [m].
     """
-    width, half = view.width, work.half
+    width, thick = np.int64(view.width), np.float32(work.half[2])
+    beyond = np.float32(follow)
+    _outline_voxels(view, work.half, left, count)
     for n in range(count):
-        a, b, d = np.float64(left.side[n]), np.float64(left.down[n]), np.float64(left.depth[n])
-        if d - half[2] > follow:
-            nearest = np.float32(d - half[2])
-            u0, u1, v0, v1 = _rectangle(work.pinhole, a, b, d, half)
-            for v in range(v0, v1 + 1):
-                for i in range(v * width + u0, v * width + u1 + 1):
-                    starts[i] = min(starts[i], nearest)
-            continue
-        rest = left.cells[n] - PAD
-        for axis in range(3):
-            work.low[axis] = rest // strides[axis] - view.at[axis]
-            rest %= strides[axis]
-        if _passes(view, work, reach, sight, levels, a, b, d, starts):
+        nearest = left.depth[n] - thick
+        if nearest > beyond:
+            u0, u1 = np.int64(left.box[0, n]), np.int64(left.box[1, n])
+            for v in range(left.box[2, n], left.box[3, n] + 1):
+                row = starts[v * width + u0 : v * width + u1 + 1]
+                for i in range(row.shape[0]):
+                    row[i] = min(row[i], nearest)
+        elif _passes(view, work, reach, sight, levels, left, n, starts):
             cells[left.cells[n]] |= _FREE

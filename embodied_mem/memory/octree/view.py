@@ -85,19 +85,24 @@ class Unsettled(NamedTuple):
 
     Attributes:
         cells: (C,) int64 of the byte map.
+        low: (3, C) float32, their lower corners from the camera, along the map's axes [voxels].
         side, down, depth: (C,) float32, their centres in the camera's frame [m].
+        box: (4, C) int32, first and last column, first and last row of their outlines.
     """
 
     cells: Array
+    low: Array
     side: Array
     down: Array
     depth: Array
+    box: Array
 
     @classmethod
     def room_for(cls, count: int) -> Unsettled:
         """Returns arrays for so many voxels."""
         side, down, depth = np.empty((3, count), np.float32)
-        return cls(np.empty(count, np.int64), side, down, depth)
+        low, box = np.empty((3, count), np.float32), np.empty((4, count), np.int32)
+        return cls(np.empty(count, np.int64), low, side, down, depth, box)
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)
