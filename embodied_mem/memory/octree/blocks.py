@@ -15,6 +15,9 @@ from embodied_mem.memory.octree.segments import Segments
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
 
+Spread = Callable[[Callable[[int, int], None], int], None]
+"""Calls work(first, last) on parts of a range, on several threads if there are."""
+
 _NO_NAMES = np.empty((0, 512), np.int32)
 
 
@@ -152,7 +155,7 @@ class BlockStore:
         steps: NDArray[np.int64],
         stamp: int,
         version: int,
-        spread: Callable[[Callable[[int, int], None], int], None],
+        spread: Spread,
     ) -> tuple[int, int]:
         """Adds a scan's evidence to its blocks, made where they are absent.
 
@@ -163,7 +166,7 @@ class BlockStore:
             steps: (4,) int64: hit, miss, lower and upper clamp.
             stamp: [ns] of the scan.
             version: that the blocks get.
-            spread: calls work on parts of a range, on several threads if there are.
+            spread: calls work on the threads that there are.
 
         Returns:
             voxels that got a miss, voxels that got a hit.
@@ -172,15 +175,7 @@ class BlockStore:
         older = rows[self.stamps[rows] != stamp]
         if self.masks.noted[older].any():  # from now on voxels may be older than their block
             self.keep_stamps()
-        seen, named = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        if len(names) or self.records.used:
-            spread(
-                lambda i, j: records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j]), len(rows)
-            )
-            if len(names) and named.any():
-                self.keep_labels()
-            else:
-                names = _NO_NAMES
+        seen, named, names = self._see(marks, names, spread)
         before = self.masks.noted[rows]
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
@@ -199,6 +194,22 @@ class BlockStore:
         self.stamps[rows] = stamp
         misses, hits = (sum(column) for column in zip(*counts))
         return misses, hits
+
+    def _see(
+        self, marks: NDArray[np.uint8], names: NDArray[np.int32], spread: Spread
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]]:
+        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0."""
+        seen, named = np.zeros((len(marks), 8), np.uint64), np.zeros((len(marks), 8), np.uint64)
+        if len(names) or self.records.used:
+
+            def see(i: int, j: int) -> None:
+                records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+
+            spread(see, len(marks))
+        if not named.any():
+            return seen, named, _NO_NAMES
+        self.keep_labels()
+        return seen, named, names
 
     def _note(self, rows: NDArray[np.int64], before: NDArray[np.uint64], noted: NDArray[np.uint64]) -> None:
         """Gives blocks other noted masks, and their voxels' records other places."""

@@ -50,12 +50,7 @@ def project(
     blocked = store.masks.occupied[rows] & inside
     free = store.masks.free[rows] & inside
     if passable_labels:
-        wanted = np.zeros(65536, np.bool_)
-        wanted[list(passable_labels)] = True
-        if store.records.has("labels"):
-            passable = label_masks(rows, wanted, store.masks.noted, store.records.columns) & blocked
-        else:
-            passable = blocked * np.uint64(wanted[0])
+        passable = _labelled(store, rows, passable_labels) & blocked
         blocked, free = blocked & ~passable, free | passable
     lower, upper = masks.tight_bounds(coords, blocked | free)
     if lower[0] > upper[0]:
@@ -68,6 +63,15 @@ def project(
     if robot_radius > 0:
         cells[_near(cells == 100, robot_radius / resolution) & (cells == 0)] = 100
     return GridMap(cells, lower[:2] * resolution, resolution, floor_z)
+
+
+def _labelled(store: BlockStore, rows: NDArray[np.int64], labels: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Returns the (M, 8) uint64 masks of occupied voxels with one of the labels."""
+    if not store.records.has("labels"):
+        return store.masks.occupied[rows] * np.uint64(0 in labels)
+    wanted = np.zeros(65536, np.bool_)
+    wanted[list(labels)] = True
+    return np.asarray(label_masks(rows, wanted, store.masks.noted, store.records.columns))
 
 
 def _near(obstacle: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
