@@ -37,8 +37,8 @@ def arrays_of(thing: object, seen: dict[int, np.ndarray]) -> dict[int, np.ndarra
         while isinstance(thing.base, np.ndarray):
             thing = thing.base
         seen[id(thing)] = thing
-    elif isinstance(thing, (tuple, list)):
-        for part in thing:
+    elif isinstance(thing, (tuple, list, dict)):
+        for part in thing.values() if isinstance(thing, dict) else thing:
             arrays_of(part, seen)
     elif hasattr(thing, "__dict__"):
         for part in vars(thing).values():
@@ -53,11 +53,12 @@ def test_the_bytes_reported_are_those_of_every_array_that_the_map_holds():
         for stamp in (1, 2, 3):
             tree.integrate(rng.uniform(-3, 3, (400, 3)), [0, 0, 0], labels=labels, stamp=stamp)
             tree.query(rng.uniform(-3, 3, (50_000, 3))), tree.frontiers()
-            held = arrays_of(tree._store, {})
+            tree.query(np.zeros((1, 3)), 5), tree.label(np.zeros((1, 3)), 2)
+            held = arrays_of(tree._levels, {})
             small = 1 << 13  # heads of lists, the corner of a directory
             assert 0 <= sum(a.nbytes for a in held.values()) - tree.nbytes < small
     tree.refer(tree.voxels().centers[:5], np.arange(5))
-    held = arrays_of(tree._store, {})
+    held = arrays_of(tree._levels, {})  # which holds the store too
     assert 0 <= sum(a.nbytes for a in held.values()) - tree.nbytes < small
 
 
