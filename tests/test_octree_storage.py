@@ -26,7 +26,7 @@ QUICK = settings(deadline=None) if IS_RANDOM else settings(max_examples=60, dead
 
 
 def test_a_house_takes_at_most_16_bytes_per_occupied_voxel_and_30_with_all_that_voxels_carry():
-    found = bytes_per_voxel(house_scans(6, 320, 240))
+    found = bytes_per_voxel(house_scans(12, 320, 240))
     assert 4 < found["occupancy"] <= 16
     assert found["occupancy"] < found["stamps"] < found["labels"] < found["all"] <= 30
 

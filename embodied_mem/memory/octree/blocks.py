@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
-from embodied_mem.memory.octree.segments import Segments
+from embodied_mem.memory.octree.segments import Segments, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -89,15 +89,16 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[:before], slots)
         rows[absent], self.count = kernels.insert_rows(self.table, keys[absent], before)
         if self.count > len(self.keys):
-            self._grow(max(self.count, len(self.keys) * 9 // 8))
+            self._grow(roomy(self.count))
         self.keys[rows] = keys
         return rows
 
     def _grow(self, capacity: int) -> None:
-        more = capacity - len(self.keys)
-
         def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:
-            return np.concatenate([column, np.full((more, *column.shape[1:]), fill, column.dtype)])
+            grown = np.empty((capacity, *column.shape[1:]), column.dtype)
+            grown[: len(column)] = column
+            grown[len(column) :] = fill
+            return grown
 
         self.keys, self.versions = longer(self.keys, 0), longer(self.versions, 0)
         self.stamps = longer(self.stamps, NEVER)
@@ -123,7 +124,7 @@ class BlockStore:
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
-            grown = np.empty(max(segments.tail, len(pool) * 9 // 8), np.uint64)
+            grown = np.empty(roomy(segments.tail), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
         octants.store_blocks(rows, words, self.log_odds)

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.segments import Segments
+from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
 from embodied_mem.memory.octree.words import count_bits, high_bits
 
@@ -108,7 +108,7 @@ class Records:
                 if len(column):
                     column[: len(slots)] = column[slots]
         if self.segments.tail > self._size:
-            self._extend(max(self.segments.tail, self._size * 9 // 8))
+            self._extend(roomy(self.segments.tail))
         _drop(rows, counts, lifted, self.columns)
 
     def _empty(self, count: int) -> Columns:

@@ -20,6 +20,11 @@ _FULL = 2**31 - LARGEST
 _TAIL, _SPARE, _SPARES = 0, 1, 2
 
 
+def roomy(count: int) -> int:
+    """Returns how long an array should become that has to hold so many things, and more later."""
+    return count + count // 16
+
+
 class Segments:
     """Which part of a pool each block has, and the holes between those parts.
 
