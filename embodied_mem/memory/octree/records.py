@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
-from embodied_mem.memory.octree.words import count_bits, high_bits
+from embodied_mem.memory.octree.words import count_bits, transpose_bits
 
 Array = NDArray[Any]
 
@@ -177,11 +177,12 @@ def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> Non
         for x in range(8):
             some, label = np.uint64(0), np.uint64(0)
             for y in range(8):
-                word = words[i, x * 8 + y] & np.uint64(0x0303030303030303)
-                some |= high_bits((word << np.uint64(7)) | (word << np.uint64(6))) << np.uint64(8 * y)
+                word = words[i, x * 8 + y]
+                some |= ((word | (word >> np.uint64(1))) & np.uint64(0x0101010101010101)) << np.uint64(y)
             if names.shape[0] > 0:
                 for j in range(64):
                     label |= np.uint64(names[i, x * 64 + j] > 0) << np.uint64(j)
+            some = transpose_bits(some)
             seen[i, x] = some
             named[i, x] = label & some
 
