@@ -29,7 +29,7 @@ from embodied_mem.policy.loss import ppo_loss
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.parallel import average_gradients, mean_over_processes, normalized, same_weights
 from embodied_mem.policy.random_state import random_state, restore_random_state
-from embodied_mem.policy.rollout import SequenceBuffer, Sequences, inner_starts
+from embodied_mem.policy.rollout import SequenceBuffer, Sequences, inner_starts, rows
 from embodied_mem.policy.whole_file import whole_file
 
 
@@ -172,8 +172,9 @@ class MemoPPO(OnPolicyAlgorithm):
                 return False
             self._update_info_buffer(infos, dones)
             check_rewards(rewards, self._place(buffer.pos))
-            rewards = rewards + self.gamma * self._truncated_values(infos, dones)
-            buffer.add(obs, actions, rewards, starts, values, log_probs, self._state.closed)
+            discounts = self._discounts(infos)
+            rewards = rewards + discounts * self._truncated_values(infos, dones)
+            buffer.add(obs, actions, rewards, starts, values, log_probs, self._state.closed, discounts)
             self._last_obs, self._last_episode_starts = new_obs, dones.astype(bool)
             if buffer.pos in partial:
                 self._update_partially(updated)
@@ -222,6 +223,11 @@ class MemoPPO(OnPolicyAlgorithm):
         where = self.policy.locate(data.obs)
         where = None if where is None else where.view(-1, data.envs)
         return self.policy.core.replay(x, data.plan, data.carry, where=where, end=end)
+
+    def _discounts(self, infos: list[dict[str, Any]]) -> NDArray[np.float32]:
+        """Returns (N,) discounts of what comes after the actions: `info["duration"]` steps, 1 if not told."""
+        durations = np.array([info.get("duration", 1) for info in infos], np.float32)
+        return np.float32(self.gamma) ** durations
 
     def _place(self, step: int) -> str:
         return f"step {step} of the rollout (time step {self.num_timesteps})"
@@ -327,7 +333,8 @@ class MemoPPO(OnPolicyAlgorithm):
         actions = data.actions[skip:].float()
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.long().flatten()
-        values, log_prob, entropy = self.policy.evaluate_actions(h, actions)
+        obs = rows(data.obs, data.plan.prefix * data.envs + skip)
+        values, log_prob, entropy = self.policy.evaluate_actions(h, obs, actions)
         advantages = data.advantages[skip:]
         if self.normalize_advantage and len(advantages) > 1:
             advantages = normalized(advantages)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Loop, Moment
-from embodied_mem.memory import Memory, MemoryConfig
+from embodied_mem.memory import Memory, MemoryConfig, ReadConfig
+from embodied_mem.memory.crops import CHANNELS
 from embodied_mem.perception import Perception, PerceptionConfig
 from embodied_mem.sim.world import EmbodiedEnv, EnvWorld
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens
@@ -54,7 +55,7 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         own = env.observation_space
         spaces = dict(own.spaces) if isinstance(own, gymnasium.spaces.Dict) else {"observation": own}
         if tokens:
-            spaces |= token_spaces(self.memory_config.read.tokens, self.memory_config.read.feature_size)
+            spaces |= token_spaces(self.memory_config.read)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
     @property
@@ -90,15 +91,20 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return self._sense()
 
 
-def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any]]:
-    """Returns one flat Box per field of `MemoryTokens` with K = `count` tokens."""
+def token_spaces(read: ReadConfig) -> dict[str, gymnasium.Space[Any]]:
+    """Returns one flat Box per field of the `MemoryTokens` that are read so."""
+    count, feature_size = read.tokens, read.feature_size
     big = 2**62  # Box.sample() computes high - low, which must fit
     top = np.inf
 
     def box(low: float, high: float, *shape: int, dtype: Any = np.float32) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(low, high, shape, dtype)
 
-    return {
+    pictures: dict[str, gymnasium.Space[Any]] = {}
+    if read.crops:
+        shape = (len(read.crops) * len(CHANNELS), read.crop_pixels, read.crop_pixels)
+        pictures["mem_crops"] = box(0, 255, *shape, dtype=np.uint8)
+    return pictures | {
         "mem_id": box(-1, big, count, dtype=np.int64),
         "mem_kind": box(0, len(TOKEN_KINDS) - 1, count, dtype=np.int64),
         "mem_level": box(0, 32, count, dtype=np.int64),
@@ -119,7 +125,8 @@ def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any
 
 def flat_tokens(tokens: MemoryTokens) -> dict[str, NDArray[Any]]:
     """Returns the tokens as the arrays that `token_spaces` describes."""
-    return {
+    pictures = {} if tokens.crops is None else {"mem_crops": tokens.crops}
+    return pictures | {
         "mem_id": tokens.id,
         "mem_kind": tokens.kind,
         "mem_level": tokens.level,
