@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,44 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.policy.config import ImitationConfig
 from embodied_mem.policy.demonstrations import Demonstration, Lanes, lay_lanes
 from embodied_mem.policy.memo_policy import MemoPolicy
 from embodied_mem.policy.segments import fixed_closes, plan_segments
 from embodied_mem.types import TOKEN_KINDS
-
-
-@dataclass(frozen=True)
-class ImitationConfig:
-    """Learning from a teacher before learning from rewards."""
-
-    episodes: int = 0
-    """Episodes of the first collection; 0: no imitation."""
-    rounds: int = 0
-    """Further collections in which the policy acts and the teacher prefers (DAgger, Ross et al. 2011)."""
-    round_episodes: int = 0
-    """Episodes of each of these."""
-    epochs: int = 20
-    """Passes over all demonstrations after every collection."""
-    steps: int = 128
-    """Decisions in a lane of a minibatch."""
-    lanes: int = 8
-    """Lanes in a minibatch: its gradient flows through whole lanes."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of Adam; it falls to 0 along a cosine."""
-    value_coef: float = 0.1
-    """Weight of the value loss."""
-    hidden: float = 0.15
-    """Probability with which an episode hides each kind of memory token, and the pictures of the map."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "steps", "lanes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"imitation.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("episodes", "rounds", "round_episodes"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"imitation.{name} must not be negative, got {getattr(self, name)}")
-        if not 0.0 <= self.hidden < 1.0:
-            raise ConfigError(f"imitation.hidden must be in [0, 1), got {self.hidden}")
 
 
 class Imitator:
@@ -65,7 +31,7 @@ class Imitator:
     def __init__(self, policy: MemoPolicy, config: ImitationConfig, gamma: float, seed: int = 0) -> None:
         self.policy, self.config, self.gamma = policy, config, gamma
         self._rng = np.random.default_rng(seed)
-        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5)
+        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.imitation_rate, eps=1e-5)
 
     def train(self, episodes: Sequence[Demonstration], epoch: int) -> dict[str, float]:
         """Makes one pass over all episodes.
@@ -80,10 +46,10 @@ class Imitator:
         """
         c = self.config
         for group in self._optimizer.param_groups:
-            group["lr"] = c.learning_rate * 0.5 * (1.0 + math.cos(math.pi * epoch / c.epochs))
+            group["lr"] = c.imitation_rate * 0.5 * (1.0 + math.cos(math.pi * epoch / c.epochs))
         self.policy.set_training_mode(True)
         seen = []
-        for lanes in lay_lanes(episodes, c.steps, c.lanes, self.gamma, self._rng):
+        for lanes in lay_lanes(episodes, c.lane_steps, c.lanes, self.gamma, self._rng):
             loss, told = self._loss(lanes, hide=True)
             self._optimizer.zero_grad()
             loss.backward()
@@ -98,7 +64,7 @@ class Imitator:
         self.policy.set_training_mode(False)
         c, rng = self.config, np.random.default_rng(0)
         with torch.no_grad():
-            batches = lay_lanes(episodes, c.steps, c.lanes, self.gamma, rng)
+            batches = lay_lanes(episodes, c.lane_steps, c.lanes, self.gamma, rng)
             return _means([self._loss(lanes, hide=False)[1] for lanes in batches])
 
     def _loss(self, lanes: Lanes, *, hide: bool) -> tuple[Tensor, dict[str, float]]:
@@ -127,10 +93,10 @@ class Imitator:
         value_loss = (errors * weights).sum() / total
         best = wanted.gather(1, log_p.argmax(-1, keepdim=True))[:, 0] / wanted.max(-1).values
         told = {
-            "loss": float(cross),
-            "excess": float(cross - own),
-            "value_loss": float(value_loss),
-            "agreement": float((best * weights).sum() / total),
+            "loss": cross.item(),
+            "excess": (cross - own).item(),
+            "value_loss": value_loss.item(),
+            "agreement": ((best * weights).sum() / total).item(),
         }
         return cross + c.value_coef * value_loss, told
 
@@ -162,5 +128,5 @@ def hide_parts(lanes: Lanes, share: float, rng: np.random.Generator) -> dict[str
 
 def _means(seen: Sequence[dict[str, float]]) -> dict[str, float]:
     if not seen:
-        raise ConfigError("too few demonstrations for a minibatch: lower imitation.steps or imitation.lanes")
+        raise ConfigError("too few demonstrations for a minibatch: lower lane_steps or lanes")
     return {name: float(np.mean([s[name] for s in seen])) for name in seen[0]}

@@ -80,11 +80,11 @@ class MemoPolicy(BasePolicy):
                 'and this task has no places: use bank "rewrite"'
             )
         self.action_dist = make_proba_distribution(action_space)
-        self.pointer = self._make_pointer()
-        heads: Any = self.pointer or self.action_dist.proba_distribution_net(latent_dim=c.width)
+        pointer = self._make_pointer()
+        heads: Any = pointer or self.action_dist.proba_distribution_net(latent_dim=c.width)
         self.action_net, self.log_std = heads if isinstance(heads, tuple) else (heads, None)
         self.value_net = nn.Linear(c.width, 1)
-        if self.pointer is None:
+        if pointer is None:
             self.action_net.apply(lambda m: self.init_weights(m, gain=0.01))
         self.value_net.apply(lambda m: self.init_weights(m, gain=1.0))
         self.optimizer = self.optimizer_class(
@@ -135,9 +135,9 @@ class MemoPolicy(BasePolicy):
 
     def distribution(self, h: Tensor, obs: PyTorchObs) -> Distribution | Choice:
         """Returns the distribution of actions for features (B, d) of observations (B, ...)."""
-        if self.pointer is not None:
+        if isinstance(self.action_net, PointerHead):
             assert isinstance(obs, dict)
-            return Choice(self.pointer(h, obs))
+            return Choice(self.action_net(h, obs))
         mean = self.action_net(h)
         if isinstance(self.action_space, spaces.Discrete):
             return Choice(mean)

@@ -3,31 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.policy.demonstrations import Demonstration
 from embodied_mem.sim.pointing.heuristic import heuristic_choice
-from embodied_mem.sim.pointing.pointing import Pointing
+from embodied_mem.sim.pointing.pointing import Pointing, pointing_of
 from embodied_mem.sim.pointing.teacher import Teacher
 
-Choose = Callable[[dict[str, Any], NDArray[np.float32], np.random.Generator], int]
-"""Chooses on an observation, the teacher's preferences, and a generator."""
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """A decision that is due.
+
+    Attributes:
+        observation: what a policy decides on.
+        preferences: (A,) the teacher's.
+        rng: for draws.
+        is_first: an episode begins.
+    """
+
+    observation: dict[str, Any]
+    preferences: NDArray[np.float32]
+    rng: np.random.Generator
+    is_first: bool
 
 
-def choose_teacher(obs: dict[str, Any], preferences: NDArray[np.float32], rng: np.random.Generator) -> int:
+STRAYING = 0.1
+"""How often who goes by the heuristic goes anywhere instead."""
+
+
+Choose = Callable[[Situation], int]
+
+
+def choose_teacher(situation: Situation) -> int:
     """Draws from the teacher's preferences."""
-    return int(rng.choice(len(preferences), p=preferences.astype(np.float64) / preferences.sum(dtype=float)))
+    p = situation.preferences.astype(np.float64)
+    return int(situation.rng.choice(len(p), p=p / p.sum()))
 
 
-def choose_heuristic(obs: dict[str, Any], preferences: NDArray[np.float32], rng: np.random.Generator) -> int:
+def choose_heuristic(situation: Situation) -> int:
     """Goes to the known goal, else to the nearest frontier; now and then anywhere."""
-    if rng.random() < 0.1:
-        return int(rng.choice(np.flatnonzero(obs["cand_mask"])))
-    return heuristic_choice(obs)
+    if situation.rng.random() < STRAYING:
+        return int(situation.rng.choice(np.flatnonzero(situation.observation["cand_mask"])))
+    return heuristic_choice(situation.observation)
+
+
+class ChoosePolicy:
+    """Lets a policy choose, by its own probabilities.
+
+    Args:
+        policy: anything with SB3's `predict`.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy = policy
+        self._state: Any = None
+
+    def __call__(self, situation: Situation) -> int:
+        """Returns the policy's choice."""
+        state = None if situation.is_first else self._state
+        choice, self._state = self.policy.predict(situation.observation, state, deterministic=False)
+        return int(choice)
 
 
 def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
@@ -48,7 +90,7 @@ def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
         preferred = teacher.preferences(env.moment, env.offered)
         observations.append(observation)
         preferences.append(preferred)
-        choice = choose(observation, preferred, rng)
+        choice = choose(Situation(observation, preferred, rng, len(observations) == 1))
         observation, reward, terminated, truncated, info = env.step(choice)
         rewards.append(reward)
         durations.append(info["duration"])
@@ -63,7 +105,7 @@ def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
 
 
 def collect(
-    make: Callable[[], Pointing],
+    make: Callable[[], gymnasium.Env[Any, Any]],
     folder: Path,
     seeds: range,
     choosers: dict[str, Choose],
@@ -79,7 +121,7 @@ def collect(
         on_episode: called with the seed and its new demonstration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    env, names = make(), sorted(choosers)
+    env, names = pointing_of(make()), sorted(choosers)
     for seed in seeds:
         path = folder / f"{seed}.npz"
         if path.exists():

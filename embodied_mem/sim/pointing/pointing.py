@@ -90,9 +90,9 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         self._loop = Loop(world, self.perception, Memory(self.memory_config), None, task.controller())
         world.reset(seed=seed, options=options)
         self._errands = Errands(errand_config(self.env))
-        self._take(self._loop.sense())
+        self.moment = self._loop.sense()
         assert world.result is not None
-        return self._observation(), world.result[4]
+        return self._observe(), world.result[4]
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Carries out one errand.
@@ -108,7 +108,9 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         total, discount, ended = 0.0, 1.0, False
         while not ended and (primitive := errands.next(moment.obs, moment.tokens)) is not None:
             self._loop.act(primitive)
-            moment = self._take(self._loop.sense())
+            sensed = self._loop.sense()
+            assert sensed is not None
+            self.moment = moment = sensed
             assert world.result is not None
             total += discount * float(world.result[1])
             discount *= self.gamma
@@ -116,22 +118,31 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         assert world.result is not None
         _, _, terminated, truncated, info = world.result
         info = {**info, "duration": errands.steps, "outcome": errands.outcome}
-        return self._observation(), total, terminated, truncated, info
+        return self._observe(), total, terminated, truncated, info
 
-    def _take(self, moment: Moment | None) -> Moment:
-        """Keeps a step of the loop, and what can be chosen now."""
+    def _observe(self) -> dict[str, Any]:
+        """Finds out what can be chosen now; returns what the next choice is made on."""
+        moment, errands = self.moment, self._errands
         assert moment is not None
-        self.moment = moment
-        self.offered = self._errands.offer(moment.obs, without(moment.tokens, self.hidden))
-        return moment
-
-    def _observation(self) -> dict[str, Any]:
-        assert self.moment is not None
-        moment, outcome = self.moment, self._errands.outcome
-        return decision_observation(moment.obs, moment.tokens, self.offered, outcome, self.hidden)
+        self.offered = errands.offer(moment.obs, without(moment.tokens, self.hidden))
+        return decision_observation(moment.obs, moment.tokens, self.offered, errands.outcome, self.hidden)
 
 
 def make_pointing(env_id: str, gamma: float = 0.999, without: Sequence[str] = (), **kwargs: Any) -> Pointing:
     """Makes a registered navigation task and wraps it in `Pointing`."""
     env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     return Pointing(env, gamma, without)
+
+
+def pointing_of(env: gymnasium.Env[Any, Any]) -> Pointing:
+    """Returns the `Pointing` inside the wrappers of an environment.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    inner = env
+    while not isinstance(inner, Pointing):
+        if not isinstance(inner, gymnasium.Wrapper):
+            raise ConfigError(f"{type(inner).__name__} is not decided by pointing; use House-Pointing-v0")
+        inner = inner.env
+    return inner
