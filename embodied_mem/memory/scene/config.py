@@ -33,6 +33,9 @@ class SceneConfig:
     notice_rate: float = 0.0
     """How often an object in full view is detected, where a surface is at its place: it may be the object,
     or what it stood before. In [0, 1); 0: such a surface tells nothing."""
+    viewpoint: float = 0.0
+    """Looks at an object's empty place from sensors nearer to each other than this are hardly more than one
+    look [m]; 0: every look counts."""
     negative_evidence: bool = True
     """Whether an object whose place is seen without it loses existence."""
     moves: bool = True
@@ -80,6 +83,7 @@ class SceneConfig:
         for name in (
             "gate_sigma",
             "pose_sigma",
+            "viewpoint",
             "blind_radius",
             "place_clearance",
             "passage_width",

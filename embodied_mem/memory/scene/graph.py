@@ -20,7 +20,8 @@ from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map, was_empty
+from embodied_mem.memory.scene.coverage import Coverage
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, SURELY_EMPTY, dynamic_labels, same_map, was_empty
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
 from embodied_mem.memory.scene.identity import Identity
 from embodied_mem.memory.scene.objects import CERTAIN, Objects
@@ -31,7 +32,7 @@ from embodied_mem.memory.scene.rows import Row, SceneRows
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.trajectory import Trajectory
-from embodied_mem.memory.scene.visibility import seen_empty
+from embodied_mem.memory.scene.visibility import around, seen_empty, sides_of
 from embodied_mem.types import LabelMap, Percept
 
 __all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]
@@ -58,12 +59,15 @@ class SceneGraph:
         self.place_table = Places(self.config)
         self.room_table = Rooms(self.config)
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
+        self.coverage = Coverage()
         self._writes = 0
         self._settled: GridMap | None = None  # what places were last brought up to date with
         self._doors: NDArray[np.bool_] | None = None
         self._rooms_stale = True
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
-        self._rows = SceneRows(self.object_table, self.place_table, self.room_table, self.trajectory_table)
+        self._rows = SceneRows(
+            self.object_table, self.place_table, self.room_table, self.trajectory_table, self.coverage
+        )
 
     # ---- writing
 
@@ -91,10 +95,11 @@ class SceneGraph:
         seen = Sightings.of(detections, pose, self.config.position_floor**2, origin)
         known = o.next_id
         rows = o.associate(seen)
-        rows, events = o.observe(seen, rows, was_empty(seen, rows, octree), percept.stamp)
+        rows, events = o.observe(seen, rows, self._looks_before(seen, rows, octree), percept.stamp)
+        self._rows.touch("coverage", self.coverage.add(percept.scans, pose), self.version)
         ids = o.ids[rows].tolist()
         if self.config.negative_evidence:
-            events += self._miss(percept, pose, rows, octree.resolution)
+            events += self._miss(percept, seen.origin, rows, octree.resolution)
         gone = [e.object_id for e in events if e.kind == "gone"]
         settled, dead = self.identity.settle(ids, gone)
         events = [e for e in events if e.object_id not in dead] + settled
@@ -144,6 +149,11 @@ class SceneGraph:
         """Notes that rows have changed from outside, such as by a correction of the poses."""
         self._rows.touch(kind, numbers, self.version)
 
+    def forget_coverage(self) -> None:
+        """Lets go of which surfaces were seen: they are elsewhere now."""
+        self._rows.remove("coverage", list(self.coverage.payloads()), self.version)
+        self.coverage.restore({})
+
     def forget_grid(self) -> None:
         """Lets go of the grid map: the next one makes places and rooms anew, their ids stay."""
         self.grid_map = self._settled = self._doors = None
@@ -151,7 +161,7 @@ class SceneGraph:
         self.place_table.forget_grid()
 
     def _miss(
-        self, percept: Percept, pose: Pose, rows: NDArray[np.int64], resolution: float
+        self, percept: Percept, origin: NDArray[np.float64], rows: NDArray[np.int64], resolution: float
     ) -> list[SceneEvent]:
         """Counts the objects that should have been seen and were not; returns those now gone."""
         o = self.object_table
@@ -160,17 +170,28 @@ class SceneGraph:
         candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
         empty, in_view = seen_empty(
             percept.scans,
-            pose,
+            percept.map_T_base,
             o.positions[candidates],
             o.extents[candidates],
             resolution,
             self.config.blind_radius,
             self.config.pose_sigma,
         )
-        in_view &= ~empty & (self.config.notice_rate > 0.0)
+        # From where it was never seen, something may hide it; only rays through its place tell the same.
+        known_side = (around(sides_of(origin - o.positions[candidates])) & o.sides[candidates]) != 0
+        in_view &= ~empty & known_side & (self.config.notice_rate > 0.0)
         self._rows.touch("object", o.ids[candidates[empty | in_view]].tolist(), self.version)
-        events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate)
-        return events + o.miss(candidates[in_view], percept.stamp, self.config.notice_rate)
+        events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate, origin)
+        return events + o.miss(candidates[in_view], percept.stamp, self.config.notice_rate, origin)
+
+    def _looks_before(
+        self, seen: Sightings, rows: NDArray[np.int64], octree: HasVoxels
+    ) -> NDArray[np.int64]:
+        """Returns (D,) int64: how often the place of a new thing had been seen without it."""
+        new = np.flatnonzero(rows < 0)
+        looks = np.zeros(len(seen), np.int64)
+        looks[new] = self.coverage.looks(seen.positions[new], seen.extents[new])
+        return np.where(was_empty(seen, rows, octree), SURELY_EMPTY, looks)
 
     def _is_dynamic(self, label: int) -> bool:
         """Whether things of a label move by themselves."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.scene.association import likeness, overlap
+from embodied_mem.memory.scene.association import SAME_LOOK, likeness, overlap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.objects import WHOLE, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
@@ -24,6 +24,8 @@ TAKEN_FOR = 0.25
 """What was taken for something else has at most this part of the other's votes."""
 PIECE_COUNT, PIECE_SIZE, PIECE_GAP = 3, 0.6, 0.2
 """A piece was seen so few times, has so small a part of the other's longest edge, and is this near [m]."""
+LOOKED = 2
+"""The new place of what has moved had been seen without it so many times."""
 SAME_SIZE = 0.6
 """After a move the longest edge is at least this part of what it was, or the other way round."""
 
@@ -113,10 +115,11 @@ class Identity:
             if self.together.get(pair, 0) > 0.3 * weaker:
                 return False
             return union >= SAME_PLACE or held >= HELD or self._is_piece(a, b)
-        if self.config.label_noise <= 0.0 or union < SAME_PLACE:
+        if self.config.label_noise <= 0.0:
             return False
         few, many = sorted((float(sum(o.votes[a].values())), float(sum(o.votes[b].values()))))
-        return few <= TAKEN_FOR * many
+        part = held >= HELD and likeness(o.embeddings[a], o.embeddings[b], 0.0) >= SAME_LOOK
+        return few <= TAKEN_FOR * many and (union >= SAME_PLACE or part)
 
     def _is_piece(self, a: int, b: int) -> bool:
         """Whether one is a piece of the other, seen a few times from where the rest was hidden."""
@@ -146,6 +149,7 @@ class Identity:
             array[keep] = max(array[keep], array[drop])
         o.first_seen[keep] = min(o.first_seen[keep], o.first_seen[drop])
         o.since[keep] = min(o.since[keep], o.since[drop])
+        o.sides[keep] |= o.sides[drop]
         o.fresh[keep] = min(o.fresh[keep], o.fresh[drop])
         self.forget(int(o.ids[drop]))
         o.absorb(keep, drop)
@@ -157,9 +161,9 @@ class Identity:
         if row < 0 or o.ids[row] != object_id:
             return
         best: tuple[float, float, int, int] | None = None
-        for other in range(len(o)):
+        for other in self._halves(row):
             before, after = (row, other) if o.since[row] < 0 else (other, row)
-            if before == after or not self._could_move(before, after):
+            if not self._could_move(before, after):
                 continue
             like = likeness(o.embeddings[before], o.embeddings[after])
             if like >= self.config.move_likeness:
@@ -177,12 +181,17 @@ class Identity:
         dead.append(lost)
         events.append(SceneEvent("moved", moved, ""))
 
+    def _halves(self, row: int) -> list[int]:
+        """Returns the rows of the same label that are gone where this one is there, or the other way round."""
+        o = self.objects
+        other = (o.labels == o.labels[row]) & ((o.since < 0) != (o.since[row] < 0))
+        rows: list[int] = np.flatnonzero(other).tolist()
+        return rows
+
     def _could_move(self, before: int, after: int) -> bool:
         o = self.objects
-        if o.since[before] >= 0 or o.since[after] < 0 or o.labels[before] != o.labels[after]:
-            return False
         new = not o.past[after] and o.first_seen[after] > o.last_seen[before]
-        if not (new and o.fresh[after] and o.log_odds[after] >= 0.0 and o.log_odds[before] < 0.0):
+        if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0 and o.log_odds[before] < 0.0):
             return False
         a, b = float(o.extents[before].max()), float(o.extents[after].max())
         return min(a, b) >= SAME_SIZE * max(a, b)

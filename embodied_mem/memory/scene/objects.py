@@ -14,6 +14,7 @@ from embodied_mem.memory.scene.association import associate, inverse
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
+from embodied_mem.memory.scene.visibility import sides_of
 
 __all__ = ["CERTAIN", "Objects", "SceneEvent", "SceneObject", "Sightings", "Stay"]
 
@@ -21,6 +22,8 @@ CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
 MEAN_COUNT = 20
 """Extents and embeddings are running means over about this many detections."""
+AGAIN = 0.5
+"""How much a second look from the same place counts."""
 WHOLE = 0.85
 """What is visible to this part tells its size."""
 
@@ -121,7 +124,9 @@ class Objects:
         self.since = np.empty(0, np.int64)  # start of the current stay, or -1 where it is gone
         self.counts = np.empty(0, np.int64)
         self.looks = np.empty(0, np.int64)  # how often its place was seen without it since it was last seen
-        self.fresh = np.empty(0, np.int64)  # 1 where the place was seen empty before it was first seen there
+        self.sides = np.empty(0, np.int64)  # bits: from which sides it was seen
+        self.missed_from = np.empty((0, 2))  # where the sensor was when its place was last seen without it
+        self.fresh = np.empty(0, np.int64)  # how often the place was seen without it before it was first seen there
         self.states: list[str] = []
         self.embeddings: list[NDArray[np.float32] | None] = []
         self.past: list[list[Stay]] = []
@@ -158,14 +163,14 @@ class Objects:
         return associate(seen, known, self.embeddings, self.config)
 
     def observe(
-        self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.bool_], stamp: int
+        self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.int64], stamp: int
     ) -> tuple[NDArray[np.int64], list[SceneEvent]]:
         """Fuses sightings into objects and makes new ones.
 
         Args:
             seen: sightings.
             rows: (D,) of `associate`.
-            fresh: (D,) bool: the place of the sighting had been seen empty before.
+            fresh: (D,) int64: how often the place of a new sighting had been seen without it.
             stamp: [ns].
 
         Returns:
@@ -173,16 +178,18 @@ class Objects:
         """
         rows = rows.copy()
         events: list[SceneEvent] = []
+        sides = sides_of(seen.origin - seen.positions)
         for d, detection in enumerate(seen.detections):
             row = int(rows[d])
             if row >= 0:
                 events += self._see_again(row, seen, d, stamp)
             else:
-                row = self._append(seen, d, bool(fresh[d]))
+                row = self._append(seen, d, int(fresh[d]))
                 rows[d] = row
                 self._start_stay(row, detection.state, stamp)
                 self.first_seen[row] = stamp
                 events.append(SceneEvent("appeared", int(self.ids[row]), detection.state))
+            self.sides[row] |= 1 << int(sides[d])
             self.log_odds[row] = min(self.log_odds[row] + self._hit * min(detection.score, 1.0), CERTAIN)
             self.best_odds[row] = max(self.best_odds[row], self.log_odds[row])
             self.last_seen[row] = max(self.last_seen[row], stamp)
@@ -192,21 +199,30 @@ class Objects:
             self._embed(row, detection.embedding)
         return rows, events
 
-    def miss(self, rows: NDArray[np.int64], stamp: int, rate: float) -> list[SceneEvent]:
+    def miss(
+        self, rows: NDArray[np.int64], stamp: int, rate: float, origin: NDArray[np.float64]
+    ) -> list[SceneEvent]:
         """Lowers the existence of objects whose place was seen without them.
 
         Args:
             rows: theirs.
             stamp: [ns].
             rate: how often they would have been detected if they were there.
+            origin: (3,) where the sensor was [m].
 
         Returns:
             those now gone.
         """
         less = math.log((1.0 - rate) / (1.0 - min(self.config.false_rate, rate)))
+        x, y = float(origin[0]), float(origin[1])
         events = []
         for row in rows.tolist():
-            self.log_odds[row] = max(self.log_odds[row] + less, -CERTAIN)
+            # What hides a thing from here hides it again: a second look from the same place says less.
+            dx, dy = x - float(self.missed_from[row, 0]), y - float(self.missed_from[row, 1])
+            is_again = self.looks[row] > 0 and dx * dx + dy * dy < self.config.viewpoint**2
+            weight = AGAIN if is_again else 1.0
+            self.missed_from[row] = x, y
+            self.log_odds[row] = max(self.log_odds[row] + weight * less, -CERTAIN)
             self.looks[row] += 1
             if self.log_odds[row] < 0.0 and self.since[row] >= 0:
                 self.past[row].append(self._stay(row, stamp))
@@ -247,7 +263,7 @@ class Objects:
         """Puts the object of `row` where that of row `other` is: it has moved there."""
         for name in ("positions", "extents", "covariances", "log_odds", "best_odds", "last_seen", "since"):
             getattr(self, name)[row] = getattr(self, name)[other]
-        for name in ("looks", "fresh", "yaws", "best_views"):
+        for name in ("looks", "fresh", "yaws", "best_views", "sides", "missed_from"):
             getattr(self, name)[row] = getattr(self, name)[other]
         self.states[row] = self.states[other]
         self.past[row] += self.past[other]
@@ -316,7 +332,7 @@ class Objects:
             new = old + (new - old) / np.float32(min(int(self.counts[row]), MEAN_COUNT))
         self.embeddings[row] = new
 
-    def _append(self, seen: Sightings, d: int, fresh: bool) -> int:
+    def _append(self, seen: Sightings, d: int, fresh: int) -> int:
         values: dict[str, Any] = {
             "ids": self.next_id,
             "labels": seen.labels[d],
@@ -342,7 +358,7 @@ class Objects:
     ) -> None:
         for name in _ARRAYS:
             array = getattr(self, name)
-            row = np.asarray(values.get(name, 0), array.dtype).reshape((1, *array.shape[1:]))
+            row = np.broadcast_to(np.asarray(values.get(name, 0), array.dtype), (1, *array.shape[1:]))
             setattr(self, name, np.concatenate([array, row]))
         self.states.append(state)
         self.embeddings.append(embedding)
@@ -394,5 +410,7 @@ _ARRAYS = (
     "since",
     "counts",
     "looks",
+    "sides",
+    "missed_from",
     "fresh",
 )

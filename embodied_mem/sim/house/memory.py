@@ -38,6 +38,7 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             prior=0.05,
             detection_rate=0.7,
             notice_rate=0.85,
+            viewpoint=0.4,
             move_likeness=0.95,
         ),
     )
