@@ -14,7 +14,7 @@ from embodied_mem.types import NS_PER_S, LabelMap
 
 LOOKED = 4
 """Where a place had been seen without it fewer times, a new thing may have been overlooked."""
-FEW = 2
+FEW = 3
 """What was seen fewer times in its new place is not yet a change."""
 
 

@@ -112,6 +112,11 @@ class SceneConfig:
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
 
     @property
+    def strays(self) -> bool:
+        """Whether what is seen a little elsewhere several times in a row has moved."""
+        return self.moves and self.gate_sigma > 0.0
+
+    @property
     def use_looks(self) -> bool:
         """Whether embeddings count in the assignment."""
         return self.embeddings and self.gate_sigma > 0.0

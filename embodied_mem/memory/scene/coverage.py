@@ -24,7 +24,8 @@ AROUND = np.array(
     np.float64,
 )
 """Points at and just outside of a box, as parts of its half edges."""
-_HALF = 1 << 17
+_HALF = 1 << 15
+_SIZE = BLOCK**3
 
 Array = NDArray[Any]
 
@@ -82,12 +83,13 @@ class Coverage:
             return []
         cells = np.concatenate(found)
         blocks, inside = _address(cells)
-        keys = np.unique(np.stack([blocks, inside], axis=1), axis=0) if len(cells) else np.empty((0, 2), int)
-        numbers, starts = np.unique(keys[:, 0], return_index=True)
-        for number, part in zip(numbers.tolist(), np.split(keys[:, 1], starts[1:])):
-            block = self._blocks.setdefault(number, np.zeros(BLOCK**3, np.uint8))
+        keys = np.unique(blocks * _SIZE + inside)
+        numbers, starts = np.unique(keys // _SIZE, return_index=True)
+        for number, part in zip(numbers.tolist(), np.split(keys % _SIZE, starts[1:])):
+            block = self._blocks.setdefault(number, np.zeros(_SIZE, np.uint8))
             block[part] += block[part] < 255
-        return [int(n) for n in numbers]
+        changed: list[int] = numbers.tolist()
+        return changed
 
     def looks(self, positions: NDArray[np.float64], extents: NDArray[np.float64]) -> NDArray[np.int64]:
         """Returns (N,) int64: in how many keyframes the surface at boxes was seen.
@@ -125,6 +127,6 @@ class Coverage:
         self._blocks = {}
         for number, payload in payloads.items():
             block = np.frombuffer(payload, np.uint8).copy()
-            if len(block) != BLOCK**3:
+            if len(block) != _SIZE:
                 raise ValueError(f"a block of {len(block)} cells")
             self._blocks[number] = block

@@ -98,10 +98,11 @@ class SceneGraph:
         rows, events = o.observe(seen, rows, self._looks_before(seen, rows, octree), percept.stamp)
         self._rows.touch("coverage", self.coverage.add(percept.scans, pose), self.version)
         ids = o.ids[rows].tolist()
+        missed: list[int] = []
         if self.config.negative_evidence:
-            events += self._miss(percept, seen.origin, rows, octree.resolution)
-        gone = [e.object_id for e in events if e.kind == "gone"]
-        settled, dead = self.identity.settle(ids, gone)
+            more, missed = self._miss(percept, seen.origin, rows, octree.resolution)
+            events += more
+        settled, dead = self.identity.settle(ids, missed)
         events = [e for e in events if e.object_id not in dead] + settled
         self._rows.remove("object", dead, self.version)
         ids = [o.aliases.get(i, i) for i in ids]
@@ -162,8 +163,8 @@ class SceneGraph:
 
     def _miss(
         self, percept: Percept, origin: NDArray[np.float64], rows: NDArray[np.int64], resolution: float
-    ) -> list[SceneEvent]:
-        """Counts the objects that should have been seen and were not; returns those now gone."""
+    ) -> tuple[list[SceneEvent], list[int]]:
+        """Counts the objects that should have been seen and were not; returns those now gone, and all ids."""
         o = self.object_table
         absent = np.ones(len(o), bool)
         absent[rows] = False
@@ -180,9 +181,11 @@ class SceneGraph:
         # From where it was never seen, something may hide it; only rays through its place tell the same.
         known_side = (around(sides_of(origin - o.positions[candidates])) & o.sides[candidates]) != 0
         in_view &= ~empty & known_side & (self.config.notice_rate > 0.0)
-        self._rows.touch("object", o.ids[candidates[empty | in_view]].tolist(), self.version)
+        missed: list[int] = o.ids[candidates[empty | in_view]].tolist()
+        self._rows.touch("object", missed, self.version)
         events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate, origin)
-        return events + o.miss(candidates[in_view], percept.stamp, self.config.notice_rate, origin)
+        events += o.miss(candidates[in_view], percept.stamp, self.config.notice_rate, origin)
+        return events, missed
 
     def _looks_before(
         self, seen: Sightings, rows: NDArray[np.int64], octree: HasVoxels

@@ -24,6 +24,8 @@ TAKEN_FOR = 0.25
 """What was taken for something else has at most this part of the other's votes."""
 PIECE_COUNT, PIECE_SIZE, PIECE_GAP = 3, 0.6, 0.2
 """A piece was seen so few times, has so small a part of the other's longest edge, and is this near [m]."""
+MISSED, SURELY_MISSED, DOUBTED = 1, 2, 2.3
+"""So many looks without it (near, anywhere), and such log-odds, let an object be the one that came elsewhere."""
 LOOKED = 2
 """The new place of what has moved had been seen without it so many times."""
 SAME_SIZE = 0.6
@@ -44,12 +46,12 @@ class Identity:
         self.together: dict[tuple[int, int], int] = {}
         """(a, b) with a < b: ids of near objects of one label -> how often they were seen in one frame."""
 
-    def settle(self, seen: list[int], gone: list[int]) -> tuple[list[SceneEvent], list[int]]:
+    def settle(self, seen: list[int], missed: list[int]) -> tuple[list[SceneEvent], list[int]]:
         """Merges and moves after a frame.
 
         Args:
             seen: ids of the objects seen in it, one per detection.
-            gone: ids of those that it showed to be gone.
+            missed: ids of those whose place it showed without them.
 
         Returns:
             what happened, without texts' names, and the ids that are no more.
@@ -60,7 +62,7 @@ class Identity:
             self._see_together(seen)
             self._merge(seen, events, dead)
         if self.config.moves:
-            for object_id in dict.fromkeys([*gone, *seen]):
+            for object_id in dict.fromkeys([*missed, *seen]):
                 self._move(object_id, events, dead)
         return events, dead
 
@@ -161,8 +163,7 @@ class Identity:
         if row < 0 or o.ids[row] != object_id:
             return
         best: tuple[float, float, int, int] | None = None
-        for other in self._halves(row):
-            before, after = (row, other) if o.since[row] < 0 else (other, row)
+        for before, after in self._pairs(row):
             if not self._could_move(before, after):
                 continue
             like = likeness(o.embeddings[before], o.embeddings[after])
@@ -174,24 +175,31 @@ class Identity:
         before, after = best[2], best[3]
         lost, moved = int(o.ids[after]), int(o.ids[before])
         self.forget(lost)
-        if before < after:
-            o.take_over(before, after)
-        else:  # ids tell the age, so the elder one always has the lower row
-            return
+        if o.since[before] >= 0:
+            o.leave(before, int(o.first_seen[after]))
+        o.take_over(before, after)
         dead.append(lost)
         events.append(SceneEvent("moved", moved, ""))
 
-    def _halves(self, row: int) -> list[int]:
-        """Returns the rows of the same label that are gone where this one is there, or the other way round."""
+    def _pairs(self, row: int) -> list[tuple[int, int]]:
+        """Returns rows (before, after) of the same label, one of them this: one left, the other came later."""
         o = self.objects
-        other = (o.labels == o.labels[row]) & ((o.since < 0) != (o.since[row] < 0))
-        rows: list[int] = np.flatnonzero(other).tolist()
-        return rows
+        # Gone, or missed so often that another that looks the same elsewhere settles it.
+        left, came = (o.since < 0) | ((o.looks >= MISSED) & (o.log_odds < DOUBTED)), o.since >= 0
+        same = o.labels == o.labels[row]
+        befores = np.flatnonzero(same & left & came[row]).tolist() if came[row] else []
+        afters = np.flatnonzero(same & came & left[row]).tolist() if left[row] else []
+        return [(b, row) for b in befores if b < row] + [(row, a) for a in afters if a > row]
 
     def _could_move(self, before: int, after: int) -> bool:
         o = self.objects
+        if o.since[before] >= 0 and o.looks[before] < SURELY_MISSED:
+            # Hardly missed: only where the other is near, and never showed itself beside it.
+            near = _away(o.positions[before], o.positions[after]) < NEAR and o.counts[after] >= PIECE_COUNT
+            if not near or (int(o.ids[before]), int(o.ids[after])) in self.together:
+                return False
         new = not o.past[after] and o.first_seen[after] > o.last_seen[before]
-        if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0 and o.log_odds[before] < 0.0):
+        if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0):
             return False
         a, b = float(o.extents[before].max()), float(o.extents[after].max())
         return min(a, b) >= SAME_SIZE * max(a, b)
