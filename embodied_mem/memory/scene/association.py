@@ -181,11 +181,11 @@ def associate(
     if len(pairs) == 0:
         return rows
     for k, (d, o, doubtful) in enumerate(pairs.tolist()):
-        like = likeness(seen.detections[d].embedding, looks[o], 0.0) if config.use_looks else 0.0
-        if doubtful and like < SAME_LOOK:
+        look = seen.detections[d].embedding if config.use_looks else None
+        like = likeness(look, looks[o])
+        if like < config.least_likeness or (doubtful and likeness(look, looks[o], 0.0) < SAME_LOOK):
             costs[k] = np.inf
-        elif config.use_looks:
-            costs[k] += LOOK_COST * (1.0 - likeness(seen.detections[d].embedding, looks[o]))
+        costs[k] += LOOK_COST * (1.0 - like)
     most = config.most_cost if limit > 0.0 else np.inf
     pairs, costs = pairs[costs <= most], costs[costs <= most]
     first, i = np.unique(pairs[:, 0], return_inverse=True)

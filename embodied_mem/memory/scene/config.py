@@ -22,6 +22,8 @@ class SceneConfig:
     """Fraction of detections with a wrong label, below 0.5; 0: another label is another object."""
     embeddings: bool = True
     """Whether what things look like counts in telling them apart."""
+    least_likeness: float = 0.0
+    """What looks less like an object (cosine of the embeddings) is another, wherever it is."""
     assignment: str = "optimal"
     """"optimal": least total cost; "greedy": one detection after another takes the nearest object."""
     prior: float = 0.5
@@ -103,8 +105,9 @@ class SceneConfig:
             raise ConfigError(f"scene.notice_rate must be in [0, 1), got {self.notice_rate}")
         if not 0.0 < self.prior < 1.0:
             raise ConfigError(f"scene.prior must be in (0, 1), got {self.prior}")
-        if not 0.0 <= self.move_likeness <= 1.0:
-            raise ConfigError(f"scene.move_likeness must be in [0, 1], got {self.move_likeness}")
+        for name in ("move_likeness", "least_likeness"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"scene.{name} must be in [0, 1], got {getattr(self, name)}")
 
     @property
     def label_cost(self) -> float:

@@ -20,7 +20,17 @@ REACH = 3.0
 RAYS = 2500
 """A denser scan is thinned to about this many rays."""
 AROUND = np.array(
-    [(0, 0, 0), (0, 0, -1), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 0, -1), (-1, 0, -1), (0, 1, -1)],
+    [
+        (0, 0, 0),
+        (0, 0, -1),
+        (1, 0, 0),
+        (-1, 0, 0),
+        (0, 1, 0),
+        (0, -1, 0),
+        (1, 0, -1),
+        (-1, 0, -1),
+        (0, 1, -1),
+    ],
     np.float64,
 )
 """Points at and just outside of a box, as parts of its half edges."""

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.scene.absence import looks_before, miss_objects
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.coverage import Coverage
-from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, SURELY_EMPTY, dynamic_labels, same_map, was_empty
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
 from embodied_mem.memory.scene.identity import Identity
-from embodied_mem.memory.scene.objects import CERTAIN, Objects
+from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.places import Place, Places
 from embodied_mem.memory.scene.relations import Relation, relations_of
 from embodied_mem.memory.scene.rooms import Room, Rooms, boundary_mask, room_name
@@ -32,7 +32,6 @@ from embodied_mem.memory.scene.rows import Row, SceneRows
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.trajectory import Trajectory
-from embodied_mem.memory.scene.visibility import around, seen_empty, sides_of
 from embodied_mem.types import LabelMap, Percept
 
 __all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]
@@ -95,13 +94,14 @@ class SceneGraph:
         seen = Sightings.of(detections, pose, self.config.position_floor**2, origin)
         known = o.next_id
         rows = o.associate(seen)
-        rows, events = o.observe(seen, rows, self._looks_before(seen, rows, octree), percept.stamp)
+        rows, events = o.observe(seen, rows, looks_before(self.coverage, seen, rows, octree), percept.stamp)
         self._rows.touch("coverage", self.coverage.add(percept.scans, pose), self.version)
         ids = o.ids[rows].tolist()
         missed: list[int] = []
         if self.config.negative_evidence:
-            more, missed = self._miss(percept, seen.origin, rows, octree.resolution)
-            events += more
+            gone, missed = miss_objects(o, percept, seen.origin, rows, octree.resolution)
+            events += gone
+            self._rows.touch("object", missed, self.version)
         settled, dead = self.identity.settle(ids, missed)
         events = [e for e in events if e.object_id not in dead] + settled
         self._rows.remove("object", dead, self.version)
@@ -161,41 +161,6 @@ class SceneGraph:
         self._rooms_stale = True
         self.place_table.forget_grid()
 
-    def _miss(
-        self, percept: Percept, origin: NDArray[np.float64], rows: NDArray[np.int64], resolution: float
-    ) -> tuple[list[SceneEvent], list[int]]:
-        """Counts the objects that should have been seen and were not; returns those now gone, and all ids."""
-        o = self.object_table
-        absent = np.ones(len(o), bool)
-        absent[rows] = False
-        candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
-        empty, in_view = seen_empty(
-            percept.scans,
-            percept.map_T_base,
-            o.positions[candidates],
-            o.extents[candidates],
-            resolution,
-            self.config.blind_radius,
-            self.config.pose_sigma,
-        )
-        # From where it was never seen, something may hide it; only rays through its place tell the same.
-        known_side = (around(sides_of(origin - o.positions[candidates])) & o.sides[candidates]) != 0
-        in_view &= ~empty & known_side & (self.config.notice_rate > 0.0)
-        missed: list[int] = o.ids[candidates[empty | in_view]].tolist()
-        self._rows.touch("object", missed, self.version)
-        events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate, origin)
-        events += o.miss(candidates[in_view], percept.stamp, self.config.notice_rate, origin)
-        return events, missed
-
-    def _looks_before(
-        self, seen: Sightings, rows: NDArray[np.int64], octree: HasVoxels
-    ) -> NDArray[np.int64]:
-        """Returns (D,) int64: how often the place of a new thing had been seen without it."""
-        new = np.flatnonzero(rows < 0)
-        looks = np.zeros(len(seen), np.int64)
-        looks[new] = self.coverage.looks(seen.positions[new], seen.extents[new])
-        return np.where(was_empty(seen, rows, octree), SURELY_EMPTY, looks)
-
     def _is_dynamic(self, label: int) -> bool:
         """Whether things of a label move by themselves."""
         return label in dynamic_labels(self.labels, self.config.dynamic)
@@ -247,17 +212,7 @@ class SceneGraph:
 
     def _worded(self, event: SceneEvent) -> SceneEvent:
         row = self.object_table.index(event.object_id)
-        name = self.labels.name(int(self.object_table.labels[row]))
-        state = f", {event.text}" if event.text else ""
-        words = {
-            "appeared": f"first saw {name}{state}",
-            "returned": f"{name} is back{state}",
-            "state": f"{name} is now {event.text}",
-            "gone": f"{name} is gone",
-            "moved": f"{name} has moved",
-            "merged": f"{name} was known twice",
-        }
-        return SceneEvent(event.kind, event.object_id, words[event.kind])
+        return event.worded(self.labels.name(int(self.object_table.labels[row])))
 
     # ---- reading
 

@@ -24,8 +24,10 @@ TAKEN_FOR = 0.25
 """What was taken for something else has at most this part of the other's votes."""
 PIECE_COUNT, PIECE_SIZE, PIECE_GAP = 3, 0.6, 0.2
 """A piece was seen so few times, has so small a part of the other's longest edge, and is this near [m]."""
-MISSED, SURELY_MISSED, DOUBTED = 1, 2, 2.3
-"""So many looks without it (near, anywhere), and such log-odds, let an object be the one that came elsewhere."""
+DOUBTED, LITTLE_DOUBTED = 2.3, 3.0
+"""Below such log-odds of existence what was missed can be what came elsewhere; the latter: what came near."""
+MISSED = 2
+"""So often it must have been missed; what came near, once."""
 LOOKED = 2
 """The new place of what has moved had been seen without it so many times."""
 SAME_SIZE = 0.6
@@ -182,10 +184,10 @@ class Identity:
         events.append(SceneEvent("moved", moved, ""))
 
     def _pairs(self, row: int) -> list[tuple[int, int]]:
-        """Returns rows (before, after) of the same label, one of them this: one left, the other came later."""
+        """Returns rows (before, after) of one label, one of them this: one left, the other came later."""
         o = self.objects
         # Gone, or missed so often that another that looks the same elsewhere settles it.
-        left, came = (o.since < 0) | ((o.looks >= MISSED) & (o.log_odds < DOUBTED)), o.since >= 0
+        left, came = (o.since < 0) | ((o.looks > 0) & (o.log_odds < LITTLE_DOUBTED)), o.since >= 0
         same = o.labels == o.labels[row]
         befores = np.flatnonzero(same & left & came[row]).tolist() if came[row] else []
         afters = np.flatnonzero(same & came & left[row]).tolist() if left[row] else []
@@ -193,7 +195,8 @@ class Identity:
 
     def _could_move(self, before: int, after: int) -> bool:
         o = self.objects
-        if o.since[before] >= 0 and o.looks[before] < SURELY_MISSED:
+        doubted = o.looks[before] >= MISSED and o.log_odds[before] < DOUBTED
+        if o.since[before] >= 0 and not doubted:
             # Hardly missed: only where the other is near, and never showed itself beside it.
             near = _away(o.positions[before], o.positions[after]) < NEAR and o.counts[after] >= PIECE_COUNT
             if not near or (int(o.ids[before]), int(o.ids[after])) in self.together:

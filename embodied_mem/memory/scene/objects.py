@@ -33,6 +33,7 @@ AGAIN = 0.7
 WHOLE = 0.85
 """What is visible to this part tells its size."""
 
+
 class Objects:
     """All objects, as parallel arrays in the order of their ids.
 
@@ -62,7 +63,7 @@ class Objects:
         self.stray_count = np.empty(0, np.int64)  # sightings in a row that were elsewhere
         self.stray_at = np.empty((0, 3))  # their mean position
         self.stray_since = np.empty(0, np.int64)  # stamp of the first
-        self.fresh = np.empty(0, np.int64)  # how often the place was seen without it before it was first seen there
+        self.fresh = np.empty(0, np.int64)  # how often its place had been seen without it
         self.states: list[str] = []
         self.embeddings: list[NDArray[np.float32] | None] = []
         self.past: list[list[Stay]] = []

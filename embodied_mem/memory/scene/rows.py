@@ -87,7 +87,7 @@ class SceneRows:
         return encode
 
     def load(self, rows: Iterable[Row]) -> dict[str, Any] | None:
-        """Restores objects, places, rooms, trajectory and coverage; returns `meta`, or None where there are no rows.
+        """Restores everything but `meta`, which it returns; None where there are no rows.
 
         Raises:
             StoreError: a row that no export has written.

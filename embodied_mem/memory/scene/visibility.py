@@ -60,7 +60,8 @@ def _bin_of(x: float, y: float, z: float) -> tuple[int, int]:
     p = y / max(abs(x) + abs(y), 1e-12)
     p = 2.0 - p if x < 0.0 else (p if y >= 0.0 else 4.0 + p)
     q = 1.0 + z / max(abs(z) + across, 1e-12)
-    return min(np.int64(p / 4.0 * AZIMUTHS), AZIMUTHS - 1), min(np.int64(q / 2.0 * ELEVATIONS), ELEVATIONS - 1)
+    a, e = np.int64(p / 4.0 * AZIMUTHS), np.int64(q / 2.0 * ELEVATIONS)
+    return min(a, AZIMUTHS - 1), min(e, ELEVATIONS - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +172,7 @@ def _mark_rays(
 
 
 def sides_of(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns (N,) int64 below `SIDES`: from which side (N, 2+) offsets from a thing to the sensor look at it."""
+    """Returns (N,) int64 below `SIDES`: from which side a sensor looks, by (N, 3) offsets to it."""
     x, y = offsets[:, 0], offsets[:, 1]
     p = y / np.maximum(np.abs(x) + np.abs(y), 1e-12)
     p = np.where(x < 0.0, 2.0 - p, np.where(y >= 0.0, p, 4.0 + p))

@@ -14,7 +14,7 @@ from embodied_mem.sim.survey.recording import Survey
 from embodied_mem.sim.survey.score import NEAR, SHOWN_FRAMES, SHOWN_PIXELS, Score, shown
 
 SAME_SPOT = 0.25
-"""Where one thing left and another that looks the same came this close, nothing has changed to the eye [m]."""
+"""Where one thing left and another that looks the same came this close, the eye sees no change [m]."""
 
 
 @dataclass
