@@ -55,7 +55,7 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         own = env.observation_space
         spaces = dict(own.spaces) if isinstance(own, gymnasium.spaces.Dict) else {"observation": own}
         if tokens:
-            spaces |= token_spaces(self.memory_config.read)
+            spaces |= read_spaces(self.memory_config.read)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
     @property
@@ -91,20 +91,24 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return self._sense()
 
 
-def token_spaces(read: ReadConfig) -> dict[str, gymnasium.Space[Any]]:
+def read_spaces(read: ReadConfig) -> dict[str, gymnasium.Space[Any]]:
     """Returns one flat Box per field of the `MemoryTokens` that are read so."""
-    count, feature_size = read.tokens, read.feature_size
+    spaces = token_spaces(read.tokens, read.feature_size)
+    if read.crops:
+        shape = (len(read.crops) * len(CHANNELS), read.crop_pixels, read.crop_pixels)
+        spaces["mem_crops"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    return spaces
+
+
+def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any]]:
+    """Returns one flat Box per field of `MemoryTokens` with K = `count` tokens."""
     big = 2**62  # Box.sample() computes high - low, which must fit
     top = np.inf
 
     def box(low: float, high: float, *shape: int, dtype: Any = np.float32) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(low, high, shape, dtype)
 
-    pictures: dict[str, gymnasium.Space[Any]] = {}
-    if read.crops:
-        shape = (len(read.crops) * len(CHANNELS), read.crop_pixels, read.crop_pixels)
-        pictures["mem_crops"] = box(0, 255, *shape, dtype=np.uint8)
-    return pictures | {
+    return {
         "mem_id": box(-1, big, count, dtype=np.int64),
         "mem_kind": box(0, len(TOKEN_KINDS) - 1, count, dtype=np.int64),
         "mem_level": box(0, 32, count, dtype=np.int64),
@@ -124,7 +128,7 @@ def token_spaces(read: ReadConfig) -> dict[str, gymnasium.Space[Any]]:
 
 
 def flat_tokens(tokens: MemoryTokens) -> dict[str, NDArray[Any]]:
-    """Returns the tokens as the arrays that `token_spaces` describes."""
+    """Returns the tokens as the arrays that `read_spaces` describes."""
     pictures = {} if tokens.crops is None else {"mem_crops": tokens.crops}
     return pictures | {
         "mem_id": tokens.id,

@@ -74,6 +74,7 @@ class Imitation:
 
     def _collect(self, number: int) -> None:
         from embodied_mem.sim.pointing.collection import (
+            Choose,
             ChoosePolicy,
             choose_heuristic,
             choose_teacher,
@@ -83,14 +84,12 @@ class Imitation:
         c = self.config
         first = SEED + 1_000_000 * self.seed
         if number == 0:
-            seeds, choosers = (
-                range(first, first + c.demonstrations),
-                {"a": choose_teacher, "b": choose_heuristic},
-            )
+            seeds = range(first, first + c.demonstrations)
+            choosers: dict[str, Choose] = {"heuristic": choose_heuristic, "teacher": choose_teacher}
         else:
             first += c.demonstrations + (number - 1) * c.round_demonstrations
             seeds = range(first, first + c.round_demonstrations)
-            choosers = {"a": ChoosePolicy(self.model.policy)}
+            choosers = {"policy": ChoosePolicy(self.model.policy)}
         count = 0
 
         def tell(seed: int, demonstration: Any) -> None:

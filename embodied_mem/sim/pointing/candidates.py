@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.memory import ReadConfig
-from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, token_spaces
+from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
 READ = ReadConfig(
@@ -82,7 +82,7 @@ def decision_space(labels: int, read: ReadConfig = READ) -> gymnasium.spaces.Dic
         "cand_extent": box(0, top, (CANDIDATES, 3), np.float32),
         "cand_path_distance": box(0, FAR, (CANDIDATES,), np.float32),
     }
-    return gymnasium.spaces.Dict(spaces | token_spaces(read))
+    return gymnasium.spaces.Dict(spaces | read_spaces(read))
 
 
 def decision_observation(
