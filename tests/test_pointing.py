@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
 
@@ -174,11 +174,13 @@ def test_the_same_seed_gives_the_same_decisions(env: Pointing) -> None:
             np.testing.assert_array_equal(first[key], second[key])
 
 
-def test_what_is_not_offered_cannot_be_chosen(env: Pointing) -> None:
+def test_what_is_not_offered_stands_for_a_look_around(env: Pointing) -> None:
     observation, _ = env.reset(seed=5)
     missing = int(np.flatnonzero(observation["cand_mask"] == 0)[0])
-    with pytest.raises(InputError, match="choose where cand_mask is 1"):
-        env.step(missing)
+    told = env.step(missing)
+    env.reset(seed=5)
+    for first, second in zip(told[0].values(), env.step(LOOK)[0].values()):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_only_navigation_tasks_can_be_pointed_at() -> None:

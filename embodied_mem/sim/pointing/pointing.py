@@ -8,12 +8,13 @@ from typing import Any
 
 import gymnasium
 
-from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Loop, Moment
 from embodied_mem.memory import Memory, MemoryConfig
 from embodied_mem.perception import Perception
 from embodied_mem.sim.pointing.candidates import (
     CANDIDATES,
+    LOOK,
     PARTS,
     READ,
     decision_observation,
@@ -41,10 +42,36 @@ def errand_config(env: Any) -> ErrandConfig:
 class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
     """Steps a navigation task from decision to decision.
 
-    An action is the number of a candidate or `LOOK`; the controller carries it out for up to
-    `ErrandConfig.budget` primitive actions, or until something new is known of the goal. The reward is
-    the discounted sum on the way, and `info["duration"]` the number of primitive actions, by which
-    returns are discounted (Sutton, Precup and Singh 1999, options).
+    ## Description
+    The task is the wrapped one; the agent chooses where to go among what its memory shows, and a
+    controller goes there. So a policy is asked the few questions that matter, and learns from fewer steps.
+
+    ## Action Space
+    `Discrete(CANDIDATES + 1)`: frontiers, objects and places in the order of the memory tokens, then a
+    look around. It is carried out for up to `ErrandConfig.budget` primitive actions, or until something
+    new is known of the goal; a thing that the goal names is approached and then said to be found. What
+    `cand_mask` does not offer stands for a look around.
+
+    ## Observation Space
+    A `Dict` of the goal's label, how the last errand ended, the geometry of the candidates (`cand_*`),
+    and what was read of the memory (`mem_*`): its tokens, and pictures of the map around the agent.
+
+    ## Rewards
+    Those of the task, discounted over the errand; `info["duration"]` is the number of primitive actions,
+    by which returns are discounted (Sutton, Precup and Singh 1999, options).
+
+    ## Starting State
+    That of the task, with an empty memory.
+
+    ## Episode End
+    That of the task.
+
+    ## Arguments
+    * `env_id`: the task; `gamma=0.999`: discount of a primitive action; `without=()`: parts that the
+      policy does not see, of memory_tokens, octree, objects; otherwise those of the task.
+
+    ## Version History
+    * v0: first version.
 
     Args:
         env: a navigation task.
@@ -95,16 +122,11 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return self._observe(), world.result[4]
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Carries out one errand.
-
-        Raises:
-            InputError: the action names no candidate.
-        """
+        """Carries out one errand; what is not offered stands for a look around."""
         moment, errands, world = self.moment, self._errands, self._loop.world
         assert moment is not None and isinstance(world, EnvWorld), "reset the environment first"
-        if not self.offered[int(action)]:
-            raise InputError(f"action {int(action)} names no candidate: choose where cand_mask is 1")
-        errands.start(int(action), moment.obs, moment.tokens)
+        choice = int(action) if self.offered[int(action)] else LOOK
+        errands.start(choice, moment.obs, moment.tokens)
         total, discount, ended = 0.0, 1.0, False
         while not ended and (primitive := errands.next(moment.obs, moment.tokens)) is not None:
             self._loop.act(primitive)
