@@ -217,8 +217,9 @@ class Memory(Asked, Filed):
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        grid_map = None if held.rebuild_left else self.grid_map()
-        changes = held.scene.update(percept, held.octree, grid_map)
+        ground = None if held.rebuild_left else self._ground.take(self.octree, self.labels, held.pose)
+        grid_map, where = ground or (None, None)
+        changes = held.scene.update(percept, held.octree, grid_map, where)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution

@@ -11,7 +11,7 @@ from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.memory.octree import kernels, masks, merge
 from embodied_mem.memory.octree.blocks import BlockStore, block_keys
 from embodied_mem.memory.octree.directory import query_directory
-from embodied_mem.memory.octree.grid import project
+from embodied_mem.memory.octree.grid import project, project_columns
 from embodied_mem.memory.octree.levels import Levels
 from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.types import (
@@ -226,6 +226,26 @@ class OctreeReader:
         band = (float(step_height), float(robot_height))
         return project(
             self._store, self.resolution, float(floor_z), band, float(robot_radius), tuple(passable_labels)
+        )
+
+    def changed_columns(
+        self,
+        since_version: int,
+        floor_z: float,
+        *,
+        robot_height: float,
+        step_height: float = 0.1,
+        passable_labels: Iterable[int] = (),
+    ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Returns what `traversable` shows, without a radius, where blocks have changed after a version.
+
+        Returns:
+            (N, 2) int64 block coordinates x and y of columns, 8 cells to an edge, and (N, 8, 8) int8 their
+            cells [y, x]: -1 unknown, 0 free, 100 obstacle.
+        """
+        band = (float(step_height), float(robot_height))
+        return project_columns(
+            self._store, self.resolution, float(floor_z), band, tuple(passable_labels), since_version
         )
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -126,27 +126,3 @@ def measure(labels: Array, count: int, room: Array) -> Array:
             m[2], m[3] = min(m[2], y), max(m[3], y)
             m[4], m[5] = min(m[4], x), max(m[5], x)
     return result
-
-
-@njit(cache=True, nogil=True)
-def mark_boxes(mask: Array, centers: Array, extents: Array, corner: Array, scale: float) -> None:
-    """Marks the cells whose centres are in axis-aligned boxes, and those of the boxes' centres.
-
-    Args:
-        mask: (H, W) bool, changed in place.
-        centers: (N, 3) float64 [m].
-        extents: (N, 3) float64 [m].
-        corner: (2,) float64 [m], x and y of the map's corner.
-        scale: cells per metre.
-    """
-    height, width = mask.shape
-    for i in range(centers.shape[0]):
-        lo, hi = np.empty(2, np.int64), np.empty(2, np.int64)
-        for k in range(2):
-            middle, half = (centers[i, k] - corner[k]) * scale, 0.5 * extents[i, k] * scale
-            own = np.int64(np.floor(middle))
-            lo[k] = min(own, np.int64(np.ceil(middle - half - 0.5 - 1e-6)))
-            hi[k] = max(own, np.int64(np.floor(middle + half - 0.5 + 1e-6)))
-        for y in range(max(lo[1], 0), min(hi[1] + 1, height)):
-            for x in range(max(lo[0], 0), min(hi[0] + 1, width)):
-                mask[y, x] = True
