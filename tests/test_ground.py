@@ -33,7 +33,9 @@ def test_it_is_what_the_whole_octree_shows_after_every_write(radius: float) -> N
             tree.clear([-5.0, -5.0, -1.0], [2.0, 2.0, 2.0])
         pose = Pose.from_xyz_yaw(0.0, 0.0, 0.2 if 30 <= step < 33 else 0.0, 0.0)
         live, where = ground.take(tree, LABELS, pose)
-        whole = tree.traversable(live.floor_z, robot_height=0.9, robot_radius=radius, passable_labels=(2,))
+        whole = tree.traversable(
+            live.floor_z, robot_height=0.9, robot_radius=radius, passable_labels=(2,), drop_height=0.35
+        )
         for plan in (live, ground.grid_map(tree, LABELS, pose)):
             np.testing.assert_array_equal(plan.cells, whole.cells)
             np.testing.assert_array_equal(plan.origin, whole.origin)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import NavigationConfig
+from embodied_mem.memory.footing import floor_height
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.octree.masks import widen
 from embodied_mem.types import LabelMap
@@ -31,6 +32,7 @@ class Ground:
         self._octree: Octree | None = None
         self._version = -1
         self._floor = 0.0
+        self._at: NDArray[np.float64] | None = None
         self._labels: LabelMap | None = None
         self._passable: list[int] = []
         self._lower = np.zeros(2, np.int64)  # (x, y) voxel index of the arrays' first cell
@@ -72,16 +74,22 @@ class Ground:
         return GridMap(self._cells[y0:y1, x0:x1], origin, resolution, self._floor)
 
     def _refresh(self, octree: Octree, labels: LabelMap, pose: Pose) -> None:
-        # Whole voxels, so that a wobbling base does not make another map of the same floor.
-        floor = float(np.floor(pose.position[2] / octree.resolution + 0.5)) * octree.resolution
         passable = self._passable
         if labels is not self._labels:
             passable = sorted({i for word in self.config.passable for i in labels.matching(word)})
+        position = pose.position
+        same = octree is self._octree and octree.version == self._version and passable == self._passable
+        self._labels = labels
+        if same and self._at is not None and np.array_equal(position, self._at):
+            return
+        # Whole voxels, so that a wobbling base does not make another map of the same floor.
+        floor = floor_height(octree, position)
         same = octree is self._octree and floor == self._floor and passable == self._passable
+        self._at = np.array(position)
         if same and octree.version == self._version:
             return
         since, self._version = self._version, octree.version
-        self._octree, self._floor, self._labels, self._passable = octree, floor, labels, passable
+        self._octree, self._floor, self._passable = octree, floor, passable
         if not (same and self._update(octree, since)):
             self._make(octree)
 
@@ -93,6 +101,7 @@ class Ground:
             robot_height=c.robot_height,
             step_height=c.step_height,
             passable_labels=self._passable,
+            drop_height=c.drop_height,
         )
         height, width = plan.cells.shape
         lower = np.floor(plan.origin / octree.resolution + 0.5).astype(np.int64)
@@ -115,6 +124,7 @@ class Ground:
             robot_height=c.robot_height,
             step_height=c.step_height,
             passable_labels=self._passable,
+            drop_height=c.drop_height,
         )
         if not len(columns):
             return True

@@ -67,7 +67,8 @@ class Floor:
 
     Attributes:
         number: of the storey.
-        level: height of its floor [m].
+        level: height of its floor when the agent first came there [m].
+        height: as of the newest map [m]; new places lie at it.
         resolution: edge of a cell [m].
         box: what the arrays cover; it has unknown cells all around.
         cells: (H, W) int8, -1 unknown, 0 free, 100 obstacle.
@@ -79,6 +80,7 @@ class Floor:
 
     def __init__(self, number: int, level: float, resolution: float) -> None:
         self.number, self.level, self.resolution = number, level, resolution
+        self.height = level
         self.box = Box(0, 0, 0, 0)
         self.cells = np.empty((0, 0), np.int8)
         self.dist = np.empty((0, 0), np.int32)
@@ -136,13 +138,20 @@ class Floor:
         scale = 1.0 / self.resolution
         return math.floor(y * scale) - self.box.y0, math.floor(x * scale) - self.box.x0
 
+    def is_free(self, x: float, y: float, reach: float) -> bool:
+        """Whether a cell within `reach` [m] of a position, in x and in y, is free."""
+        iy, ix = self.cell_of(x, y)
+        n = int(reach / self.resolution)
+        near = self.cells[max(iy - n, 0) : max(iy + n + 1, 0), max(ix - n, 0) : max(ix + n + 1, 0)]
+        return bool((near == 0).any())
+
     def centers(self, flat: Array) -> NDArray[np.float64]:
         """Returns (N, 3) float64 [m] of the centres of flat cells, on the floor."""
         width = self.cells.shape[1]
         result = np.empty((len(flat), 3))
         result[:, 0] = (flat % width + self.box.x0 + 0.5) * self.resolution
         result[:, 1] = (flat // width + self.box.y0 + 0.5) * self.resolution
-        result[:, 2] = self.level
+        result[:, 2] = self.height
         return result
 
     def around(self, flat: Array) -> Box | None:
@@ -161,6 +170,7 @@ class Floor:
             budget: most tiles; the others stay `pending`, and the newest go first.
         """
         whole = box_of(grid)
+        self.height = float(grid.floor_z)
         self.reserve(whole)
         look = self.box if where is None else where.within(self.box)
         new = np.full((look.y1 - look.y0, look.x1 - look.x0), -1, np.int8)

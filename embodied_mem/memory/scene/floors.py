@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,10 @@ from embodied_mem.memory.scene.floor import Floor
 
 STOREY = 0.3
 """Floors whose heights differ by less are one [m]: thresholds, and how a base sways."""
+
+
+BESIDE = 1.0
+"""What stands on a floor has free floor at most this far beside it [m]."""
 
 
 class Floors:
@@ -51,31 +56,37 @@ class Floors:
         return abs(self._floors[number].level - height)
 
     def at(self, position: Point) -> Floor | None:
-        """Returns the floor under a position: the highest at most `STOREY` above it, else the lowest.
+        """Returns the floor under a position: the highest below it on which one could stand there, or near.
 
         Without a height (2,): the current one. None where there is none.
         """
         if len(self._floors) <= 1 or len(position) < 3:
             return self._floors[self.current] if self._floors else None
-        z = float(position[2]) + STOREY
-        under = [f for f in self._floors if f.level <= z]
-        if under:
-            return max(under, key=lambda f: (f.level, -f.number))
-        return min(self._floors, key=lambda f: (f.level, f.number))
+        x, y, z = (float(v) for v in position)
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return self._floors[self.current]
+        below = sorted(self._floors, key=lambda f: (-f.level, f.number))
+        below = [f for f in below if f.level <= z + STOREY] or below[-1:]
+        for reach in (0.0, BESIDE):
+            for floor in below:
+                if floor.is_free(x, y, reach):
+                    return floor
+        return below[0]
 
     def meta(self) -> dict[str, Any]:
         """Returns what is kept of them besides their cells, as plain values."""
         return {
             "current": self.current,
-            "floors": [[f.level, f.resolution, [list(t) for t in f.pending]] for f in self._floors],
+            "floors": [[f.level, f.resolution, [list(t) for t in f.pending], f.height] for f in self._floors],
         }
 
     def restore(self, meta: dict[str, Any], tiles: dict[int, bytes]) -> None:
         """Replaces all floors by those of `meta` and their cells by key; fields and rooms are empty."""
         self.current = int(meta.get("current", 0))
         self._floors = []
-        for number, (level, resolution, pending) in enumerate(meta.get("floors", [])):
+        for number, (level, resolution, pending, height) in enumerate(meta.get("floors", [])):
             floor = Floor(number, float(level), float(resolution))
+            floor.height = float(height)
             floor.pending = {(int(y), int(x)): None for y, x in pending}
             self._floors.append(floor)
         for key in sorted(tiles):

@@ -100,7 +100,7 @@ class Space:
     ) -> None:
         """Replaces everything by what was exported; the counters of ids come after."""
         if rooms and not meta.get("floors"):  # written before floors were kept
-            meta = {"floors": [[0.0, rooms[0]["resolution"], []]]}
+            meta = {"floors": [[0.0, rooms[0]["resolution"], [], 0.0]]}
         self.floors.restore(meta, tiles)
         self.places.restore(places)
         self.places.grow_fields()
