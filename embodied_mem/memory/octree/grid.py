@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory.octree import kernels, masks, merge
+from embodied_mem.memory.octree import kernels, masks
 from embodied_mem.memory.octree.blocks import BlockStore
+from embodied_mem.memory.octree.records import label_masks
 from embodied_mem.memory.octree.types import GridMap
 
 MAX_CELLS = 1 << 27
@@ -112,7 +113,7 @@ def project_columns(
     layers = band.voxels(floor_z, resolution)
     levels = {z for first, last in layers if first <= last for z in range(first >> 3, (last >> 3) + 1)}
     heights = np.array(sorted(levels), np.int64) + kernels.BIAS
-    keys = store.keys[np.flatnonzero(store.blocks.versions[: store.count] > since_version)]
+    keys = store.keys[np.flatnonzero(store.versions[: store.count] > since_version)]
     columns = np.unique(keys[np.isin(keys & ((1 << 21) - 1), heights)] >> 21)
     rows = store.find(((columns[:, None] << 21) | heights).reshape(-1)).astype(np.int64)
     which = np.repeat(np.arange(len(columns)), len(heights))[rows >= 0]
@@ -134,14 +135,17 @@ def _free_and_blocked(
         masks.box_masks(coords, np.array([-far, -far, first]), np.array([far, far, last]))
         for first, last in layers
     )
-    blocked = store.blocks.occupied[rows] & inside
-    free = store.blocks.free[rows] & inside
+    blocked = store.masks.occupied[rows] & inside
+    free = store.masks.free[rows] & inside
     if passable_labels:
         wanted = np.zeros(65536, np.bool_)
         wanted[list(passable_labels)] = True
-        passable = merge.label_masks(rows, wanted, store.blocks, store.records) & blocked
+        if store.records.has("labels"):
+            passable = label_masks(rows, wanted, store.masks.noted, store.records.columns) & blocked
+        else:
+            passable = blocked * np.uint64(wanted[0])
         blocked, free = blocked & ~passable, free | passable
-    return free, blocked | (store.blocks.free[rows] & under)
+    return free, blocked | (store.masks.free[rows] & under)
 
 
 def _near(obstacle: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
+from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.space import Space
 from embodied_mem.memory.scene.trajectory import Trajectory
@@ -19,17 +20,19 @@ Key = tuple[str, int]
 class SceneRows:
     """Keeps the version at which each row of a scene graph last changed.
 
-    Objects and the trajectory tell what they touch; places, rooms and floors keep a list of it.
+    Objects, the trajectory and the coverage tell what they touch; places, rooms and floors keep a list of it.
 
     Args:
         objects: the scene graph's.
         space: the scene graph's.
         trajectory: the scene graph's.
+        coverage: the scene graph's.
     """
 
-    def __init__(self, objects: Objects, space: Space, trajectory: Trajectory) -> None:
-        self.objects, self.space, self.trajectory = objects, space, trajectory
+    def __init__(self, objects: Objects, space: Space, trajectory: Trajectory, coverage: Coverage) -> None:
+        self.objects, self.space = objects, space
         self.places, self.rooms = space.places, space.rooms
+        self.trajectory, self.coverage = trajectory, coverage
         self._touched: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
 
@@ -59,7 +62,7 @@ class SceneRows:
         A row is (kind, id, payload), with an empty payload where it is no more; they are sorted.
 
         Args:
-            meta: what the scene graph keeps besides objects, places, rooms and trajectory.
+            meta: what the scene graph keeps besides objects, places, rooms, trajectory and coverage.
             version: the version now.
             since_version: the version of an earlier export, or 0.
         """
@@ -76,13 +79,13 @@ class SceneRows:
         return encode
 
     def load(self, rows: Iterable[Row]) -> dict[str, Any] | None:
-        """Restores objects, places, rooms and trajectory; returns `meta`, or None where there are no rows.
+        """Restores everything but `meta`, which it returns; None where there are no rows.
 
         Raises:
             StoreError: a row that no export has written.
         """
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
-        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "floor": {}}
+        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}}
         try:
             for kind, number, payload in rows:
                 if kind in chunks and payload:
@@ -93,6 +96,7 @@ class SceneRows:
             meta = found["meta"][0] if found["meta"] else {}
             self.space.restore(meta.get("space", {}), chunks["floor"], found["place"], found["room"])
             self.trajectory.restore(chunks["trajectory"])
+            self.coverage.restore(chunks["coverage"])
             if not found["meta"]:
                 return None
             self.objects.next_id = int(meta["next_object"])
@@ -134,11 +138,14 @@ class SceneRows:
         for row, number in enumerate(self.objects.ids.tolist()):
             rows["object", number] = _encode(self.objects.row_payload(row))
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
+        rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
     def _payload(self, kind: str, number: int) -> bytes | dict[str, Any]:
         if kind == "trajectory":
             return self.trajectory.payload(number)
+        if kind == "coverage":
+            return self.coverage.payload(number)
         if kind == "object":
             return self.objects.row_payload(self.objects.index(number))
         if kind == "floor":
