@@ -206,3 +206,28 @@ def test_room_every_keeps_a_fixed_pace() -> None:
         slow.update(seen, world.tree, grid)
         counts.append(slow.room_table.sizes.sum())
     assert counts[0] == counts[1] == counts[2] != counts[3]
+
+
+def test_a_room_larger_than_what_is_looked_at_again_stays_one() -> None:
+    # A corridor of 60 x 2 m with rooms beside it: something comes and goes at one end of it.
+    cells = np.zeros((70, 602), np.int8)
+    cells[[0, 22, -1]] = cells[:, [0, -1]] = 100
+    for x in range(0, 602, 60):
+        cells[22:, x] = 100
+        cells[22, x + 25 : x + 33] = 0
+    grid, space = GridMap(cells[:, :601].copy(), np.array([0.0, 0.0]), 0.1, 0.0), Space(SceneConfig())
+    grid.cells[:, -1] = 100
+    find(space, grid)
+    corridor, before = space.rooms.at((1.0, 1.0)), space.rooms.payloads()
+    for state in (100, 0):
+        grid.cells[8:14, 590:594] = state
+        assert find(space, grid) == []
+        assert space.rooms.at((1.0, 1.0)) == space.rooms.at((59.8, 1.0)) == corridor
+        again = Space(space.config)
+        copy(space, again)
+        assert again.rooms.payloads() == space.rooms.payloads()
+        np.testing.assert_array_equal(again.rooms.boxes, space.rooms.boxes)
+        np.testing.assert_array_equal(again.rooms.sizes, space.rooms.sizes)
+    assert {i: p["runs"] for i, p in space.rooms.payloads().items()} == {
+        i: p["runs"] for i, p in before.items()
+    }

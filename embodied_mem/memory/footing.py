@@ -20,12 +20,13 @@ SHARE = 0.3
 """The floor is the lowest surface with so much of the columns of the largest one: tables are smaller."""
 
 
-def floor_height(octree: Octree, position: NDArray[np.float64]) -> float:
+def floor_height(octree: Octree, position: NDArray[np.float64], last: float | None = None) -> float:
     """Returns the height of the floor that a base stands on or is carried over, in whole voxels [m].
 
     Args:
         octree: the map.
         position: (3,) [m] of the base, map frame.
+        last: the height before; a base that is carried stays over that floor while the map shows some of it.
     """
     resolution, z = octree.resolution, float(position[2])
     own = math.floor(z / resolution + 0.5)
@@ -34,10 +35,12 @@ def floor_height(octree: Octree, position: NDArray[np.float64]) -> float:
         return own * resolution
     low = math.floor((z - DEEP) / resolution)
     counts = _surfaces(octree, position, _disk(), low, high, True).sum(axis=0)
+    kept = -1 if last is None else math.floor(last / resolution + 0.5) - low - 1
+    if last is not None and 0 <= kept < len(counts) and counts[max(kept - 1, 0) : kept + 2].sum() >= FEW:
+        return last
     if int(counts.max(initial=0)) < SOME:
         return own * resolution
-    lowest = int(np.argmax(counts >= SHARE * counts.max()))
-    found = low + lowest + 1
+    found = low + int(np.argmax(counts >= SHARE * counts.max())) + 1
     return (own if abs(found - own) * resolution <= 2 * UNDER else found) * resolution
 
 

@@ -43,24 +43,37 @@ class Ground:
         self._changed: tuple[int, int, int, int] | None = NOWHERE
         self._copy: GridMap | None = None
 
-    def grid_map(self, octree: Octree, labels: LabelMap, pose: Pose) -> GridMap:
-        """Returns the grid map at a pose's floor; 0 x 0 cells where nothing is known."""
-        self._refresh(octree, labels, pose)
+    def grid_map(self, octree: Octree, labels: LabelMap, pose: Pose, last: float | None = None) -> GridMap:
+        """Returns the grid map at a pose's floor; 0 x 0 cells where nothing is known.
+
+        Args:
+            octree: the map.
+            labels: of the map.
+            pose: of the base.
+            last: height of the floor before (`floor_height`) [m]; None where there was none.
+        """
+        self._refresh(octree, labels, pose, last)
         if self._copy is None:
             live = self._view()
             self._copy = GridMap(live.cells.copy(), live.origin, live.resolution, live.floor_z)
         return self._copy
 
     def take(
-        self, octree: Octree, labels: LabelMap, pose: Pose
+        self, octree: Octree, labels: LabelMap, pose: Pose, last: float | None = None
     ) -> tuple[GridMap, tuple[int, int, int, int] | None]:
         """Returns the grid map at a pose's floor and where it has changed since this was last asked.
+
+        Args:
+            octree: the map.
+            labels: of the map.
+            pose: of the base.
+            last: as for `grid_map`.
 
         Returns:
             the grid map, whose cells the next change overwrites, and a box of cells (first y, x, end y, x)
             from the map's origin, outside which all is as it was; None where it may have changed anywhere.
         """
-        self._refresh(octree, labels, pose)
+        self._refresh(octree, labels, pose, last)
         changed, self._changed = self._changed, NOWHERE
         return self._view(), changed
 
@@ -73,7 +86,7 @@ class Ground:
         origin = np.asarray(self._low * resolution, np.float64)
         return GridMap(self._cells[y0:y1, x0:x1], origin, resolution, self._floor)
 
-    def _refresh(self, octree: Octree, labels: LabelMap, pose: Pose) -> None:
+    def _refresh(self, octree: Octree, labels: LabelMap, pose: Pose, last: float | None) -> None:
         passable = self._passable
         if labels is not self._labels:
             passable = sorted({i for word in self.config.passable for i in labels.matching(word)})
@@ -83,7 +96,7 @@ class Ground:
         if same and self._at is not None and np.array_equal(position, self._at):
             return
         # Whole voxels, so that a wobbling base does not make another map of the same floor.
-        floor = floor_height(octree, position)
+        floor = floor_height(octree, position, last)
         same = octree is self._octree and floor == self._floor and passable == self._passable
         self._at = np.array(position)
         if same and octree.version == self._version:

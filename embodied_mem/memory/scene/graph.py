@@ -305,6 +305,12 @@ class SceneGraph:
         """Returns (M, 3) float64 [m]: where to turn on the path between two places; empty without one."""
         return self.place_table.way(place_a, place_b)
 
+    @property
+    def floor_height(self) -> float | None:
+        """Height of the floor the agent is on [m]; None before there is a map."""
+        floors = self.space.floors
+        return floors[floors.current].height if len(floors) else None
+
     def place_at(self, position: Point) -> int:
         """Returns the id of the place that is nearest along a path to a map position, or -1."""
         return self.place_table.at(position)

@@ -160,12 +160,16 @@ def sightlines(cells: Array, ys: Array, xs: Array, most: float) -> Array:
         most: longest line [cells].
     """
     count = ys.shape[0]
-    result = np.empty((count * (count - 1) // 2, 3), np.int64)
+    result = np.empty((1024, 3), np.int64)
     found = 0
     for i in range(count):
         for j in range(i + 1, count):
             squared = (ys[i] - ys[j]) ** 2 + (xs[i] - xs[j]) ** 2
             if squared <= most * most and is_clear(cells, cells, -1, -1, ys[i], xs[i], ys[j], xs[j]):
+                if found == len(result):
+                    grown = np.empty((2 * found, 3), np.int64)
+                    grown[:found] = result
+                    result = grown
                 result[found, 0], result[found, 1], result[found, 2] = i, j, squared
                 found += 1
     return result[:found].copy()

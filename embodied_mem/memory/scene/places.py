@@ -29,8 +29,10 @@ REACH = 1.5
 """Cells farther than this from every place, in spacings along a path, are nobody's."""
 ROOMY = 1.5
 """More clearance than this makes no difference [m]."""
-SIGHT = 2.0
+SIGHT = 2.5
 """Places are joined by straight edges up to this many spacings long."""
+GATEWAY = 0.4
+"""A passage with a place this near needs none of its own [m]."""
 
 Array = NDArray[Any]
 
@@ -131,6 +133,30 @@ class Places:
         self._measure(floor, around)
         self._join(floor, around, before, gone)
         return gone
+
+    def add_gateways(self, floor: Floor, cells: Array) -> None:
+        """Makes places in passages from room to room, where there is none near: ways lead straight through.
+
+        Args:
+            floor: the storey.
+            cells: (G,) int64 flat cells of the passages.
+        """
+        none = np.empty(0, np.int64)
+        parts = []
+        for cell in cells.tolist():
+            near = floor.dist.reshape(-1)[cell] * floor.resolution / STRAIGHT <= GATEWAY
+            if near or floor.cells.reshape(-1)[cell] != 0:
+                continue
+            seed = np.array([cell], np.int64)
+            self._append(floor.centers(seed)[0], floor.number)
+            parts.append(self._repair(floor, none, none, seed, self.ids[-1:]))
+        if not parts:
+            return
+        touched, before = (np.concatenate(part) for part in zip(*parts))
+        around = floor.around(touched)
+        assert around is not None
+        self._measure(floor, around)
+        self._join(floor, around, before, [])
 
     def _repair(
         self, floor: Floor, changed: Array, gone: Array, seeds: Array, ids: Array

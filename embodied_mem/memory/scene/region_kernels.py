@@ -66,6 +66,28 @@ def joined(labels: Array, count: int, border: float) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def gateways(labels: Array, count: int, room: Array) -> Array:
+    """Returns (G,) int64 flat cells: of each border of two labels the roomiest, the first of equals."""
+    height, width = labels.shape
+    best = np.full((count, count), -1, np.int64)
+    for y in range(height):
+        for x in range(width):
+            a = labels[y, x]
+            if a < 0:
+                continue
+            for k in range(2):
+                ny, nx = y + (k == 0), x + (k == 1)
+                if ny >= height or nx >= width or labels[ny, nx] < 0 or labels[ny, nx] == a:
+                    continue
+                low, high = min(a, labels[ny, nx]), max(a, labels[ny, nx])
+                known = best[low, high]
+                if known < 0 or room[y, x] > room[known // width, known % width]:
+                    best[low, high] = y * width + x
+    flat = best.reshape(-1)
+    return flat[flat >= 0]
+
+
+@njit(cache=True, nogil=True)
 def renumber(labels: Array, count: int) -> int:
     """Numbers the labels in the order in which they come up, in place; returns how many there are."""
     new = np.full(count, -1, np.int32)

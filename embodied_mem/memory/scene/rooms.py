@@ -22,15 +22,8 @@ from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.field_kernels import narrow_passages
 from embodied_mem.memory.scene.floor import Box, Floor
 from embodied_mem.memory.scene.floors import Floors
-from embodied_mem.memory.scene.grid_kernels import FAR, spread
-from embodied_mem.memory.scene.region_kernels import (
-    components,
-    joined,
-    measure,
-    nearest_label,
-    overlaps,
-    renumber,
-)
+from embodied_mem.memory.scene.region_kernels import gateways, measure, nearest_label, overlaps
+from embodied_mem.memory.scene.segmentation import segment
 
 ROOM_WORDS = {
     "kitchen": {"stove", "oven", "fridge", "refrigerator", "sink", "microwave", "dishwasher", "kettle"},
@@ -42,6 +35,10 @@ ROOM_WORDS = {
 }
 """Words of object labels that tell what a room is for."""
 
+REACH = 6.0
+"""Rooms are found anew up to this far from what has changed; what they have beyond it stays theirs [m]."""
+FOR_SURE = 1 << 40
+"""More cells than any overlap has."""
 WIDE_BORDER = 1.5
 """Pieces whose common border is longer than this many passage widths are one room."""
 
@@ -95,41 +92,28 @@ def mark_doors(window: Box, doors: NDArray[np.int64]) -> NDArray[np.bool_]:
     return mask
 
 
-def segment(
-    free: NDArray[np.bool_], wide: NDArray[np.bool_], least: float, border: float
-) -> tuple[NDArray[np.int32], int]:
-    """Splits free space into rooms.
+def beyond(floor: Floor, window: Box, rooms: NDArray[np.int64]) -> NDArray[np.int32] | None:
+    """Returns (H, W) int32: where rooms go on beyond a window, as indices into (R,) rooms, else -1.
 
-    Args:
-        free: (H, W) bool, free cells without doors.
-        wide: (H, W) bool, cells with room around them.
-        least: fewest cells of a room.
-        border: pieces that share more pairs of cells are one room: what lies between them is
-            furniture with several gaps, and not a door.
-
-    Returns:
-        (H, W) int32 labels from 0 in reading order, -1 for none, and their number.
+    None where none does.
     """
-    seeds = np.full(free.shape, -1, np.int32)
-    count = components(free & wide, 0.25 * least, seeds, 0)
-    labels = _grown(free, seeds)
-    if count > 1:
-        roots = np.append(joined(labels, count, border), np.int32(-1))
-        seeds, labels = roots[seeds], roots[labels]
-    small = np.append(np.bincount(labels[labels >= 0], minlength=count) < least, False)
-    if small[seeds].any():
-        seeds[small[seeds]] = -1  # their cells go to the neighbours
-        labels = _grown(free, seeds)
-    count = components(free & (labels < 0), least, labels, count)
-    return labels, renumber(labels, count)
-
-
-def _grown(free: NDArray[np.bool_], seeds: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns the label of the seed that is nearest to each free cell along a path."""
-    cells = np.flatnonzero(seeds >= 0)
-    labels = np.full(free.shape, -1, np.int32)
-    spread(free, cells, seeds.reshape(-1)[cells], False, np.full(free.shape, FAR, np.int32), labels)
-    return labels
+    ring = window.grown(1).within(floor.box)
+    outer = np.full((window.y1 - window.y0 + 2, window.x1 - window.x0 + 2), -1, np.int64)
+    at = slice(ring.y0 - window.y0 + 1, ring.y1 - window.y0 + 1)
+    across = slice(ring.x0 - window.x0 + 1, ring.x1 - window.x0 + 1)
+    outer[at, across] = floor.rooms[floor.slices(ring)]
+    inner = outer[1:-1, 1:-1]
+    result = np.full(inner.shape, -1, np.int32)
+    ends: tuple[tuple[Any, Array], ...] = (
+        ((0, slice(None)), outer[0, 1:-1]),
+        ((-1, slice(None)), outer[-1, 1:-1]),
+        ((slice(None), 0), outer[1:-1, 0]),
+        ((slice(None), -1), outer[1:-1, -1]),
+    )
+    for edge, other in ends:
+        on = (inner[edge] == other) & np.isin(other, rooms)
+        result[edge] = np.where(on, np.searchsorted(rooms, other), result[edge])
+    return result if (result >= 0).any() else None
 
 
 class Rooms:
@@ -151,6 +135,8 @@ class Rooms:
         self.boxes = np.empty((0, 4), np.int64)
         """Lowest and highest y, lowest and highest x, in cells from the map's origin."""
         self.sizes = np.empty(0, np.int64)
+        self.gateways = np.empty(0, np.int64)
+        """(G,) flat cells on the floor of the last update: the middles of passages from room to room."""
         self.changed: set[int] = set()
         """Ids of rooms that are no longer as the last export had them."""
 
@@ -179,6 +165,7 @@ class Rooms:
             low, high = self.boxes[rows].min(axis=0), self.boxes[rows].max(axis=0)
             window = window.joined(Box(int(low[0]), int(low[2]), int(high[1]) + 1, int(high[3]) + 1))
         window = window.grown(halo + 1).within(floor.box)
+        window = window.within(near.grown(math.ceil(REACH / resolution)))
         at = floor.slices(window)
         cells, raster = floor.cells[at], floor.rooms[at]
         room = clearance(cells > 0, resolution)
@@ -187,20 +174,30 @@ class Rooms:
         wide = room >= config.passage_width / 2
         if width <= 1.5:  # a gap in a wall is one cell wide: no clearance tells it from a room
             wide &= ~narrow_passages(np.ascontiguousarray(cells))
-        labels, count = segment(free, wide, config.room_area / resolution**2, WIDE_BORDER * width)
-        found = self._identify(labels, count, raster, old)
+        anchors = beyond(floor, window, old)
+        least, border = config.room_area / resolution**2, WIDE_BORDER * width
+        labels, count = segment(free, wide, least, border, anchors)
+        found = self._identify(labels, count, raster, old, anchors)
+        gates = gateways(labels, count, room)
+        across = window.x1 - window.x0
+        self.gateways = floor.flat(gates // across + window.y0, gates % across + window.x0)
         measures = measure(labels, count, room)
         names = np.append(found, -1).astype(np.int32)
         mine = free | np.isin(raster, old)
         raster[mine] = names[labels[mine]]
         return self._replace(floor, window, old, found, measures)
 
-    def _identify(self, labels: Array, count: int, raster: Array, old: Array) -> NDArray[np.int64]:
+    def _identify(
+        self, labels: Array, count: int, raster: Array, old: Array, anchors: Array | None
+    ) -> NDArray[np.int64]:
         """Returns (count,) int64 ids: that of the earlier room with the largest overlap, or new ones."""
         rows = np.full(raster.shape, -1, np.int32)
         known = np.isin(raster, old)
         rows[known] = np.searchsorted(old, raster[known])
         shared = overlaps(labels, count, rows, 0, 0, len(old))
+        if anchors is not None:  # what goes on beyond the window is the room that it goes on as
+            held = (anchors >= 0) & (labels >= 0)
+            shared[labels[held], anchors[held]] += FOR_SURE
         new, earlier = np.nonzero(shared)
         result = np.full(count, -1, np.int64)
         taken: set[int] = set()
@@ -215,6 +212,11 @@ class Rooms:
 
     def _replace(self, floor: Floor, window: Box, old: Array, found: Array, measures: Array) -> list[int]:
         """Puts the found rooms in the place of the old ones; returns the ids of those that are no more."""
+        rows = np.searchsorted(self.ids, old)
+        before = {
+            room_id: (self.boxes[row], self.positions[row])
+            for room_id, row in zip(old.tolist(), rows.tolist())
+        }
         width = window.x1 - window.x0
         y, x = measures[:, 1] // width + window.y0, measures[:, 1] % width + window.x0
         fresh = {
@@ -229,10 +231,33 @@ class Rooms:
         order = np.argsort(joined["ids"])
         for name, array in joined.items():
             setattr(self, name, array[order])
+        for room_id in np.intersect1d(old, found).tolist():
+            self._measure_beyond(floor, window, before[room_id], self.index(room_id))
         gone = sorted(set(old.tolist()) - set(found.tolist()))
         self.changed.update(found.tolist())
         self.changed.difference_update(gone)
         return gone
+
+    def _measure_beyond(self, floor: Floor, window: Box, before: tuple[Array, Array], row: int) -> None:
+        """Measures a room again that is larger than the window in which it was found anew."""
+        (y0, y1, x0, x1), position = before[0].tolist(), before[1]
+        old = Box(y0, x0, y1 + 1, x1 + 1)
+        if old.within(window) == old:
+            return
+        (y0, y1, x0, x1) = self.boxes[row].tolist()
+        whole = old.joined(Box(y0, x0, y1 + 1, x1 + 1))
+        mine = floor.rooms[floor.slices(whole)] == self.ids[row]
+        down, right = np.flatnonzero(mine.any(axis=1)), np.flatnonzero(mine.any(axis=0))
+        self.sizes[row] = int(mine.sum())
+        self.boxes[row] = [
+            whole.y0 + down[0],
+            whole.y0 + down[-1],
+            whole.x0 + right[0],
+            whole.x0 + right[-1],
+        ]
+        y, x = (int(v[0]) for v in floor.cells_of(position[None]))
+        if not (window.y0 <= y < window.y1 and window.x0 <= x < window.x1):
+            self.positions[row] = position
 
     def at(self, position: Point) -> int:
         """Returns the id of the room at a position, or of the nearest one within `room_reach`, or -1."""

@@ -72,7 +72,10 @@ class Space:
         if stale is None:
             return []
         self._doors[floor.number] = doors
-        return self.rooms.update(floor, stale, boxes)
+        gone = self.rooms.update(floor, stale, boxes)
+        if self.config.diagonal:  # in a grid world a passage is a cell, and its place stands in it already
+            self.places.add_gateways(floor, self.rooms.gateways)
+        return gone
 
     def _is_on(self, floor: Floor, position: NDArray[np.float64]) -> bool:
         return len(self.floors) == 1 or self.floors.at(position) is floor
