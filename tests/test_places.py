@@ -221,3 +221,18 @@ def cut(space: Space, name: str, box: Box) -> np.ndarray:
     at = slice(inside.y0 - box.y0, inside.y1 - box.y0), slice(inside.x0 - box.x0, inside.x1 - box.x0)
     array[at] = getattr(floor, name)[floor.slices(inside)]
     return array
+
+
+def test_every_passage_from_room_to_room_has_a_place_in_it_and_only_one() -> None:
+    grid, space = house(0), Space(SceneConfig(passage_width=0.9))
+    for _ in range(3):
+        space.update(grid, None, agent_cell(grid))
+        space.find_rooms(np.empty((0, 3)), np.empty((0, 3)))
+    passage = np.array([2.05, 0.2])  # the door's middle
+    away = np.linalg.norm(space.places.positions[:, :2] - passage, axis=1)
+    assert len(space.rooms) == 2 and (away < 0.5).sum() == 1
+    count, grid.cells[19, 40] = len(space.places), 100  # something small turns up in a room
+    space.update(grid, None, agent_cell(grid))
+    space.find_rooms(np.empty((0, 3)), np.empty((0, 3)))
+    away = np.linalg.norm(space.places.positions[:, :2] - passage, axis=1)
+    assert (away < 0.5).sum() == 1 and len(space.places) <= count + 2

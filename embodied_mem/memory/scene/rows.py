@@ -121,7 +121,7 @@ class SceneRows:
         """Takes over from places, rooms and floors which of their rows have changed."""
         places = self.places.changed | self.places.links.changed
         floors = {(f.key(tile), f.payload(tile)) for f in self.space.floors for tile in f.touched}
-        self.touch("place", sorted(places & set(self.places.ids.tolist())), version)
+        self.touch("place", sorted(i for i in places if self.places.index(i) >= 0), version)
         self.touch("room", sorted(self.rooms.changed), version)
         self.touch("floor", sorted(key for key, payload in floors if payload), version)
         self.remove("floor", sorted(key for key, payload in floors if not payload), version)
