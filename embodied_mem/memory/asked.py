@@ -38,8 +38,8 @@ class Asked:
         """Lets `Query.text` find words by their meaning too.
 
         Args:
-            encoder: with a method `encode`, such as a model of model2vec (the extra "text") or of
-                sentence-transformers; None finds by the words alone again.
+            encoder: with a method `encode`: `recall.sentence_model.SentenceModel("minishlab/potion-base-8M")`
+                (the extra "text"), or a model of sentence-transformers; None finds by the words alone again.
         """
         self._sentences = None if encoder is None else SentenceIndex(encoder)
 
