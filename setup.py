@@ -55,7 +55,7 @@ EXTRAS = {
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "text": ["model2vec>=0.4"],  # sentence embeddings: words found by their meaning
-    "data": ["minari>=0.5.2"],  # datasets for offline learning
+    "data": ["gymnasium>=1.0", "minari>=0.5.2", "pyarrow>=17"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with
     "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],
