@@ -216,10 +216,9 @@ class Places:
     def _join(self, floor: Floor, around: Box, before: Array, gone: list[int]) -> None:
         """Makes the edges anew that may have changed with the cells of a box."""
         look = around.grown(1).within(floor.box)
-        owners = np.unique(np.concatenate([floor.own[floor.slices(look)].reshape(-1), before]))
-        owners = owners[owners >= 0]
-        chosen = np.zeros(self.next_id, bool)
-        chosen[owners] = chosen[gone] = True
+        chosen = np.zeros(self.next_id + 1, bool)  # the last for the cells that are nobody's
+        chosen[floor.own[floor.slices(look)]] = chosen[before] = chosen[gone] = True
+        chosen = chosen[:-1]
         chosen_ids = np.flatnonzero(chosen)
         rows = np.searchsorted(self.ids, chosen_ids)
         rows = rows[(rows < len(self)) & (self.ids[np.minimum(rows, len(self) - 1)] == chosen_ids)]
