@@ -24,7 +24,6 @@ from embodied_mem.geometry import Pose
 from embodied_mem.log.replay import replay
 from embodied_mem.sim import make
 from embodied_mem.sim.evaluation import evaluate_agent, summary
-from embodied_mem.sim.gltf import write_glb
 from embodied_mem.sim.habitat.config import HabitatConfig
 from embodied_mem.sim.habitat.object_nav import HabitatMultiObjectNav, HabitatObjectNav
 from embodied_mem.sim.habitat.simulator import INSTALL
@@ -306,44 +305,3 @@ def test_bad_input_is_told_in_one_line(folder: Path, tmp_path: Path, capsys):
         main(["record", "--env", f"habitat:{tmp_path}", "--out", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert done.value.code == 2 and error.count("\n") == 1 and "no scenes" in error
-
-
-def test_scenes_that_are_put_together_of_objects_have_things(tmp_path: Path):
-    """HSSD and ReplicaCAD: a stage, objects with class ids, and a lexicon of the classes."""
-    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
-    faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    box = np.array([t for a, b, c, d in faces for t in ((a, b, c), (a, c, d))], np.uint32)
-    grey = np.full((8, 3), 0.5, np.float32)
-    write_glb(tmp_path / "cup.glb", corners * np.float32(0.2), box, colors=grey)
-    floor = np.array([[-4, 0, 4], [4, 0, 4], [4, 0, -4], [-4, 0, -4]], np.float32)
-    sheet = np.array([[0, 1, 2], [0, 2, 3]], np.uint32)
-    write_glb(tmp_path / "ground.glb", floor, sheet, colors=np.full((4, 3), 0.8, np.float32))
-    frame = {"up": [0, 1, 0], "front": [0, 0, -1]}
-    placed = {"template_name": "cup", "translation": [1.0, 0.2, -2.0], "motion_type": "static"}
-    files = {
-        "ground.stage_config.json": {"render_asset": "ground.glb", **frame},
-        "cup.object_config.json": {"render_asset": "cup.glb", "semantic_id": 3, **frame},
-        "lexicon.json": {"classes": [{"id": 3, "name": "mug"}]},
-        "room.semantic_config.json": {"semantic_descriptor_filename": "lexicon.json"},
-        "room.scene_instance.json": {
-            "stage_instance": {"template_name": "ground"},
-            "object_instances": [{**placed, "translation_origin": "asset_local"}],
-            "semantic_scene_instance": "room",
-        },
-        "one.scene_dataset_config.json": {
-            "stages": {"paths": {".json": ["*.stage_config.json"]}},
-            "objects": {"paths": {".json": ["*.object_config.json"]}},
-            "scene_instances": {"paths": {".json": ["*.scene_instance.json"]}},
-            "semantic_scene_descriptor_instances": {"paths": {".json": ["*.semantic_config.json"]}},
-        },
-    }
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
-    site = shared_site(HabitatConfig(str(tmp_path), rename={"mug": "cup"}), "room")
-    assert [thing.label for thing in site.things] == ["cup"]
-    assert np.allclose(site.things[0].center, [1.0, 2.0, 0.2], atol=0.01)
-    assert np.allclose(site.things[0].size, 0.4, atol=0.01)
-    camera = Pose.from_xyz_yaw(-1.0, 2.0, 0.0, 0.0) @ camera_mount(0.2, 0.0)
-    view = site.view(CAMERA, camera, MAX_DEPTH)
-    assert view.label[64, 64] == site.config.label_map.id("cup")
-    assert view.depth[64, 64] == pytest.approx(1.8, abs=0.01)

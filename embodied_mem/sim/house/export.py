@@ -161,7 +161,7 @@ def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
         rgb = "".join(f"{channel:02X}" for channel in colors[row].tolist())
         room = thing.room if thing else NO_ROOM
         lines.append(f'{id},{rgb},"{HOUSE_LABELS.name(labels[instance])}",{room}')
-    vertices, triangles, row_of = _split_by(mesh, which.reshape(-1))
+    vertices, triangles, row_of = split_by_instance(mesh, which.reshape(-1))
     known = [row for row, instance in enumerate(instances.tolist()) if instance in things]
     boxes = [(things[int(instances[row])], row) for row in known]
     vertices, triangles, row_of = _span(boxes, vertices, triangles, row_of)
@@ -182,7 +182,7 @@ def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
     _write_json(stem.with_suffix(".semantic_config.json"), config)
 
 
-def _split_by(
+def split_by_instance(
     mesh: Mesh, row: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.intp]]:
     """Returns vertices that instances do not share, triangles, and the (V,) rows of the vertices.
