@@ -88,15 +88,83 @@ def write_hm3d(house: House, folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[House, HabitatSite]:
+MP3D_NAMES = {"television": "tv_monitor"}
+
+
+def write_ply(path: Path, vertices: np.ndarray, faces: np.ndarray, row_of: np.ndarray) -> None:
+    """Writes a mesh with a colour per vertex and an object's id per face."""
+    points = np.zeros(len(vertices), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    points["xyz"] = vertices
+    points["rgb"] = np.array([instance_color(row + 1) for row in range(int(row_of.max()) + 1)])[row_of]
+    polygons = np.zeros(len(faces), [("count", "u1"), ("corners", "<i4", 3), ("id", "<i4")])
+    polygons["count"], polygons["corners"], polygons["id"] = 3, faces, row_of[faces[:, 0]]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    head += [f"property float {axis}" for axis in "xyz"]
+    head += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
+    head += [f"element face {len(polygons)}", "property list uchar int vertex_indices"]
+    text = "\n".join([*head, "property int object_id", "end_header"]) + "\n"
+    path.write_bytes(text.encode() + points.tobytes() + polygons.tobytes())
+
+
+def write_mp3d(house: House, folder: Path) -> Path:
+    """Writes a house as Matterport3D is laid out: a .house file of boxes, and a PLY with an id per face."""
+    mesh = build_mesh(house)
+    place = folder / "17DRP5sb8fy"
+    place.mkdir(parents=True)
+    corners = mesh.vertices[mesh.triangles].reshape(-1, 3)
+    png, uv = texture(np.repeat(mesh.shaded, 3, axis=0))
+    triangles = np.arange(len(corners), dtype=np.uint32).reshape(-1, 3)
+    write_glb(place / "17DRP5sb8fy.glb", corners, triangles, uv=uv, palette=png)
+    ids, which = np.unique(mesh.instance, return_inverse=True)
+    vertices, faces, row_of = split_by_instance(mesh, which.reshape(-1))
+    write_ply(place / "17DRP5sb8fy_semantic.ply", vertices, faces, row_of)
+    names = HOUSE_LABELS.names
+    rest = " 0" * 5
+    width, depth = house.layout.size
+    counts = f"0 0 0 0 0 {len(ids)} {len(names)} 0 0 1"
+    lines = ["ASCII 1.1", f"H house label {counts}{rest} 0 0 0 {width} {depth} {house.config.height}{rest}"]
+    lines += [
+        f"C {i} {i} {n.replace(' ', '#')} {i} {MP3D_NAMES.get(n, n)}{rest}" for i, n in enumerate(names)
+    ]
+    label_of = dict(zip(mesh.instance.tolist(), mesh.label.tolist()))
+    for row, id in enumerate(ids.tolist()):
+        box = vertices[row_of == row].astype(float)
+        middle, half = (box.min(axis=0) + box.max(axis=0)) / 2, np.ptp(box, axis=0) / 2
+        numbers = " ".join(f"{v:.6f}" for v in (*middle, 1, 0, 0, 0, 1, 0, *half))
+        lines.append(f"O {row} -1 {label_of[id]} {numbers} 0 0 0{rest}")
+    (place / "17DRP5sb8fy.house").write_text("\n".join(lines) + "\n")
+    asset = "%%CONFIG_NAME_AS_ASSET_FILENAME%%"
+    defaults = {
+        "shader_type": "flat",
+        "up": [0, 0, 1],
+        "front": [0, 1, 0],
+        "origin": [0, 0, 0],
+        "semantic_up": [0, 1, 0],  # habitat-sim turns a PLY by itself
+        "semantic_front": [0, 0, -1],
+        "semantic_asset": f"{asset}_semantic.ply",
+        "semantic_descriptor_filename": f"{asset}.house",
+    }
+    dataset = {"stages": {"paths": {".glb": ["*/*.glb"]}, "default_attributes": defaults}}
+    path = folder / "mp3d.scene_dataset_config.json"
+    path.write_text(json.dumps(dataset))
+    return path
+
+
+LAYOUTS = {"hm3d": (write_hm3d, "TEEsavR23oF"), "mp3d": (write_mp3d, "17DRP5sb8fy")}
+
+
+@pytest.fixture(scope="module", params=sorted(LAYOUTS))
+def scan(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[House, HabitatSite]:
     house = make_house(31)
-    path = write_hm3d(house, tmp_path_factory.mktemp("hm3d"))
-    config = dataclasses.replace(load_config(HabitatConfig, CONFIGS / "hm3d.yaml"), dataset=str(path))
-    return house, shared_site(config, "TEEsavR23oF")
+    write, scene = LAYOUTS[request.param]
+    path = write(house, tmp_path_factory.mktemp(request.param))
+    config = dataclasses.replace(
+        load_config(HabitatConfig, CONFIGS / f"{request.param}.yaml"), dataset=str(path)
+    )
+    return house, shared_site(config, scene)
 
 
-def test_a_scan_in_the_layout_of_hm3d_has_its_pictures_and_the_labels_of_its_config(scan):
+def test_a_scan_in_a_datasets_layout_has_its_pictures_and_the_labels_of_its_config(scan):
     house, site = scan
     rng = np.random.default_rng(0)
     cells = rng.choice(np.flatnonzero(house.floor_plan.main_part), 8)
@@ -111,7 +179,7 @@ def test_a_scan_in_the_layout_of_hm3d_has_its_pictures_and_the_labels_of_its_con
             near = (np.abs(ours.depth - theirs.depth) <= 0.02) | (ours.depth == theirs.depth)
         depth.append(near.mean())
         label.append((known[ours.label] == theirs.label).mean())
-    print(f"HM3D's layout: depth {np.mean(depth):.4f}, labels {np.mean(label):.4f}, goals {site.labels}")
+    print(f"{site.title}: depth {np.mean(depth):.4f}, labels {np.mean(label):.4f}, goals {site.labels}")
     assert np.mean(depth) >= 0.99 and np.mean(label) >= 0.99
     assert {"sofa", "chair", "bed"} <= set(site.labels)
 

@@ -117,14 +117,12 @@ class NavMeshGround:
             lengths.append(float(path.geodesic_distance))
         return min(lengths)
 
-    def paths_to(self, goals: NDArray[np.float64]) -> Any:
-        """Returns habitat's bundle of shortest paths to the nearest of (N, 3) goals, for `nearest`."""
+    def nearest(self, start: NDArray[np.float64], goals: NDArray[np.float64]) -> float:
+        """Returns the length of the shortest path to the nearest of (N, 3) goals [m], inf where none."""
+        # habitat-sim keeps bounds from one search to the next, which are wrong where paths are not the
+        # shortest: a new bundle each time makes the answer depend on nothing but the question.
         paths = import_habitat_sim().MultiGoalShortestPath()
-        paths.requested_ends = [_vector(goal) for goal in goals]
-        return paths
-
-    def nearest(self, paths: Any, start: NDArray[np.float64]) -> float:
-        """Returns the length of the shortest path of a bundle [m], inf where there is none."""
+        paths.requested_ends = list(to_habitat(goals).astype(np.float32))
         paths.requested_start = _vector(start)
         self.path_finder.find_path(paths)
         return float(paths.geodesic_distance)

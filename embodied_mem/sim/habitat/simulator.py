@@ -107,7 +107,7 @@ class HabitatSimulator:
 
     def __init__(self, shot: Shot) -> None:
         self._habitat = import_habitat_sim()
-        self._shot = shot
+        self._shot: Shot | None = shot
         try:
             self.simulator: Any = self._habitat.Simulator(self._configuration(shot))
         except (RuntimeError, AssertionError) as error:
@@ -119,7 +119,7 @@ class HabitatSimulator:
             try:
                 self.simulator.reconfigure(self._configuration(shot))
             except (RuntimeError, AssertionError) as error:
-                _SHARED.clear()  # half of it is of the old scene: the next one starts anew
+                self._shot = None  # half of it is of the old scene
                 raise _cannot_open(shot, error) from None
             self._shot = shot
         return self.simulator
