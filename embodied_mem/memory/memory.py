@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import budget, reanchoring
+from embodied_mem.memory import reanchoring
 from embodied_mem.memory.asked import Asked
 from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
@@ -41,6 +41,7 @@ from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
+from embodied_mem.memory.upkeep import upkeep
 from embodied_mem.types import (
     Command,
     Goal,
@@ -232,23 +233,12 @@ class Memory(Asked, Filed):
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
-        if self.config.budget.limit and held.counts["writes"] % budget.EVERY == 0:
-            self._enforce_budget()
+        for gone in upkeep(held):
+            self.drop_images(gone)
         held.counts["dropped_points"] += cleaned.points + dropped
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
-
-    def _enforce_budget(self) -> None:
-        gone = budget.enforce(self._contents)
-        if gone is not None:
-            counts = self._contents.counts
-            counts["evicted_entries"] += len(gone.entries)
-            counts["evicted_blocks"] += gone.blocks
-            counts["evicted_positions"] += gone.positions
-            counts["evicted_encounters"] += gone.encounters
-            for entry_id in gone.entries.tolist():
-                self.drop_images(entry_id)
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
