@@ -81,19 +81,20 @@ def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, fl
 
 
 @njit(cache=True, nogil=True, inline="always")
-def scale_for(work: Work, near: float, count: int) -> tuple[int, int]:
+def scale_for(thick: float, widths: Array, heights: Array, near: float, count: int) -> tuple[int, int]:
     """Chooses a level, and how many of its nodes to each side span the outline of a voxel: two or three.
 
     Args:
-        work: the view's constants.
+        thick: half a voxel's depth [m].
+        widths: of `Work`.
+        heights: likewise.
         near: smallest depth of the voxel [m].
         count: number of levels; the last one is a single node, which spans everything.
     """
     if near < 1e-2:
         return count - 1, 2
-    c = near + work.half[2]
-    wide = work.widths[0] + work.widths[1] / c
-    tall = work.heights[0] + work.heights[1] / c
+    c = near + thick
+    wide, tall = widths[0] + widths[1] / c, heights[0] + heights[1] / c
     pixels = max(wide, tall) / near + 1.0
     level = 0
     while level < count - 1 and 3.0 * (1 << level) < pixels:
@@ -102,11 +103,14 @@ def scale_for(work: Work, near: float, count: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _locate_block(view: View, work: Work, level: int, columns: int, x: int, y: int, z: int) -> None:
+def _locate_block(
+    view: View, thick: float, level: int, columns: int, x: int, y: int, z: int, side: Array, down: Array,
+    depth: Array, inside: Array, pixel: Array, node: Array
+) -> None:  # fmt: skip
     """Computes where the centres of a block's voxels are in the image, all at once.
 
-    Fills `side`, `down`, `depth`, `inside`, `pixel` and `node` of `work`; the latter two are of the
-    nearest pixel in the image, and of its node in a level with so many columns.
+    Fills the last six, of `Work`; `pixel` and `node` are of the nearest pixel in the image, and of
+    its node in a level with so many columns. `thick` is half a voxel's depth [m].
     """
     r, res = view.rotation, np.float64(view.resolution)
     a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
@@ -120,10 +124,8 @@ def _locate_block(view: View, work: Work, level: int, columns: int, x: int, y: i
     cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
     width, height = np.float32(view.width), np.float32(view.height)
     stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
-    front, one, zero = np.float32(work.half[2] + 1e-3), np.float32(1.0), np.float32(0.0)
+    front, one, zero = np.float32(thick + 1e-3), np.float32(1.0), np.float32(0.0)
     first, most_u, most_v = np.float32(0.5), width - np.float32(0.75), height - np.float32(0.75)
-    side, down, depth = work.side, work.down, work.depth
-    inside, pixel, node = work.inside, work.pixel, work.node
     for k in range(np.int32(512)):
         i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
         s = s0 + i * sx + j * sy + m * sz
@@ -150,23 +152,33 @@ def _look_up(image: Array, places: Array, found: Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _ask_block(view: View, work: Work, limit: float) -> None:
+def _ask_block(
+    view: View, half: float, surely: float, margins: Array, limit: float, side: Array, down: Array,
+    depth: Array, inside: Array, here: Array, around: Array, states: Array
+) -> None:  # fmt: skip
     """Fills the `states` of a block's voxels: what `_locate_block` found, against the depths there.
 
     Args:
         view: the camera.
-        work: with `here`, the depths at the voxels' centres, and `around`, the largest in their outlines.
+        half: half a voxel's depth [m].
+        surely: `certain` of `Work`.
+        margins: of `Work`.
         limit: what lies wholly beyond this depth need not be settled [m].
+        side: of `Work`, as filled by `_locate_block`.
+        down: likewise.
+        depth: likewise.
+        inside: likewise.
+        here: (512,) float32, the depths at the voxels' centres [m].
+        around: (512,) float32, the largest depths in their outlines [m].
+        states: (512,) uint8.
     """
     fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
     right, bottom = np.float32(view.width - 1) - cx, np.float32(view.height - 1) - cy
-    thick, certain, last = np.float32(work.half[2]), np.float32(work.certain), np.float32(limit)
-    front, tiny = np.float32(work.half[2] + 1e-3), np.float32(1e-5)
-    m0, m1 = np.float32(work.margins[0]), np.float32(work.margins[1])
-    m2, m3 = np.float32(work.margins[2]), np.float32(work.margins[3])
+    thick, certain, last = np.float32(half), np.float32(surely), np.float32(limit)
+    front, tiny = np.float32(half + 1e-3), np.float32(1e-5)
+    m0, m1 = np.float32(margins[0]), np.float32(margins[1])
+    m2, m3 = np.float32(margins[2]), np.float32(margins[3])
     rough = np.float32(1e-6 * (view.fx + view.fy + view.width + view.height))
-    side, down, depth, inside = work.side, work.down, work.depth, work.inside
-    here, around, states = work.here, work.around, work.states
     for k in range(512):
         d, s, t = depth[k], side[k], down[k]
         free = (inside[k] != 0) & (d < certain) & (here[k] > d + thick)
@@ -181,17 +193,9 @@ def _ask_block(view: View, work: Work, limit: float) -> None:
 
 @njit(cache=True, nogil=True)
 def _mark_block(
-    words: Array,
-    corner: int,
-    sx: int,
-    sy: int,
-    work: Work,
-    x: float,
-    y: float,
-    z: float,
-    count: int,
-    left: Unsettled,
-) -> int:
+    words: Array, corner: int, sx: int, sy: int, states: Array, side: Array, down: Array, depth: Array,
+    x: float, y: float, z: float, count: int, left: Unsettled
+) -> int:  # fmt: skip
     """Marks a block's free voxels; lists those that are neither free nor hit nor out of sight.
 
     Args:
@@ -199,7 +203,10 @@ def _mark_block(
         corner: the block's first word.
         sx: words per voxel along x.
         sy: words per voxel along y.
-        work: with `states` of `_ask_block`.
+        states: (64,) uint64, of `_ask_block`.
+        side: of `_locate_block`.
+        down: likewise.
+        depth: likewise.
         x: the block's corner from the camera [voxels].
         y: likewise.
         z: likewise.
@@ -209,7 +216,6 @@ def _mark_block(
     Returns:
         how many are listed now.
     """
-    states = work.states.view(np.uint64)
     for i in range(64):
         state = states[i]
         if state == 0:
@@ -225,8 +231,8 @@ def _mark_block(
                     left.cells[count] = at * 8 + j
                     left.low[0, count], left.low[1, count] = x + (i >> 3), y + (i & 7)
                     left.low[2, count] = z + j
-                    left.side[count], left.down[count] = work.side[k], work.down[k]
-                    left.depth[count] = work.depth[k]
+                    left.side[count], left.down[count] = side[k], down[k]
+                    left.depth[count] = depth[k]
                     count += 1
     return count
 
@@ -259,7 +265,13 @@ def ask_blocks(
         the block to go on with, before `last` where there was no more room in `left`; and how many
         voxels are not settled.
     """
-    sx, sy, words = strides[0], strides[1], cells.view(np.uint64)
+    # Every call below takes what it needs: to hand over all of `work` costs as much as the work.
+    sx, sy, words, states = strides[0], strides[1], cells.view(np.uint64), work.states
+    side, down, depth, inside, here, around = (
+        work.side, work.down, work.depth, work.inside, work.here, work.around
+    )  # fmt: skip
+    pixel, node, thick, certain, margins = work.pixel, work.node, work.half[2], work.certain, work.margins
+    widths, heights, eights = work.widths, work.heights, work.states.view(np.uint64)
     count = 0
     for block in range(first, last):
         if count + 512 > left.cells.shape[0]:
@@ -269,13 +281,15 @@ def ask_blocks(
         u0, u1, v0, v1, near, far = _outline(view, x, y, z)
         if u0 > u1 or far < 0.0 or near > limit or _farthest(sight, levels, u0, u1, v0, v1, 4) < near:
             continue
-        level, nodes = scale_for(work, near, levels.shape[0])
+        level, nodes = scale_for(thick, widths, heights, near, levels.shape[0])
         at, columns = levels[level, 0] + (nodes - 2) * sight.shape[0], levels[level, 2]
-        _locate_block(view, work, level, columns, x, y, z)
-        _look_up(reach, work.pixel, work.here)
-        _look_up(seen[at:], work.node, work.around)
-        _ask_block(view, work, limit + work.half[2])
-        corner = PAD + x * sx + y * sy + z
+        _locate_block(view, thick, level, columns, x, y, z, side, down, depth, inside, pixel, node)
+        _look_up(reach, pixel, here)
+        _look_up(seen[at:], node, around)
+        _ask_block(
+            view, thick, certain, margins, limit + thick, side, down, depth, inside, here, around, states
+        )
+        corner = (PAD + x * sx + y * sy + z) >> 3
         a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]
-        count = _mark_block(words, corner >> 3, sx >> 3, sy >> 3, work, a, b, c, count, left)
+        count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, side, down, depth, a, b, c, count, left)
     return last, count

@@ -227,7 +227,8 @@ def _depths_around(
         pixels.lay_tails(reach, back, follow, starts.reshape(reach.shape), shown)
         pixels.farthest_pyramid(rest, levels)
     seen = byte_map.scratch("seen", (2 * size,), np.float32)
-    finest, _ = asking.scale_for(work, min(work.certain, float(sight[-1])), len(levels))
+    near = min(work.certain, float(sight[-1]))
+    finest, _ = asking.scale_for(float(work.half[2]), work.widths, work.heights, near, len(levels))
     pixels.spread_pyramid(rest, levels, finest, seen)
     return sight, seen, levels
 

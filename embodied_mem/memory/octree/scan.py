@@ -55,7 +55,9 @@ class ByteMap:
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
 
-    def spread(self, work: Callable[[int, int], Any], size: int, each: float, pieces: int = 1) -> None:
+    def spread(
+        self, work: Callable[[int, int], Any], size: int, each: float = 300.0, pieces: int = 1
+    ) -> None:
         """Calls work(first, last) for parts of range(size), on the threads there are.
 
         The kernels that the work calls release the GIL. `each` says about how long an item takes

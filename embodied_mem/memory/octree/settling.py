@@ -157,30 +157,46 @@ def _aim_row(rays: Array, v: int, line: Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _ask_around(view: View, work: Work, reach: Array, a: float, b: float, d: float) -> bool:
-    """Asks pixels around a voxel's centre (a, b, d) [m], those whose rays certainly pass it."""
-    per_x, per_y = view.fx / d, view.fy / d
-    u, v = a * per_x + view.cx, b * per_y + view.cy
-    beyond, ball = np.float32(d + work.half[2]), 0.49 * view.resolution
-    for n in range(work.ring.shape[0]):
-        column = min(max(np.rint(u + work.ring[n, 0] * ball * per_x), 0.0), view.width - 1.0)
-        row = min(max(np.rint(v + work.ring[n, 1] * ball * per_y), 0.0), view.height - 1.0)
+def _ask_around(
+    pinhole: Array, ring: Array, ball: float, width: int, reach: Array, a: float, b: float, d: float,
+    beyond: float
+) -> bool:  # fmt: skip
+    """Asks pixels around a voxel's centre (a, b, d) [m], those whose rays certainly pass it.
+
+    Args:
+        pinhole: (6,) float64 fx, fy, cx, cy, width - 1, height - 1.
+        ring: where to ask, of `Work`.
+        ball: radius of a ball within the voxel [m].
+        width: of the image.
+        reach: (H * W,) float32 planar depth of the rays' ends.
+        a: the centre in the camera's frame.
+        b: likewise.
+        d: likewise.
+        beyond: largest depth of the voxel [m].
+    """
+    per_x, per_y = pinhole[0] / d, pinhole[1] / d
+    u, v = a * per_x + pinhole[2], b * per_y + pinhole[3]
+    for n in range(ring.shape[0]):
+        column = min(max(np.rint(u + ring[n, 0] * ball * per_x), 0.0), pinhole[4])
+        row = min(max(np.rint(v + ring[n, 1] * ball * per_y), 0.0), pinhole[5])
         dx, dy = (column - u) / per_x, (row - v) / per_y
-        if dx * dx + dy * dy < ball * ball and reach[np.int64(row) * view.width + np.int64(column)] > beyond:
+        if dx * dx + dy * dy < ball * ball and reach[np.int64(row) * width + np.int64(column)] > beyond:
             return True
     return False
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _try_rows(
-    view: View, work: Work, reach: Array, low: Array, nearest: float, u0: int, u1: int, v0: int, v1: int,
-    step: int, starts: Array
+    rays: Array, line: Array, eps: float, width: int, reach: Array, low: Array, nearest: float, u0: int,
+    u1: int, v0: int, v1: int, step: int, starts: Array
 ) -> bool:  # fmt: skip
     """Tries the rays of a rectangle of pixels on a voxel; those in doubt are to be followed.
 
     Args:
-        view: the camera.
-        work: constants and scratch.
+        rays: (3, 3) float64, of `Work`.
+        line: (6,) float32, scratch.
+        eps: how near to an edge a ray may pass and be in doubt [voxels].
+        width: of the image.
         reach: (H * W,) float32 planar depth of the rays' ends.
         low: (3,) float32, the voxel's lower corner from the camera [voxels].
         nearest: smallest depth of the voxel [m].
@@ -194,7 +210,6 @@ def _try_rows(
     Returns:
         whether a ray certainly passes the voxel.
     """
-    eps, width, line = np.float32(view.eps), view.width, work.line
     x, y, z = low[0], low[1], low[2]
     doubts = False
     # Whole chunks are quicker; pixels beyond the outline may be tried too.
@@ -203,14 +218,14 @@ def _try_rows(
         at = v * width + u0
         if not _reaches(reach[at : at + count], nearest):
             continue
-        _aim_row(work.rays, v, line)
+        _aim_row(rays, v, line)
         found = _try_row(line, reach[at : at + count], u0, count, x, y, z, nearest, eps)
         if found == 2:
             return True
         doubts |= found == 1
     if doubts:
         for v in range(v0, v1 + 1, step):
-            _aim_row(work.rays, v, line)
+            _aim_row(rays, v, line)
             for u in range(u0, u1 + 1):
                 at = v * width + u
                 if _try_row(line, reach[at : at + 1], u, 1, x, y, z, nearest, eps) == 1:
@@ -266,35 +281,19 @@ def _in_sight(view: View, work: Work, low: Array) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _passes(
-    view: View, work: Work, reach: Array, sight: Array, levels: Array, left: Unsettled, n: int,
-    starts: Array
-) -> bool:  # fmt: skip
-    """Tells whether a ray passes voxel n of a list. Rays in doubt have their `starts` lowered."""
-    low, thick = work.low, work.half[2]
-    low[0], low[1], low[2] = left.low[0, n], left.low[1, n], left.low[2, n]
-    right, bottom = view.width - 1, view.height - 1
-    a, b, c = np.float64(left.side[n]), np.float64(left.down[n]), np.float64(left.depth[n])
-    nearest = np.float32(c - thick - 1e-5)
-    if c - thick > 1e-3:
-        u0, u1 = np.int64(left.box[0, n]), np.int64(left.box[1, n])
-        v0, v1 = np.int64(left.box[2, n]), np.int64(left.box[3, n])
-        if u0 > u1 or v0 > v1 or _hidden(sight, levels, u0, u1, v0, v1, nearest):
-            return False
-        u0, u1, v0, v1 = _shrink(sight, levels, u0, u1, v0, v1, 6, nearest)
-        if u0 > u1:
-            return False
-        if _ask_around(view, work, reach, a, b, c):
-            return True
-        return _try_rows(view, work, reach, low, nearest, u0, u1, v0, v1, 1, starts)
-    # A voxel beside the camera: a few rows soon find a ray.
+def _passes_beside(view: View, work: Work, reach: Array, nearest: float, starts: Array) -> bool:
+    """Tells whether a ray passes the voxel at `work.low`, which is beside the camera."""
+    low, eps, right, bottom = work.low, np.float32(view.eps), view.width - 1, view.height - 1
     if not _in_reach(work, low):
         return False
-    if _try_rows(view, work, reach, low, nearest, 0, right, 0, bottom, 16, starts):
-        return True
-    if not _in_sight(view, work, low):
-        return False
-    return _try_rows(view, work, reach, low, nearest, 0, right, 0, bottom, 1, starts)
+    for step in (16, 1):  # a few rows soon find a ray
+        if step == 1 and not _in_sight(view, work, low):
+            return False
+        if _try_rows(
+            work.rays, work.line, eps, view.width, reach, low, nearest, 0, right, 0, bottom, step, starts
+        ):
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -316,16 +315,37 @@ def settle_voxels(
         count: voxels in it.
         follow: the rays are to be followed through voxels that lie wholly beyond this depth [m].
     """
-    width, thick = np.int64(view.width), np.float32(work.half[2])
-    beyond = np.float32(follow)
+    # Every call below takes what it needs: to hand over `view`, `work` or `left` costs as much as the work.
+    width, thick, beyond = np.int64(view.width), np.float32(work.half[2]), np.float32(follow)
+    pinhole, ring, rays, line, low = work.pinhole, work.ring, work.rays, work.line, work.low
+    ball, eps = 0.49 * view.resolution, np.float32(view.eps)
+    tiny, close = np.float32(1e-5), np.float32(1e-3)
     _outline_voxels(view, work.half, left, count)
+    side, down, depth, box, lows, places = left.side, left.down, left.depth, left.box, left.low, left.cells
     for n in range(count):
-        nearest = left.depth[n] - thick
+        nearest = depth[n] - thick
+        low[0], low[1], low[2] = lows[0, n], lows[1, n], lows[2, n]
+        if nearest <= close:
+            if _passes_beside(view, work, reach, nearest - tiny, starts):
+                cells[places[n]] |= _FREE
+            continue
+        u0, u1, v0, v1 = np.int64(box[0, n]), np.int64(box[1, n]), np.int64(box[2, n]), np.int64(box[3, n])
+        if u0 > u1 or v0 > v1:
+            continue
         if nearest > beyond:
-            u0, u1 = np.int64(left.box[0, n]), np.int64(left.box[1, n])
-            for v in range(left.box[2, n], left.box[3, n] + 1):
+            for v in range(v0, v1 + 1):
                 row = starts[v * width + u0 : v * width + u1 + 1]
                 for i in range(row.shape[0]):
                     row[i] = min(row[i], nearest)
-        elif _passes(view, work, reach, sight, levels, left, n, starts):
-            cells[left.cells[n]] |= _FREE
+            continue
+        nearest -= tiny
+        if _hidden(sight, levels, u0, u1, v0, v1, nearest):
+            continue
+        u0, u1, v0, v1 = _shrink(sight, levels, u0, u1, v0, v1, 6, nearest)
+        if u0 > u1:
+            continue
+        a, b, d = np.float64(side[n]), np.float64(down[n]), np.float64(depth[n])
+        if _ask_around(pinhole, ring, ball, width, reach, a, b, d, np.float32(d + work.half[2])) or _try_rows(
+            rays, line, eps, width, reach, low, nearest, u0, u1, v0, v1, 1, starts
+        ):
+            cells[places[n]] |= _FREE

@@ -22,6 +22,8 @@ class SceneConfig:
     """Fraction of detections with a wrong label, below 0.5; 0: another label is another object."""
     embeddings: bool = True
     """Whether what things look like counts in telling them apart."""
+    least_likeness: float = 0.0
+    """What looks less like an object (cosine of the embeddings) is another, wherever it is."""
     assignment: str = "optimal"
     """"optimal": least total cost; "greedy": one detection after another takes the nearest object."""
     prior: float = 0.5
@@ -33,6 +35,9 @@ class SceneConfig:
     notice_rate: float = 0.0
     """How often an object in full view is detected, where a surface is at its place: it may be the object,
     or what it stood before. In [0, 1); 0: such a surface tells nothing."""
+    viewpoint: float = 0.0
+    """Looks at an object's empty place from sensors nearer to each other than this are hardly more than one
+    look [m]; 0: every look counts."""
     negative_evidence: bool = True
     """Whether an object whose place is seen without it loses existence."""
     moves: bool = True
@@ -61,6 +66,8 @@ class SceneConfig:
     """Smaller pieces of free space are not a room of their own [m^2]."""
     room_every: int = 1
     """Rooms are looked at anew on every n-th write, and only where the map has changed."""
+    tiles_per_update: int = 256
+    """Squares of 32 x 32 cells that are brought up to date on one write; what is more waits, newest first."""
     room_reach: float = 1.5
     """What stands on no room's floor belongs to the nearest room at most this far away [m]."""
     diagonal: bool = True
@@ -80,6 +87,7 @@ class SceneConfig:
         for name in (
             "gate_sigma",
             "pose_sigma",
+            "viewpoint",
             "blind_radius",
             "place_clearance",
             "passage_width",
@@ -89,8 +97,9 @@ class SceneConfig:
         ):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"scene.{name} must not be negative, got {getattr(self, name)}")
-        if self.room_every < 1:
-            raise ConfigError(f"scene.room_every must be at least 1, got {self.room_every}")
+        for name in ("room_every", "tiles_per_update"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"scene.{name} must be at least 1, got {getattr(self, name)}")
         if self.assignment not in ("optimal", "greedy"):
             raise ConfigError(f'scene.assignment must be "optimal" or "greedy", got "{self.assignment}"')
         if not 0.0 <= self.label_noise < 0.5:
@@ -99,13 +108,19 @@ class SceneConfig:
             raise ConfigError(f"scene.notice_rate must be in [0, 1), got {self.notice_rate}")
         if not 0.0 < self.prior < 1.0:
             raise ConfigError(f"scene.prior must be in (0, 1), got {self.prior}")
-        if not 0.0 <= self.move_likeness <= 1.0:
-            raise ConfigError(f"scene.move_likeness must be in [0, 1], got {self.move_likeness}")
+        for name in ("move_likeness", "least_likeness"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"scene.{name} must be in [0, 1], got {getattr(self, name)}")
 
     @property
     def label_cost(self) -> float:
         """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def strays(self) -> bool:
+        """Whether what is seen a little elsewhere several times in a row has moved."""
+        return self.moves and self.gate_sigma > 0.0
 
     @property
     def use_looks(self) -> bool:

@@ -9,13 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent
 from embodied_mem.types import LabelMap, Percept, Scan
 
 MOSTLY = 0.6
 """A place was empty if this part of the points in it was free."""
+SURELY_EMPTY = 100
+"""A place whose voxels were free counts as seen empty so many times."""
 _CORE = np.stack(np.meshgrid(*[np.array([-0.25, 0.0, 0.25])] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 """(27, 3) points of the inner half of a box with edges of length 1."""
 
@@ -97,14 +98,3 @@ def without_moving(percept: Percept, words: tuple[str, ...]) -> Percept:
         keep = ~np.isin(scan.labels, labels)
         scans.append(Scan(scan.points[keep], scan.hit[keep], scan.labels[keep], scan.origin))
     return replace(percept, scans=tuple(scans))
-
-
-def same_map(a: GridMap, b: GridMap) -> bool:
-    """Returns whether two grid maps show the same."""
-    return a is b or (
-        a.cells.shape == b.cells.shape
-        and a.resolution == b.resolution
-        and a.floor_z == b.floor_z
-        and np.array_equal(a.origin, b.origin)
-        and np.array_equal(a.cells, b.cells)
-    )

@@ -33,6 +33,7 @@ def move_scene(scene: SceneGraph, move: Mover, shifts: Mapping[int, Array]) -> N
         trajectory.move(move(trajectory.stamps, trajectory.positions))
         scene.touch("trajectory", list(trajectory.payloads()))
     scene.forget_grid()
+    scene.forget_coverage()
 
 
 def _move_objects(scene: SceneGraph, move: Mover, shifts: Mapping[int, Array]) -> None:
@@ -60,3 +61,7 @@ def _move_places(scene: SceneGraph, move: Mover) -> None:
         delta = trajectory.positions - places.positions[row]
         stamps[row] = trajectory.stamps[int(np.argmin((delta * delta).sum(axis=1)))]
     places.positions = move(stamps, places.positions)
+    places.changed.update(places.ids.tolist())
+    links = places.links
+    for pair, (stamp, step) in links.steps.items():
+        links.steps[pair] = stamp, move(np.array([stamp, stamp]), step)
