@@ -14,7 +14,7 @@ from embodied_mem.types import NS_PER_S, LabelMap
 
 LOOKED = 4
 """Where a place had been seen without it fewer times, a new thing may have been overlooked."""
-FEW = 3
+FEW = 2
 """What was seen fewer times in its new place is not yet a change."""
 
 
@@ -68,6 +68,8 @@ def _change(
     own, name = int(objects.ids[row]), labels.name(int(objects.labels[row]))
     if now is not None and objects.log_odds[row] < 0.0:
         return None  # never believed
+    if int(objects.counts[row]) < objects.config.least_count:
+        return None
     if then and now is None:
         last = history[-1]
         evidence: tuple[str, ...] = (_seen("last seen there", last.last_seen), _looked(last))

@@ -46,6 +46,8 @@ class SceneConfig:
     """What lies this close to where it was has not moved [m]."""
     move_likeness: float = 0.97
     """So alike (cosine of the embeddings) an object looks after it has moved."""
+    least_count: int = 1
+    """What was seen fewer times may be nothing: no change is reported of it."""
     merging: bool = True
     """Whether objects that prove to be one are merged."""
     dynamic: tuple[str, ...] = ("person", "human", "dog", "cat", "pet")
@@ -95,8 +97,9 @@ class SceneConfig:
         ):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"scene.{name} must not be negative, got {getattr(self, name)}")
-        if self.room_every < 1:
-            raise ConfigError(f"scene.room_every must be at least 1, got {self.room_every}")
+        for name in ("room_every", "least_count"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"scene.{name} must be at least 1, got {getattr(self, name)}")
         if self.assignment not in ("optimal", "greedy"):
             raise ConfigError(f'scene.assignment must be "optimal" or "greedy", got "{self.assignment}"')
         if not 0.0 <= self.label_noise < 0.5:

@@ -26,7 +26,7 @@ STRAY, STRAYS = 0.2, 3
 """What is seen so far from its place [m], so many times in a row, has moved."""
 FAR = 0.3
 """What is seen this far from its place [m] needs to be seen there once less."""
-PORTABLE, MOSTLY = 0.8, 0.75
+PORTABLE, MOSTLY = 0.7, 0.75
 """What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
 AGAIN = 0.7
 """How much a second look from the same place counts."""
