@@ -18,6 +18,8 @@ from embodied_mem.memory.scene.visibility import sides_of
 
 __all__ = ["CERTAIN", "Objects", "SceneEvent", "SceneObject", "Sightings", "Stay"]
 
+MARGIN = 4.0
+"""Farther away no object belongs to a sighting, however large both are [m]."""
 CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
 MEAN_COUNT = 20
@@ -84,7 +86,7 @@ class Objects:
     def index(self, object_id: int) -> int:
         """Returns the row of an id, or of the object it proved to be, or -1."""
         object_id = self.aliases.get(object_id, object_id)
-        row = int(np.searchsorted(self.ids, object_id))
+        row = int(self.ids.searchsorted(object_id))
         return row if row < len(self.ids) and self.ids[row] == object_id else -1
 
     def history(self, row: int) -> tuple[Stay, ...]:
@@ -96,8 +98,19 @@ class Objects:
 
     def associate(self, seen: Sightings) -> NDArray[np.int64]:
         """Returns (D,) int64 rows of the objects that the sightings show, -1 for new ones."""
-        known = (self.positions, self.extents, self.covariances, self.labels)
-        return associate(seen, known, self.embeddings, self.config)
+        if len(seen) == 0:
+            return np.full(0, -1, np.int64)
+        near = self.within(seen.positions.min(axis=0) - MARGIN, seen.positions.max(axis=0) + MARGIN)
+        known = (self.positions[near], self.extents[near], self.covariances[near], self.labels[near])
+        found = associate(seen, known, [self.embeddings[row] for row in near.tolist()], self.config)
+        rows = np.full(len(seen), -1, np.int64)
+        rows[found >= 0] = near[found[found >= 0]]
+        return rows
+
+    def within(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Returns the rows of objects whose centres lie between two corners, seen from above [m]."""
+        x, y = self.positions[:, 0], self.positions[:, 1]
+        return np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
 
     def observe(
         self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.int64], stamp: int
