@@ -30,6 +30,8 @@ FAR = 0.3
 """What is seen this far from its place [m] needs to be seen there once less."""
 PORTABLE, MOSTLY = 0.7, 0.75
 """What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
+CLEAR = 0.6
+"""This part of its votes tells what an object is."""
 AGAIN = 0.7
 """How much a second look from the same place counts."""
 WHOLE = 0.85
@@ -95,6 +97,11 @@ class Objects:
         if self.since[row] >= 0:
             stays.append(self._stay(row, None))
         return tuple(stays)
+
+    def is_clear(self, row: int) -> bool:
+        """Whether an object was mostly taken for what it is held for."""
+        votes = self.votes[row]
+        return max(votes.values()) >= CLEAR * sum(votes.values())
 
     def associate(self, seen: Sightings) -> NDArray[np.int64]:
         """Returns (D,) int64 rows of the objects that the sightings show, -1 for new ones."""

@@ -22,7 +22,7 @@ MIN_RAYS = 3
 """So many rays must pass through an object's place before it counts as seen empty."""
 SPARSE = 4
 """And so many times more than end there."""
-CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.15, 3.5
+CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.25, 4.0
 """What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
 SIDES = 16
 """From so many sides a thing can be seen."""
