@@ -42,7 +42,7 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             viewpoint=0.4,
             move_likeness=0.95,
             least_count=3,
-            least_move=0.2,
+            least_move=0.22,
         ),
     )
 
