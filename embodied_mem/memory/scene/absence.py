@@ -35,11 +35,14 @@ def miss_objects(
     """
     config = objects.config
     # Nothing is said of what lies beyond the longest ray.
-    reach = MARGIN + max((float(np.abs(s.points).max()) for s in percept.scans if len(s.points)), default=0.0)
+    reach = MARGIN + max(
+        (float(max(s.points.max(), -s.points.min())) for s in percept.scans if len(s.points)), default=0.0
+    )
     center = percept.map_T_base.position
     candidates = objects.within(center - reach, center + reach)
-    candidates = candidates[objects.log_odds[candidates] > -CERTAIN]
-    candidates = candidates[~np.isin(candidates, rows)]
+    absent = np.ones(len(objects), bool)
+    absent[rows] = False
+    candidates = candidates[absent[candidates] & (objects.log_odds[candidates] > -CERTAIN)]
     places = objects.positions[candidates]
     empty, in_view = seen_empty(
         percept.scans,
