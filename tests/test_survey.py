@@ -127,3 +127,17 @@ def test_of_what_looks_the_same_any_pairing_is_right_and_a_swap_is_no_change(sur
     assert score(chain, [told("moved", 1, 9)], ()).right_changes == 0, "these can be told apart"
     twice = score(chain[:1], [told("moved", 1, 5), told("moved", 1, 5)], (label,))
     assert twice.right_changes == 1 and twice.told_changes == 2, "an end counts once"
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, monkeypatch, capsys):
+    from embodied_mem.sim.survey import bench
+
+    monkeypatch.setattr(bench, "time_growth", lambda config: {})
+    config = dataclasses.replace(SMALL, stops=9.0, turns=4, step=3.0)
+    keep = tmp_path / "houses.jsonl"
+    bench.bench_scene(1, "val", False, config, tmp_path, keep)
+    whole, again = (bench.bench_scene(2, "val", False, config, tmp_path, k) for k in (None, keep))
+    assert len(keep.read_text().splitlines()) == 2
+    for part in ("objects", "changes", "rooms", "workload", "peers"):
+        assert str(whole[part]) == str(again[part])
