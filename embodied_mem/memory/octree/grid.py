@@ -138,14 +138,18 @@ def _free_and_blocked(
     blocked = store.masks.occupied[rows] & inside
     free = store.masks.free[rows] & inside
     if passable_labels:
-        wanted = np.zeros(65536, np.bool_)
-        wanted[list(passable_labels)] = True
-        if store.records.has("labels"):
-            passable = label_masks(rows, wanted, store.masks.noted, store.records.columns) & blocked
-        else:
-            passable = blocked * np.uint64(wanted[0])
+        passable = _labelled(store, rows, passable_labels) & blocked
         blocked, free = blocked & ~passable, free | passable
     return free, blocked | (store.masks.free[rows] & under)
+
+
+def _labelled(store: BlockStore, rows: NDArray[np.int64], labels: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Returns the (M, 8) uint64 masks of occupied voxels with one of the labels."""
+    if not store.records.has("labels"):
+        return store.masks.occupied[rows] * np.uint64(0 in labels)
+    wanted = np.zeros(65536, np.bool_)
+    wanted[list(labels)] = True
+    return np.asarray(label_masks(rows, wanted, store.masks.noted, store.records.columns))
 
 
 def _near(obstacle: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:

@@ -270,8 +270,11 @@ class OctreeReader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated for the map, with the room kept for growth; not the scratch of scans."""
-        return self._store.nbytes
+        """Bytes allocated for the map and for answers about it, with the room kept for growth.
+
+        What scans are marked in is not the map's: it does not grow with it.
+        """
+        return self._store.nbytes + self._levels.nbytes
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level <= MAX_LEVEL:
