@@ -87,7 +87,10 @@ def _env_kwargs(texts: tuple[str, ...]) -> dict[str, Any]:
         name, sign, value = text.partition("=")
         if not sign or not name.isidentifier():
             raise InputError(f'arguments of the environment look like goals=3, got "{text}"')
-        found[name] = yaml.safe_load(value)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f'cannot read the value of "{text}": is a bracket or a quote missing?') from None
     return found
 
 

@@ -139,6 +139,16 @@ class OctreeReader:
         rows = self._store.sorted_rows()
         return self._voxels(rows, self._wanted(rows, occupied, free))
 
+    def labelled(self, labels: Iterable[int]) -> Voxels:
+        """Returns the occupied voxels of the whole map that have one of some label ids."""
+        blocks, wanted = self._store.blocks, np.zeros(65536, np.bool_)
+        wanted[list(labels)] = True
+        rows = np.arange(self._store.count, dtype=np.int64)
+        chosen = merge.label_masks(rows, wanted, blocks, self._store.records) & blocks.occupied[rows]
+        rows = np.flatnonzero(chosen.any(axis=1))
+        rows = rows[np.argsort(self._store.keys[rows], kind="stable")]
+        return self._voxels(rows, chosen[rows])
+
     def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:
         """Returns the voxels last observed later than a stamp [ns].
 
