@@ -236,3 +236,30 @@ def test_unknown_agents_are_refused():
         make_agent("teapot", env)
     with pytest.raises(InputError, match="at least 1"):
         evaluate_agent("random", "EmbodiedMem/MultiRoom-v0", 0)
+
+
+def test_an_evaluation_goes_on_where_it_was_cut_off_and_pools_parts(tmp_path, capsys, monkeypatch):
+    kept = tmp_path / "episodes.jsonl"
+    base = ["eval", "random", "--env", "EmbodiedMem/MultiRoom-N2-S4-v0", "--json"]
+
+    def run(*extra: str) -> dict:
+        with pytest.raises(SystemExit) as end:
+            main([*base, *extra])
+        out = capsys.readouterr()
+        assert end.value.code == 0, out.err
+        return json.loads(out.out)
+
+    whole = run("--episodes", "4", "--seed", "7")
+    for part in ("9", "7"):
+        run("--episodes", "2", "--seed", part, "--resume", str(kept))
+    with kept.open("a") as file:
+        file.write('{"facts": {"agent": "ran')  # cut off
+    count = len(kept.read_text().splitlines())
+    monkeypatch.setattr("embodied_mem.sim.evaluation.play", None)  # nothing is played again
+    assert run("--episodes", "4", "--seed", "7", "--resume", str(kept)) == whole and count == 5
+    monkeypatch.undo()
+    run("--episodes", "1", "--seed", "11", "--resume", str(kept))
+    kept.write_text("something else\n" + kept.read_text())
+    with pytest.raises(SystemExit):
+        main([*base, "--resume", str(kept)])
+    assert "line 1: no result of an evaluation" in capsys.readouterr().err

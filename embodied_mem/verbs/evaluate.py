@@ -31,6 +31,7 @@ def evaluate(
     memory: Literal["kept", "wiped", "both"] = "kept",
     env_args: tuple[str, ...] = (),
     horizon: tuple[str, ...] = (),
+    resume: Path | None = None,
     json: bool = False,
 ) -> int:
     """Evaluate an agent on fresh episodes: success, SPL, return and more, with 95 % intervals.
@@ -47,6 +48,8 @@ def evaluate(
             episodes both ways and compares them in pairs.
         env_args: arguments of the environment, such as split=test goals=3.
         horizon: multiples of the task's length in training, such as 1x 2x 4x; one evaluation for each.
+        resume: a file that keeps the results of single episodes (JSON lines): what is in it is not played
+            again, so that an evaluation goes on where it was cut off, or pools the parts of others.
         json: print JSON.
     """
     from embodied_mem.sim.agents import AGENTS
@@ -58,10 +61,12 @@ def evaluate(
             raise InputError("--horizon is for checkpoints, which were trained on some length")
         if env is None:
             raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
-        results = [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, progress=not json)]
+        results = [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, progress=not json)]
     else:
         if memory != "kept":
             raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
+        if resume is not None:
+            raise InputError("--resume is for reference agents; a checkpoint plays its episodes side by side")
         if not Path(agent).is_dir():
             raise InputError(f'no agent "{agent}"; use {", ".join(AGENTS)} or the folder of a checkpoint')
         results = [
@@ -101,6 +106,7 @@ def _evaluate_agent(
     seed: int,
     memory: Literal["kept", "wiped", "both"],
     kwargs: dict[str, Any],
+    resume: Path | None,
     progress: bool,
 ) -> dict[str, Any]:
     """Evaluates a reference agent, and compares where both ways of keeping the memory are asked for."""
@@ -108,6 +114,7 @@ def _evaluate_agent(
     from rich.progress import Progress
 
     from embodied_mem.sim.evaluation import compare, evaluate_agent, summary
+    from embodied_mem.sim.played import Played
 
     if memory != "kept" and agent != "explorer":
         raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
@@ -117,8 +124,16 @@ def _evaluate_agent(
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         task = bar.add_task(agent, total=episodes * len(sides))
         for side in sides:
+            setting = {"agent": agent, "env": env, "env_kwargs": kwargs, "memory": side}
             found[side] = evaluate_agent(
-                agent, env, episodes, seed, side, kwargs, on_episode=lambda _: bar.advance(task)
+                agent,
+                env,
+                episodes,
+                seed,
+                side,
+                kwargs,
+                on_episode=lambda _: bar.advance(task),
+                played=None if resume is None else Played(resume, setting),
             )
     first = summary(found[sides[0]])
     facts = {"agent": agent, "env": env, "env_kwargs": kwargs, "episodes": episodes, "seed": seed}

@@ -15,7 +15,8 @@ def strip(log: Path, out: Path = Path("strip.png"), frames: int = 5) -> int:
         out: the PNG file.
         frames: how many moments.
     """
+    from embodied_mem.log.replay import replay
     from embodied_mem.viz.film_strip import draw_strip
 
-    print(draw_strip(log, out, frames=frames))
+    print(draw_strip(lambda watch: replay(log, watch=watch).frames, out, frames=frames))
     return 0

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import EmbodiedMemError, InputError
-from embodied_mem.log.replay import replay
 from embodied_mem.viz import map_layers as layers
 from embodied_mem.viz.map_raster import UNKNOWN_COLOR, rasterize
 from embodied_mem.viz.map_texts import INK
@@ -23,17 +22,18 @@ if TYPE_CHECKING:
     from embodied_mem.types import Observation
 
 Watch = Callable[["Memory"], Callable[["Moment"], None]]
+"""Given a memory, returns a listener of the loop that fills it."""
 
 COLUMN, GAP, HEADING = 2.1, 0.06, 0.34
 """Width of a picture, distance between two, and height of the words above [in]."""
 DPI = 90
 
 
-def draw_strip(log: str | Path, path: str | Path, *, frames: int = 5) -> Path:
-    """Replays a log twice, and draws moments of it side by side into a PNG file.
+def draw_strip(replay: Callable[[Watch], int], path: str | Path, *, frames: int = 5) -> Path:
+    """Draws moments of a run side by side into a PNG file.
 
     Args:
-        log: an MCAP file, a rosbag2 folder, or a .db3.
+        replay: goes through the run with a listener, and returns how many moments it has; called twice.
         path: the PNG file to write.
         frames: how many moments, the first and the last among them.
 
@@ -41,8 +41,7 @@ def draw_strip(log: str | Path, path: str | Path, *, frames: int = 5) -> Path:
         the path.
 
     Raises:
-        InputError: fewer than two moments.
-        LogError: the log cannot be used, or is shorter than that.
+        InputError: fewer than two frames, or the run is shorter than that.
         EmbodiedMemError: matplotlib is missing, or the file cannot be written.
     """
     if frames < 2:
@@ -53,9 +52,9 @@ def draw_strip(log: str | Path, path: str | Path, *, frames: int = 5) -> Path:
     except ImportError:
         raise EmbodiedMemError("drawing a strip needs matplotlib: pip install matplotlib") from None
     whole = _Extent()
-    count = replay(log, watch=whole.watch).frames
+    count = replay(whole.watch)
     if count < frames:
-        raise InputError(f"{log} has {count} moments, too few for {frames} frames")
+        raise InputError(f"the run has {count} moments, too few for {frames} frames")
     width, height = whole.size
     rows = COLUMN, COLUMN * height / width
     figure = Figure((frames * (COLUMN + GAP) - GAP, HEADING + sum(rows) + GAP), dpi=DPI, facecolor="white")
@@ -66,7 +65,7 @@ def draw_strip(log: str | Path, path: str | Path, *, frames: int = 5) -> Path:
     )  # fmt: skip
     chosen = np.round(np.linspace(0, count - 1, frames)).astype(int).tolist()
     axes = {i: (figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])) for k, i in enumerate(chosen)}
-    replay(log, watch=lambda memory: _Painter(memory, axes, whole))
+    replay(lambda memory: _Painter(memory, axes, whole))
     try:
         figure.savefig(path, format="png", metadata={"Software": None})
     except OSError as error:
@@ -132,7 +131,7 @@ class _Painter:
         pose = moment.percept.map_T_base
         nose = pose.transform(np.array([0.6, 0.0, 0.0]))
         style: dict[str, Any] = {"arrowstyle": "-|>", "color": INK, "lw": 1.5}
-        ax.annotate("", nose[:2], pose.position[:2], arrowprops=style)
+        ax.annotate("", tuple(nose[:2]), tuple(pose.position[:2]), arrowprops=style)
         wanted = moment.tokens.mask & (moment.tokens.feature[:, 0] > 0)
         if wanted.any():
             goals = pose.transform(moment.tokens.position[wanted].astype(np.float64))
