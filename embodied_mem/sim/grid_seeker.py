@@ -16,6 +16,8 @@ from embodied_mem.types import GridView, MemoryTokens, Observation
 LOCKED = 3
 """Index of the token feature that tells "locked"."""
 DIRECTIONS = range(4)
+MOST_STARTS = 6
+"""So often it sets out for a thing before it gives it up."""
 EMPTY = OBJECTS.index("empty")
 
 
@@ -50,6 +52,7 @@ class GridSeekerState:
         spent: steps since it last came closer to the target.
         closest: shortest path distance to the target so far [m].
         given_up: objects that proved out of reach.
+        starts: how often it has set out for an object, by id.
         carrying: name of what it carries.
         turned: turns since it wanted to put that down.
     """
@@ -59,6 +62,7 @@ class GridSeekerState:
     spent: int = 0
     closest: float = np.inf
     given_up: set[int] = field(default_factory=set)
+    starts: dict[int, int] = field(default_factory=dict)
     carrying: str = ""
     turned: int = 0
 
@@ -88,6 +92,7 @@ class GridSeeker:
         state.carrying = carrying
         if not first and carrying != before:  # the world has changed: what was out of reach may no longer be
             state.given_up.clear()
+            state.starts.clear()
             state.exploring.given_up.clear()
         things = self._things(obs, tokens)
         goals = [t for t in things if t.is_goal and t.id not in state.given_up]
@@ -138,6 +143,11 @@ class GridSeeker:
                 continue
             if state.target != thing.id:
                 state.target, state.spent, state.closest = thing.id, 0, np.inf
+                state.starts[thing.id] = state.starts.get(thing.id, 0) + 1
+                if state.starts[thing.id] > MOST_STARTS:  # to and fro between two is a way to neither
+                    state.given_up.add(thing.id)
+                    state.target = -1
+                    continue
             closer = thing.distance < state.closest
             state.spent = 0 if closer else state.spent + 1
             state.closest = min(state.closest, thing.distance)
@@ -204,6 +214,7 @@ class GridSeeker:
         if not state.given_up and not state.exploring.given_up:
             return None
         state.given_up.clear()
+        state.starts.clear()
         state.exploring.given_up.clear()
         return LEFT
 
