@@ -29,10 +29,12 @@ CORE = [  # memory, replay and query
     "zstandard>=0.22",
 ]
 DDS = "cyclonedds>=11.0; platform_machine == 'x86_64'"
-# cyclonedds: nodes as processes; pyoctomap: what the tests compare with; tensorboard: where training may log
+# cyclonedds: nodes as processes; model2vec: words by their meaning; pyoctomap: what the tests compare with;
+# tensorboard: where training may log
 TEST = [
     DDS,
     "hypothesis>=6.100",
+    "model2vec>=0.4",
     "pyoctomap>=1.2",
     "pytest>=8.2",
     "setuptools>=64",
@@ -53,7 +55,7 @@ EXTRAS = {
     "viz": ["rerun-sdk>=0.26"],  # live view
     "mcp": ["mcp>=2.0", "uvicorn>=0.30"],  # planners that are language models
     "text": ["model2vec>=0.4"],  # sentence embeddings: words found by their meaning
-    "data": ["minari>=0.5.2"],  # datasets for offline learning
+    "data": ["gymnasium>=1.0", "minari>=0.5.2", "pyarrow>=17"],  # datasets for offline learning
     "test": TEST,  # the name that `colcon test` looks for
     # lancedb: what `bench memory` compares recall with
     "dev": [*TEST, "lancedb>=0.30", "mypy>=1.11", "pyarrow>=17", "ruff>=0.8", "types-PyYAML"],

@@ -14,6 +14,7 @@ VERBS = {
     "train": ("train:train", "train a policy from a config: embodied-mem train sim_configs/NAME.yaml"),
     "sweep": ("sweep:sweep", "train several methods on a task, seed by seed, and tabulate them"),
     "eval": ("evaluate:evaluate", "evaluate an agent or a checkpoint on fresh episodes"),
+    "compare": ("compare:compare", "put runs side by side: evaluations, trainings, memories"),
     "record": ("record:record", "run an agent in a world; write its log and its memory"),
     "replay": ("replay:replay", "rebuild the memory of a log: MCAP, rosbag2 folder, .db3"),
     "query": ("query:query", "ask a memory: what, where, when"),
@@ -29,7 +30,10 @@ VERBS = {
     "report": ("report:report", "write one HTML page about a run or a memory"),
     "strip": ("strip:strip", "draw moments of a logged run side by side: camera and memory"),
     "serve": ("serve:serve", "let language-model planners ask a memory (Model Context Protocol)"),
-    "export": ("export:export", "hand a memory to other tools: json, ply, octomap_bt, occupancy_grid"),
+    "export": (
+        "export:export",
+        "hand a memory or a log to other tools: OctoMap, Nav2, networkx, Minari, ...",
+    ),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
 }
@@ -45,6 +49,11 @@ EXTRAS = {
     "rerun": "viz",
     "mcp": "mcp",
     "cyclonedds": "ros",
+    "networkx": "graph",
+    "spark_dsg": "graph",
+    "minari": "data",
+    "pyarrow": "data",
+    "model2vec": "text",
 }
 
 
@@ -103,8 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
         install = f"`pip install 'embodied-mem[{extra}]'`" if extra else f"`pip install {missing}`"
         _complain(f"this needs the package {missing}; install it with {install}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _complain("interrupted")
+    except KeyboardInterrupt as stop:  # `Interrupted` says how to go on
+        _complain(f"interrupted; {stop}" if str(stop) else "interrupted")
         sys.exit(130)
     except BrokenPipeError:  # `embodied-mem ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory import Memory, RecallConfig
+from embodied_mem.memory import EpisodeConfig, Memory, RecallConfig
 from embodied_mem.types import Command, Query
+from embodied_mem.verbs.bench_memory.workload import Rooms, grid_config, keyframes
 
 LAP = len(grid_walk.CELLS)
 
@@ -118,3 +119,44 @@ def test_a_reward_is_credited_to_what_was_recalled_before_it_as_a_command():
 def test_feedback_on_an_unknown_recall_is_refused():
     with pytest.raises(InputError, match="recall 99"):
         walked(3).feedback(99, useful=True)
+
+
+def test_summaries_are_made_after_so_many_entries_and_replay_makes_the_same(tmp_path):
+    def written(path=None) -> Memory:
+        config = grid_config(episodes=EpisodeConfig(consolidate=64))
+        memory = Memory(config) if path is None else Memory.open(path, config)
+        for percept in keyframes(300, Rooms(3)):
+            memory.write(percept)
+        return memory
+
+    memory = written()
+    summaries = memory.episodes.summaries()
+    covered = sorted(memory.episodes.summarised())
+    assert len(summaries) >= 5 and len(covered) == sum(map(len, summaries.values()))
+    assert len(covered) >= 0.6 * 300 and not set(covered) & set(summaries)
+    for evidence in summaries.values():
+        rooms = {memory.episodes.entry(i).room_id for i in evidence}
+        assert len(rooms) == 1
+    with written(tmp_path / "home.emem") as filed:
+        assert filed.digest() == memory.digest() == written().digest()
+    never = Memory(grid_config(episodes=EpisodeConfig(consolidate=0)))
+    for percept in keyframes(300, Rooms(3)):
+        never.write(percept)
+    assert not never.episodes.summaries()
+
+
+def test_a_summary_is_told_for_words_and_never_for_a_moment():
+    memory = Memory(grid_config(episodes=EpisodeConfig(consolidate=64)))
+    for percept in keyframes(200, Rooms(3)):
+        memory.write(percept)
+    summaries = memory.episodes.summaries()
+    told = memory.recall(Query(kind="episode", text="summary", k=50))
+    assert {answer.id for answer in told} == set(summaries)
+    for query in (
+        Query(kind="episode", k=500),
+        Query(kind="episode", until=memory.stamp, k=500),
+        Query(kind="episode", near=(10.0, 3.0, 0.0), radius=50.0, k=500),
+        Query(kind="episode", label="cup", k=500),
+    ):
+        answers = memory.recall(query)
+        assert answers and not summaries.keys() & {answer.id for answer in answers}

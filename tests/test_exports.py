@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 import yaml
 
 from embodied_mem.cli import main
+from embodied_mem.log.replay import replay
+from embodied_mem.loop import Moment
 from embodied_mem.memory import Memory
 from embodied_mem.memory.config import MemoryConfig, OctreeConfig
 from embodied_mem.memory.octree import Octree
@@ -117,6 +121,78 @@ def test_json_names_every_room_and_object(recorded: Path, tmp_path: Path):
     listed = [thing["id"] for room in scene["rooms"] for thing in room["objects"]]
     listed += [thing["id"] for thing in scene["objects"]]
     assert code == 0 and ids and set(listed) == ids and len(listed) == len(ids)
+
+
+def test_networkx_reads_rooms_places_and_objects_back(recorded: Path, tmp_path: Path):
+    networkx = pytest.importorskip("networkx", reason="networkx is not installed (extra: graph)")
+    code, out = export(recorded, "networkx", tmp_path / "graph.graphml")
+    graph = networkx.read_graphml(out)
+    with Memory.open(recorded, read_only=True) as memory:
+        things = {f"object {t.id}": t for t in memory.scene.objects()}
+        rooms = {f"room {r.id}": r.name for r in memory.scene.rooms()}
+        length = {(a, b): d for a, b, d in memory.scene.edges()}
+        digest = memory.digest()
+    assert code == 0 and graph.is_directed() and graph.graph["digest"] == digest
+    read = {n: d for n, d in graph.nodes(data=True) if d["kind"] == "object"}
+    assert set(read) == set(things) and things
+    for node, about in read.items():
+        assert about["name"] == things[node].name
+        np.testing.assert_allclose([about[axis] for axis in "xyz"], things[node].position)
+    assert {n: d["name"] for n, d in graph.nodes(data=True) if d["kind"] == "room"} == rooms
+    for (a, b), metres in length.items():
+        assert graph.edges[f"place {a}", f"place {b}"]["length"] == pytest.approx(metres)
+
+
+def test_spark_dsg_loads_the_graph_it_is_given(recorded: Path, tmp_path: Path):
+    dsg = pytest.importorskip("spark_dsg", reason="spark-dsg is not installed (extra: graph)")
+    code, out = export(recorded, "spark_dsg", tmp_path / "graph.json")
+    graph = dsg.DynamicSceneGraph.load(str(out))
+    with Memory.open(recorded, read_only=True) as memory:
+        things = [t for t in memory.scene.objects() if t.existence >= 0.5]
+        rooms, places = memory.scene.rooms(), memory.scene.places()
+    assert code == 0 and graph.num_nodes() == len(things) + len(rooms) + len(places)
+    for thing in things:
+        node = graph.get_node(dsg.NodeSymbol("O", thing.id)).attributes
+        assert node.name == thing.name
+        np.testing.assert_allclose(node.position, thing.position)
+
+
+def test_minari_reads_the_run_back_step_by_step(recorded: Path, tmp_path: Path):
+    minari = pytest.importorskip("minari", reason="minari is not installed (extra: data)")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra: data)")
+    log = recorded.with_name("episode.mcap")
+    code, out = export(log, "minari", tmp_path / "dataset")
+    dataset = minari.MinariDataset(out)
+    moments: list[Moment] = []
+    replay(log, watch=lambda memory: moments.append)
+    episode = dataset[0]
+    assert code == 0 and dataset.total_episodes == 1 and dataset.total_steps == len(moments) - 1
+    np.testing.assert_array_equal(episode.actions, [m.obs.action for m in moments[1:]])
+    np.testing.assert_array_equal(episode.rewards, [m.obs.reward for m in moments[1:]])
+    np.testing.assert_array_equal(episode.observations["mem_position"], [m.tokens.position for m in moments])
+    np.testing.assert_array_equal(episode.observations["grid"], [m.obs.grid.cells for m in moments])
+    assert episode.truncations[-1] and not episode.terminations.any() and not episode.truncations[:-1].any()
+    first = {key: values[0] for key, values in episode.observations.items()}
+    assert dataset.observation_space.contains(first)
+    assert all(dataset.action_space.contains(action) for action in episode.actions)
+    assert export(log, "minari", tmp_path / "dataset")[0] == 0  # again, over the former one
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    assert export(log, "minari", tmp_path / "mine")[0] == 2 and (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_rerun_verifies_the_recording_of_a_log(recorded: Path, tmp_path: Path):
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra: viz)")
+    code, out = export(recorded.with_name("episode.mcap"), "rerun", tmp_path / "run.rrd")
+    command = [sys.executable, "-m", "rerun", "rrd", "verify", str(out)]
+    assert code == 0 and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_log_is_no_memory_and_a_memory_no_log(recorded: Path, tmp_path: Path, capsys):
+    assert export(recorded.with_name("episode.mcap"), "ply", tmp_path / "x.ply")[0] == 2
+    assert "embodied-mem replay" in capsys.readouterr().err
+    assert export(recorded, "minari", tmp_path / "x")[0] == 2
+    assert "a log" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to", FORMATS)

@@ -25,7 +25,7 @@ ALLOWED = {
     "loop": {"base", "memory", "policy"},
     "sim": BELOW,
     "viz": BELOW,
-    "exports": BELOW | {"viz"},
+    "exports": BELOW | {"viz", "sim"},  # a dataset has the observation keys of MemoryWrapper
     "mcp_server": BELOW | {"viz"},
     "log": BELOW | {"viz"},  # replay draws the map it rebuilt
     "ros": BELOW | {"log", "viz"},
@@ -38,7 +38,7 @@ HOMES = {
     "safetensors": {"policy", "top"},
     "stable_baselines3": {"policy", "top"},
     "sb3_contrib": {"policy", "top"},
-    "gymnasium": {"policy", "sim", "top"},
+    "gymnasium": {"policy", "sim", "exports", "top"},
     "minigrid": {"sim", "top"},
     "open3d": {"perception", "sim", "viz"},
     "habitat_sim": {"sim"},
@@ -51,7 +51,7 @@ HOMES = {
     "rerun": {"viz"},
     "cyclonedds": {"ros"},
     "rclpy": {"ros"},
-    "minari": {"log"},
+    "minari": {"exports"},
     "mcp": {"mcp_server"},
     "uvicorn": {"mcp_server"},
 }

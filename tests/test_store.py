@@ -375,7 +375,7 @@ def test_damage_anywhere_is_found_or_harmless(path: Path, finished):
     whole = finished[0].read_bytes()
     rng = np.random.default_rng(2)
     refused = 0
-    for _ in range(60):
+    for _ in range(80):
         spoilt = bytearray(whole)
         at, length = int(rng.integers(100, len(whole))), int(rng.integers(1, 600))
         spoilt[at : at + length] = rng.integers(

@@ -41,7 +41,7 @@ class BudgetConfig:
     evict: Literal["place", "fifo", "lru", "utility"] = "place"
     """Which entries go first. "place": of the places with the most entries, entries without words
     first, the oldest first, and never the last one of a place; "fifo": the oldest; "lru": those
-    of the place that the agent has not been at for longest; "utility": the least useful."""
+    written or recalled longest ago; "utility": the least useful."""
     snapshots: float = 0.5
     """Share that is left to snapshots, once there are any."""
 
@@ -138,11 +138,7 @@ def choose(contents: Contents, count: int) -> NDArray[np.int64]:
     if evict == "utility":
         order = np.lexsort((ids, episodes.utilities))
     elif evict == "lru":
-        places = contents.scene.place_table
-        last = dict(zip(places.ids.tolist(), places.last_visits.tolist()))
-        known, where = np.unique(episodes.place_ids, return_inverse=True)
-        visits = np.array([last.get(place, -1) for place in known.tolist()], np.int64)
-        order = np.lexsort((ids, visits[where.reshape(-1)]))
+        order = np.lexsort((ids, episodes.used))
     else:
         order = np.arange(len(ids))
     return np.sort(ids[order[:count]])

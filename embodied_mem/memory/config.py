@@ -81,13 +81,15 @@ class EpisodeConfig:
     """A new entry after having turned this far [rad]."""
     gap: float = 0.5
     """An object unseen for longer than this is met anew when it returns, which makes an entry [s]."""
+    consolidate: int = 512
+    """After so many entries, stretches of them are summarised without being asked; 0 is never."""
     snapshot_quality: int = 80
     """JPEG quality of snapshots, 1 to 100; 0 keeps none."""
     snapshot_size: int = 640
     """Longest edge of a snapshot; larger images are made smaller [px]."""
 
     def __post_init__(self) -> None:
-        for name in ("distance", "angle", "gap"):
+        for name in ("distance", "angle", "gap", "consolidate"):
             value = getattr(self, name)
             _require(value >= 0, f"episodes.{name}", "zero or positive", value)
         quality, size = self.snapshot_quality, self.snapshot_size

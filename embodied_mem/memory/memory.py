@@ -26,6 +26,7 @@ from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
+from embodied_mem.memory.episodes import consolidation
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.episodes.snapshots import decode_jpeg, encode_jpeg
 from embodied_mem.memory.facts import facts
@@ -232,12 +233,19 @@ class Memory(Asked, Filed):
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
+        self._consolidate_sometimes()
         if self.config.budget.limit and held.counts["writes"] % budget.EVERY == 0:
             self._enforce_budget()
         held.counts["dropped_points"] += cleaned.points + dropped
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
+
+    def _consolidate_sometimes(self) -> None:
+        """Summarises what has ended, after so many entries: a replay does so at the same write."""
+        episodes, every = self.episodes, self.config.episodes.consolidate
+        if every and episodes.next_id - episodes.consolidated >= every + KEEP_FRESH:
+            consolidation.consolidate(episodes, KEEP_FRESH, self.object_name, whole=True)
 
     def _enforce_budget(self) -> None:
         gone = budget.enforce(self._contents)

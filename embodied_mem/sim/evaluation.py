@@ -299,3 +299,23 @@ def mean_interval(values: ArrayLike) -> dict[str, Any]:
         return {"mean": None, "interval": None, "left_out": len(data)}
     found: dict[str, Any] = {"mean": float(finite.mean()), "interval": bootstrap(finite)}
     return found if len(finite) == len(data) else {**found, "left_out": len(data) - len(finite)}
+
+
+def each_episode(results: Sequence[EpisodeResult]) -> dict[str, list[float | int | None]]:
+    """Returns the measures episode by episode, JSON-ready, so that evaluations can be compared in pairs.
+
+    Returns:
+        `seed`, `return`, `steps`, and success and the measures of navigation where all episodes tell
+        them; what is not finite is None.
+    """
+    columns: dict[str, list[Any]] = {
+        "seed": [r.seed for r in results],
+        "return": [r.total_reward for r in results],
+        "steps": [r.steps for r in results],
+    }
+    if all(r.info.get("is_success") is not None for r in results):
+        columns["success"] = [float(r.info["is_success"]) for r in results]
+    for name in MEASURES:
+        if all(name in r.info for r in results):
+            columns[name] = [float(r.info[name]) for r in results]
+    return {key: [v if np.isfinite(v) else None for v in values] for key, values in columns.items()}

@@ -26,6 +26,8 @@ ADDS = {
     "viz": "the live view",
     "mcp": "a server for planners that are language models",
     "data": "datasets for offline learning",
+    "graph": "the scene graph in networkx and spark_dsg",
+    "text": "words found by their meaning",
 }
 """What each extra is for; "" is what every installation has. Test and developer extras are left out."""
 

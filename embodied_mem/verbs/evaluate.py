@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json as json_format
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.verbs.interrupt import telling
+from embodied_mem.verbs.progress import progress
 
 BATCH = 64
 """Episodes that are played side by side."""
@@ -52,35 +55,60 @@ def evaluate(
             again, so that an evaluation goes on where it was cut off, or pools the parts of others.
         json: print JSON.
     """
-    from embodied_mem.sim.agents import AGENTS
-
     kwargs = _env_kwargs(env_args)
-    results: list[dict[str, Any]]
-    if agent in AGENTS:
-        if horizon:
-            raise InputError("--horizon is for checkpoints, which were trained on some length")
-        if env is None:
-            raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
-        results = [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, progress=not json)]
-    else:
-        if memory != "kept":
-            raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
-        if resume is not None:
-            raise InputError("--resume is for reference agents; a checkpoint plays its episodes side by side")
-        if not Path(agent).is_dir():
-            raise InputError(f'no agent "{agent}"; use {", ".join(AGENTS)} or the folder of a checkpoint')
-        results = [
-            evaluate_checkpoint(
-                Path(agent), env_id=env, episodes=episodes, seed=seed, factor=factor, env_kwargs=kwargs
-            )
-            for factor in [read_factor(text) for text in horizon] or [1]
-        ]
+    kept = "nothing was kept; use --resume FILE, or fewer --episodes" if resume is None else f"see {resume}"
+    with telling(kept):
+        results = _evaluated(agent, env, episodes, seed, memory, kwargs, horizon, resume, shown=not json)
     if json:
         print(json_format.dumps(results if horizon else results[0], indent=2))
     else:
         for text, result in zip(horizon or ("",), results):
             print(f"{text} {in_words(result)}".strip())
     return 0
+
+
+def _evaluated(
+    agent: str,
+    env: str | None,
+    episodes: int,
+    seed: int,
+    memory: Literal["kept", "wiped", "both"],
+    kwargs: dict[str, Any],
+    horizon: tuple[str, ...],
+    resume: Path | None,
+    *,
+    shown: bool,
+) -> list[dict[str, Any]]:
+    """Returns the evaluation of a reference agent, or of a checkpoint at each horizon."""
+    from embodied_mem.sim.agents import AGENTS
+
+    if agent in AGENTS:
+        if horizon:
+            raise InputError("--horizon is for checkpoints, which were trained on some length")
+        if env is None:
+            raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
+        return [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, shown=shown)]
+    if memory != "kept":
+        raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
+    if resume is not None:
+        raise InputError("--resume is for reference agents; a checkpoint plays its episodes side by side")
+    if not Path(agent).is_dir():
+        raise InputError(f'no agent "{agent}"; use {", ".join(AGENTS)} or the folder of a checkpoint')
+    factors = [read_factor(text) for text in horizon] or [1]
+    done = itertools.count(1)
+    with progress(Path(agent).name, episodes * len(factors), unit="episodes", shown=shown) as on_episode:
+        return [
+            evaluate_checkpoint(
+                Path(agent),
+                env_id=env,
+                episodes=episodes,
+                seed=seed,
+                factor=factor,
+                env_kwargs=kwargs,
+                on_episode=lambda: on_episode(next(done)),
+            )
+            for factor in factors
+        ]
 
 
 def _env_kwargs(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -107,22 +135,18 @@ def _evaluate_agent(
     memory: Literal["kept", "wiped", "both"],
     kwargs: dict[str, Any],
     resume: Path | None,
-    progress: bool,
+    shown: bool,
 ) -> dict[str, Any]:
     """Evaluates a reference agent, and compares where both ways of keeping the memory are asked for."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from embodied_mem.sim.evaluation import compare, evaluate_agent, summary
+    from embodied_mem.sim.evaluation import compare, each_episode, evaluate_agent, summary
     from embodied_mem.sim.played import Played
 
     if memory != "kept" and agent != "explorer":
         raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
     sides: tuple[Literal["kept", "wiped"], ...] = ("kept", "wiped") if memory == "both" else (memory,)
     found = {}
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task(agent, total=episodes * len(sides))
+    done = itertools.count(1)
+    with progress(agent, episodes * len(sides), unit="episodes", shown=shown) as on_episode:
         for side in sides:
             setting = {"agent": agent, "env": env, "env_kwargs": kwargs, "memory": side}
             found[side] = evaluate_agent(
@@ -132,12 +156,12 @@ def _evaluate_agent(
                 seed,
                 side,
                 kwargs,
-                on_episode=lambda _: bar.advance(task),
+                on_episode=lambda _: on_episode(next(done)),
                 played=None if resume is None else Played(resume, setting),
             )
     first = summary(found[sides[0]])
     facts = {"agent": agent, "env": env, "env_kwargs": kwargs, "episodes": episodes, "seed": seed}
-    result = {**facts, "memory": sides[0], **first}
+    result = {**facts, "memory": sides[0], **first, "each": each_episode(found[sides[0]])}
     if memory == "both":
         if not all("goals" in r.info for r in found["kept"]):
             raise InputError(f"{env} has no sequence of goals between which a memory could be wiped")
@@ -183,11 +207,22 @@ def evaluate_checkpoint(
     seed: int = EVALUATION_SEED,
     factor: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
+    on_episode: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Runs the exported policy, greedily, on `episodes` seeded episodes, side by side.
 
+    Args:
+        checkpoint: folder that `train` exported.
+        env_id: another environment than the one that it was trained on.
+        episodes: how many.
+        seed: of the first one.
+        factor: how many times as long as in training the memory must last.
+        env_kwargs: arguments of the environment.
+        on_episode: called after each episode.
+
     Returns:
-        JSON-ready facts: env, episodes, and what `embodied_mem.sim.evaluation.summary` tells.
+        JSON-ready facts: env, episodes, what `embodied_mem.sim.evaluation.summary` tells, and `each`
+        episode by itself.
 
     Raises:
         InputError: the checkpoint names no environment and none is given, or it has other observations.
@@ -197,7 +232,7 @@ def evaluate_checkpoint(
 
     import embodied_mem.sim  # noqa: F401
     from embodied_mem.policy.checkpoint import load_policy
-    from embodied_mem.sim.evaluation import check_episodes, summary
+    from embodied_mem.sim.evaluation import check_episodes, each_episode, summary
 
     check_episodes(episodes, seed)
     agent = load_policy(checkpoint)
@@ -217,7 +252,7 @@ def evaluate_checkpoint(
         raise InputError(
             f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
         )
-    results = _run_episodes(agent, envs, episodes, seed, factor)
+    results = _run_episodes(agent, envs, episodes, seed, factor, on_episode or (lambda: None))
     for env in envs:
         env.close()
     return {
@@ -227,10 +262,13 @@ def evaluate_checkpoint(
         "episodes": episodes,
         "seed": seed,
         **summary(results, COUNTS),
+        "each": each_episode(results),
     }
 
 
-def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int, factor: int) -> list[Any]:
+def _run_episodes(
+    agent: Any, envs: list[Any], episodes: int, seed: int, factor: int, on_episode: Callable[[], None]
+) -> list[Any]:
     """Plays the episodes, each env taking the next seed when it is done; order of results is by seed."""
     from embodied_mem.sim.evaluation import EpisodeResult
 
@@ -261,6 +299,7 @@ def _run_episodes(agent: Any, envs: list[Any], episodes: int, seed: int, factor:
                     info,
                     _late_counts(history, factor),
                 )
+                on_episode()
                 history.clear()
                 running[slot] = started if started < episodes else -1
                 if running[slot] >= 0:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.verbs.interrupt import telling
+from embodied_mem.verbs.progress import replaying
 
 
 def replay(
@@ -27,7 +29,7 @@ def replay(
         remap: inputs by hand, as role:=topic, for example depth:=/cam/depth/image_raw.
         json: print JSON: digest, frames, warnings, timings.
     """
-    report = replay_report(log, out=out, verify=verify, remap=remap)
+    report = replay_report(log, out=out, verify=verify, remap=remap, progress=not json)
     if json:
         print(json_format.dumps(report, indent=2))
     else:
@@ -36,16 +38,30 @@ def replay(
 
 
 def replay_report(
-    log: Path, *, out: Path | None = None, verify: bool = False, remap: tuple[str, ...] = ()
+    log: Path,
+    *,
+    out: Path | None = None,
+    verify: bool = False,
+    remap: tuple[str, ...] = (),
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Replays a log and returns JSON-ready facts about it.
+
+    Args:
+        log: an MCAP file, a rosbag2 folder or a .db3.
+        out: folder for memory.emem and map.png, or None.
+        verify: compare the digest with the recorded one.
+        remap: inputs by hand, as role:=topic.
+        progress: show a bar on a terminal.
 
     Raises:
         LogError: the log cannot be used.
     """
     from embodied_mem.log.replay import replay as run
 
-    result = run(log, out=out, verify=verify, remap=parse_remaps(remap))
+    nothing = "nothing was written; the same command starts again"
+    with telling(nothing), replaying(log, shown=progress) as on_step:
+        result = run(log, out=out, verify=verify, remap=parse_remaps(remap), on_step=on_step)
     return {
         "log": str(log),
         "digest": result.digest,

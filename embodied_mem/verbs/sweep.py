@@ -131,6 +131,7 @@ def make_row(run: Run, horizon: tuple[str, ...]) -> dict[str, Any]:
     facts = {"1x": result["evaluation"], **beyond}
     for evaluation in facts.values():
         evaluation.pop("checkpoint")
+        evaluation.pop("each")  # a row is read by people too
     curve = result["curve"]
     stride = max(1, -(-len(curve) // CURVE_POINTS))
     return {

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
 from embodied_mem.verbs.evaluate import COUNTS
+from embodied_mem.verbs.training_curve import read_curve
 
 EPISODES = 100
 """Episodes over which the curve's means go."""
@@ -46,10 +47,7 @@ class TrainingRecord(BaseCallback):
 
     def curve(self) -> list[dict[str, float]]:
         """Returns the lines so far: step, seconds, and the means of return, success and counts."""
-        with self.path.open(newline="") as file:
-            return [
-                {k: float(v) for k, v in row.items() if v not in (None, "")} for row in csv.DictReader(file)
-            ]
+        return read_curve(self.path)
 
     def _on_training_start(self) -> None:
         self._begun = time.perf_counter() - self.seconds

@@ -87,7 +87,7 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
     size = last - first if listed is None else len(listed)
     filters = (query.place, terms.room_id, terms.near)
     if listed is None and query.min_trust <= 0 and all(f is None for f in filters):
-        return _Found(np.arange(first, last))
+        return _Found(_told(terms, contents, np.arange(first, last)))
     kept, squared = np.empty(size, np.int64), np.empty(size)
     near = terms.near is not None
     count = select(
@@ -100,9 +100,12 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         float(query.radius) if near and query.radius is not None else -1.0,
         kept, squared,
     )  # fmt: skip
-    found = _Found(kept[:count].copy())
+    there = _told(terms, contents, kept[:count].copy())
+    found = _Found(there)
     if near:
-        found.distances = np.sqrt(squared[:count])
+        if len(there) < count:
+            squared[: len(there)] = squared[np.searchsorted(kept[:count], there)]
+        found.distances = np.sqrt(squared[: len(there)])
         found.scores["near"] = 1.0 / (1.0 + found.distances)
     if query.text is not None:
         found.words, found.meanings = shares, meanings
@@ -110,6 +113,19 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         meant = np.array([meanings.get(row, 0.0) for row in found.rows.tolist()])
         found.scores["text"] = np.maximum(terms.shares(held), meant)
     return found
+
+
+def _told(terms: Terms, contents: Contents, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns rows, ascending, without summaries where a moment is asked for: they are of a stretch."""
+    if not terms.is_timed and (terms.like is not None or terms.query.text is not None):
+        return rows
+    summaries = contents.episodes.summary_rows
+    if not len(summaries) or not len(rows):
+        return rows
+    at = np.minimum(np.searchsorted(rows, summaries), len(rows) - 1)
+    keep = np.ones(len(rows), bool)
+    keep[at[rows[at] == summaries]] = False
+    return rows[keep]
 
 
 def _meanings(terms: Terms, contents: Contents) -> dict[int, float]:

@@ -23,12 +23,17 @@ from embodied_mem.memory.store.migrations import NEW_TABLES, migrate
 
 APPLICATION_ID = 0x656D656D
 """SQLite's application id of a memory file ("emem")."""
-SCHEMA = 2
+SCHEMA = 3
 """Version of the rows; a file with a newer one is refused, one with an older one is brought up to it."""
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("name TEXT",),
     "graph": ("kind TEXT", "id INTEGER"),
     "episodes": ("id INTEGER",),
+    "entry_heads": ("id INTEGER",),
+    "entry_vectors": ("id INTEGER",),
+    "entry_objects": ("id INTEGER",),
+    "entry_details": ("id INTEGER",),
+    "entry_alive": ("id INTEGER",),
     "encounters": ("id INTEGER",),
     "octree": ("id INTEGER",),
     "snapshots": ("id INTEGER",),
@@ -288,6 +293,15 @@ class Store:
                     broken.append(key)
         return whole, broken
 
+    def fetch(self, name: str, keys: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Returns (key, payload) of some rows of a table with a single key, those that there are.
+
+        Raises:
+            StoreError: a row is damaged.
+        """
+        with _explained(self.path):
+            return [(row[0], row[-1]) for key in keys for row in self._rows(name, key)]
+
     def has(self, name: str, key: int) -> bool:
         """Whether a table with a single key has a row."""
         with _explained(self.path):
@@ -295,7 +309,7 @@ class Store:
             return found.fetchone() is not None
 
     def _rows(self, name: str, *key: int | str) -> Iterator[Row]:
-        if self.schema < SCHEMA and name in NEW_TABLES[self.schema]:
+        if any(name in names for since, names in NEW_TABLES.items() if since >= self.schema):
             return
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = " AND ".join(f"{column} = ?" for column in _names(name).split(", "))

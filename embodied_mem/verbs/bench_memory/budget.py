@@ -15,7 +15,7 @@ from embodied_mem.memory.budget import EVERY, BudgetConfig
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.types import Query
 from embodied_mem.verbs.bench_memory.size import PLACES, entries
-from embodied_mem.verbs.bench_memory.workload import grid_config
+from embodied_mem.verbs.bench_memory.workload import grid_config, know_objects
 
 ENTRIES = 1_050_000
 LIMIT = 200_000_000
@@ -48,7 +48,7 @@ def week(policy: str, count: int, limit: int) -> dict[str, float]:
         config = grid_config(budget=BudgetConfig(limit, policy))  # type: ignore[arg-type]
         start, largest = time.perf_counter(), 0
         with Memory.open(path, config) as memory:
-            memory.scene.object_table.next_id = 3 * PLACES  # the objects that the entries name
+            know_objects(memory, 3 * PLACES)
             for entry in entries(count):
                 memory.episodes.add(_with_fact(entry, facts.get(entry.id)))
                 if (entry.id + 1) % EVERY == 0:

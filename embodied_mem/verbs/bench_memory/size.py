@@ -14,7 +14,7 @@ from embodied_mem.memory import Memory
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.episodes.vectors import quantise, unit
 from embodied_mem.types import Query
-from embodied_mem.verbs.bench_memory.workload import STEP_NS, grid_config, view_embeddings
+from embodied_mem.verbs.bench_memory.workload import STEP_NS, grid_config, know_objects, view_embeddings
 
 SIZES = (10_000, 100_000, 1_000_000)
 PLACES = 300
@@ -60,7 +60,7 @@ def entries(count: int, seed: int = 0) -> Any:
 
 def _size(path: Path, count: int) -> dict[str, float]:
     with Memory.open(path, grid_config()) as memory:
-        memory.scene.object_table.next_id = 3 * PLACES  # the objects that the entries name
+        know_objects(memory, 3 * PLACES)
         for entry in entries(count):
             memory.episodes.add(entry)
             if entry.id % 64 == 0:

@@ -104,6 +104,8 @@ def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yields the leaves of nested mappings as (dotted name, value); lists of plain values stay together."""
     if isinstance(values, Mapping):
         for key, value in values.items():
+            if key == "each":  # episode by episode: for `compare`, not for people
+                continue
             yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(values, list) and any(isinstance(value, (Mapping, list)) for value in values):
         for i, value in enumerate(values):
