@@ -251,3 +251,20 @@ def test_embeddings_fill_the_rest_of_the_feature() -> None:
 def test_wrong_settings_are_named(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ReadConfig(**settings)
+
+
+def test_labelled_lists_the_occupied_voxels_of_some_labels_and_no_others() -> None:
+    rng = np.random.default_rng(0)
+    tree = Octree(0.1)
+    points = rng.uniform(-2, 2, (500, 3)).astype(np.float32)
+    names = rng.integers(0, 6, 500)
+    tree.integrate_cells(points, np.ones(500, bool), labels=names, stamp=3)
+    tree.integrate_cells(points[:50], np.zeros(50, bool), labels=names[:50], stamp=4)
+    for _ in range(9):
+        tree.integrate_cells(points[:50], np.zeros(50, bool), stamp=4)
+    everything = tree.voxels()
+    for wanted in ([2], [1, 5], [9]):
+        found, expected = tree.labelled(wanted), everything.select(np.isin(everything.labels, wanted))
+        assert np.array_equal(found.centers, expected.centers)
+        assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.stamps, expected.stamps)
+    assert len(tree.labelled([2])) > 50 and len(tree.labelled([9])) == 0

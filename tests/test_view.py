@@ -118,19 +118,3 @@ def test_what_cannot_be_shown_is_said_in_one_line(recording: Recording, tmp_path
     (tmp_path / "text.mcap").write_text("not a log")
     complaint(capsys, tmp_path / "text.mcap", "--save", tmp_path / "x.rrd")
     assert "cannot be written" in complaint(capsys, recording.memory, "--save", tmp_path)
-
-
-def test_reruns_own_importer_opens_a_log_with_its_cameras_and_poses(recording: Recording, tmp_path: Path):
-    rrd = tmp_path / "imported.rrd"
-    command = [sys.executable, "-m", "rerun", "mcap", "convert", str(recording.log), "-o", str(rrd)]
-    subprocess.run(command, check=True, capture_output=True)
-    lines = shown(rrd).splitlines()
-    for entity, column in (
-        ("/head/color/image_raw", "Image:buffer"),
-        ("/head/depth/image_rect_raw", "DepthImage:buffer"),
-        ("/head/color/camera_info", "Pinhole:image_from_camera"),
-        ("/head/depth/camera_info", "Pinhole:image_from_camera"),
-        ("/tf", "Transform3D:translation"),
-        ("/tf_static", "Transform3D:quaternion"),
-    ):
-        assert any(f" - {entity} - " in line and column in line for line in lines), entity
