@@ -13,6 +13,7 @@ from embodied_mem.memory import Memory
 from embodied_mem.memory.budget import BudgetConfig, choose, enforce, parse_bytes
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.types import Command, Query
+from embodied_mem.verbs.bench_memory.budget import mixed
 from embodied_mem.verbs.bench_memory.workload import Rooms, grid_config, keyframes
 
 
@@ -160,6 +161,21 @@ def test_eviction_depends_on_the_writes_alone(tmp_path: Path):
         assert kept.digest() == plain.digest()
 
 
+@pytest.mark.slow
+def test_every_kind_of_memory_goes_where_it_is_too_much(tmp_path: Path):
+    path, limit = tmp_path / "home.emem", 3_000_000
+    facts, largest = mixed(path, 2600, 400, limit)
+    kinds = ("entries", "objects", "blocks", "snapshots")
+    assert all(facts[f"evicted_{kind}"] > 0 for kind in kinds)
+    assert largest <= 1.05 * limit
+    with Memory.open(path) as memory:
+        assert memory.check().is_clean and memory.info()["evicted_objects"] == facts["evicted_objects"]
+        left = memory.scene.object_table
+        assert 0 < len(left) < 400 and left.last_seen.max() > 0
+        answer = memory.recall(Query(kind="object", k=1))[0]  # the newest are still known
+        assert answer.age < 60
+
+
 def test_voxels_and_trajectory_go_where_they_take_too_much():
     memory = Memory(grid_config(budget=BudgetConfig(10**6)))
     long_walk(memory, 640)
@@ -168,7 +184,9 @@ def test_voxels_and_trajectory_go_where_they_take_too_much():
     object.__setattr__(small.budget, "limit", 12_000)
     memory._contents.config = small
     gone = enforce(memory._contents)
-    assert gone is not None and gone.blocks > 0 and gone.positions > 0
+    assert gone is not None and gone.blocks > 0 and gone.positions > 0 and gone.objects
+    assert all(memory.scene.object(i) is None for i in gone.objects)
+    assert all(memory.episodes.encounters.last_between(i, None, None) is None for i in gone.objects)
     after = (len(memory.octree), len(memory.scene.trajectory()[0]), len(memory.episodes.encounters))
     assert all(a < b for a, b in zip(after, before))
     stamps, positions = memory.scene.trajectory()

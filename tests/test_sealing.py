@@ -11,7 +11,7 @@ import pytest
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory
-from embodied_mem.memory.episodes.chunks import ALIVE, CHUNK, HEADS, PARTS, VECTORS
+from embodied_mem.memory.episodes.chunks import ALIVE, CHUNK, DETAILS, HEADS, PARTS, VECTORS, unpack_texts
 from embodied_mem.memory.episodes.entries import Episode, Episodes
 from embodied_mem.memory.episodes.vectors import quantise
 from embodied_mem.memory.store.check import check_file
@@ -142,6 +142,21 @@ def test_a_chunk_of_which_most_has_gone_is_written_anew_and_an_empty_one_removed
     disk.take(episodes)
     assert disk.tables[VECTORS][2] is vectors and len(disk.tables[ALIVE][2]) == CHUNK // 8
     same(disk.opened(episodes), episodes)
+
+
+def test_what_is_forgotten_is_in_no_part_of_the_file():
+    rng = np.random.default_rng(0)
+    episodes, disk = Episodes(), Disk()
+    add(episodes, rng, 3 * CHUNK)
+    disk.take(episodes)
+    before = {name: len(disk.tables[name][1]) for name in PARTS}
+    assert episodes.forget(CHUNK + 7)
+    disk.take(episodes)
+    opened = disk.opened(episodes)
+    same(opened, episodes)
+    assert len(disk.tables[VECTORS][1]) < before[VECTORS] and 1 not in disk.tables[ALIVE]
+    ((_, texts),) = ((c, unpack_texts(c, p)) for c, p in disk.fetch(DETAILS, [1]))
+    assert 7 not in texts.offsets and len(texts.offsets) == CHUNK - 1
 
 
 def filled(path: Path, count: int = 3 * CHUNK) -> str:

@@ -39,6 +39,7 @@ COUNTS = (
     "dropped_detections",
     "dropped_embeddings",
     "evicted_entries",
+    "evicted_objects",
     "evicted_blocks",
     "evicted_positions",
     "evicted_encounters",

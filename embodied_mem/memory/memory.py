@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import budget, reanchoring
+from embodied_mem.memory import reanchoring
 from embodied_mem.memory.asked import Asked
 from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
-from embodied_mem.memory.episodes import consolidation
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.episodes.snapshots import decode_jpeg, encode_jpeg
 from embodied_mem.memory.facts import facts
@@ -42,6 +41,7 @@ from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
+from embodied_mem.memory.upkeep import upkeep
 from embodied_mem.types import (
     Command,
     Goal,
@@ -218,8 +218,13 @@ class Memory(Asked, Filed):
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        grid_map = None if held.rebuild_left else self.grid_map()
-        changes = held.scene.update(percept, held.octree, grid_map)
+        ground = (
+            None
+            if held.rebuild_left
+            else self._ground.take(self.octree, self.labels, held.pose, self.scene.floor_height)
+        )
+        grid_map, where = ground or (None, None)
+        changes = held.scene.update(percept, held.octree, grid_map, where)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
@@ -233,30 +238,12 @@ class Memory(Asked, Filed):
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
-        self._consolidate_sometimes()
-        if self.config.budget.limit and held.counts["writes"] % budget.EVERY == 0:
-            self._enforce_budget()
+        for gone in upkeep(held):
+            self.drop_images(gone)
         held.counts["dropped_points"] += cleaned.points + dropped
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
-
-    def _consolidate_sometimes(self) -> None:
-        """Summarises what has ended, after so many entries: a replay does so at the same write."""
-        episodes, every = self.episodes, self.config.episodes.consolidate
-        if every and episodes.next_id - episodes.consolidated >= every + KEEP_FRESH:
-            consolidation.consolidate(episodes, KEEP_FRESH, self.object_name, whole=True)
-
-    def _enforce_budget(self) -> None:
-        gone = budget.enforce(self._contents)
-        if gone is not None:
-            counts = self._contents.counts
-            counts["evicted_entries"] += len(gone.entries)
-            counts["evicted_blocks"] += gone.blocks
-            counts["evicted_positions"] += gone.positions
-            counts["evicted_encounters"] += gone.encounters
-            for entry_id in gone.entries.tolist():
-                self.drop_images(entry_id)
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
@@ -380,7 +367,7 @@ class Memory(Asked, Filed):
 
     def grid_map(self) -> GridMap:
         """Returns traversable space at the agent's floor; 0 x 0 cells where nothing is known."""
-        return self._ground.grid_map(self.octree, self.labels, self.map_T_base)
+        return self._ground.grid_map(self.octree, self.labels, self.map_T_base, self.scene.floor_height)
 
     def read(self, map_T_base: Pose, goal: Goal | None = None) -> MemoryTokens:
         """Returns the entries that matter at a pose, for a policy; changes nothing.

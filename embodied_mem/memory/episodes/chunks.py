@@ -22,6 +22,8 @@ from embodied_mem.memory.episodes.row import HEAD, EpisodeRow, changes_from, cha
 SHIFT = 10
 CHUNK = 1 << SHIFT
 """Entries whose ids share all bits above `SHIFT` are of one chunk."""
+SEALED_BYTES = 64
+"""What the head of an entry needs in a chunk: a pose of seven random doubles, and a little."""
 HEADS, VECTORS, OBJECTS, DETAILS, ALIVE = (
     "entry_heads", "entry_vectors", "entry_objects", "entry_details", "entry_alive",
 )  # fmt: skip

@@ -18,6 +18,8 @@ class EntryColumns:
         self._sizes = np.empty(64, np.uint32)
         self._spoken = np.empty(64, bool)
         self._count = 0
+        self.newest: tuple[int, int] | None = None
+        """Stamp [ns] and step of the newest write, entry or not."""
 
     def __len__(self) -> int:
         return self._count
@@ -96,6 +98,48 @@ class EntryColumns:
         """Returns the row of an id, or -1."""
         row = int(np.searchsorted(self.ids, entry_id))
         return row if row < self._count and self.ids[row] == entry_id else -1
+
+    @property
+    def first_stamp(self) -> int:
+        """Stamp of the oldest entry [ns]; 0 where there is none."""
+        return int(self.stamps[0]) if self._count else 0
+
+    def step_of(self, stamp: int) -> int:
+        """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
+        stamps, steps = self._knots()
+        row = int(np.searchsorted(stamps, stamp, side="right")) - 1
+        if row < 0:
+            return int(steps[0]) if len(steps) else -1
+        if row + 1 == len(stamps) or steps[row + 1] <= steps[row]:
+            return int(steps[row])
+        span, ahead = int(stamps[row + 1] - stamps[row]), int(stamp - stamps[row])
+        return int(steps[row]) + (2 * ahead * int(steps[row + 1] - steps[row]) + span) // (2 * span)
+
+    def stamp_of_step(self, step: int) -> int:
+        """Returns the stamp [ns] of a step of the newest run, interpolated between entries.
+
+        Steps beyond the newest, or before the oldest, are counted on at the pace of the nearest
+        entries. 0 where there is no entry.
+        """
+        stamps, steps = self._knots()
+        if not len(stamps):
+            return 0
+        starts = np.flatnonzero(np.diff(steps) < 0) + 1  # the step counts anew: another run
+        first = int(starts[-1]) if len(starts) else 0
+        steps, keep = np.unique(steps[first:], return_index=True)
+        stamps = stamps[first:][keep]
+        if len(stamps) == 1:
+            return int(stamps[0]) + (step > steps[0]) - (step < steps[0])
+        left = int(np.clip(np.searchsorted(steps, step, side="right") - 1, 0, len(steps) - 2))
+        span = int(steps[left + 1] - steps[left])
+        return int(stamps[left]) + (step - int(steps[left])) * int(stamps[left + 1] - stamps[left]) // span
+
+    def _knots(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        stamps, steps = self.stamps, self.steps
+        if self.newest is not None and (not self._count or self.newest[0] > stamps[-1]):
+            stamps = np.append(stamps, self.newest[0])
+            steps = np.append(steps, self.newest[1])
+        return stamps, steps
 
     def _add_head(self, head: tuple[Any, ...]) -> int:
         row = self._count

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import EpisodeConfig
+from embodied_mem.memory.episodes.chunks import CHUNK, SEALED_BYTES
 from embodied_mem.memory.episodes.columns import EntryColumns
 from embodied_mem.memory.episodes.details import ROW_BYTES, Details, FetchPart, pack
 from embodied_mem.memory.episodes.encounters import Encounters
@@ -41,8 +42,6 @@ class Episodes(EntryColumns):
         self.encounters = Encounters(round(self.config.gap * NS_PER_S))
         self.keyframe: Pose | None = None
         """Pose of the newest keyframe."""
-        self.newest: tuple[int, int] | None = None
-        """Stamp [ns] and step of the newest write, entry or not."""
         self.consolidated = 0
         """Entries before this id have been gone through for summaries."""
         self.vectors = Vectors(lambda: self.ids)
@@ -179,6 +178,7 @@ class Episodes(EntryColumns):
         if self.index(entry_id) < 0:
             return False
         self.remove(np.array([entry_id]))
+        self._sealing.forgotten(entry_id)
         return True
 
     def remove(self, entry_ids: NDArray[np.int64]) -> None:
@@ -241,11 +241,6 @@ class Episodes(EntryColumns):
         """Size D of the embeddings, 0 before the first."""
         return self.vectors.size
 
-    @property
-    def first_stamp(self) -> int:
-        """Stamp of the oldest entry [ns]; 0 where there is none."""
-        return int(self.stamps[0]) if self._count else 0
-
     def entry(self, entry_id: int) -> Episode | None:
         """Returns one entry, or None where there is no such id."""
         row = self.index(entry_id)
@@ -303,43 +298,6 @@ class Episodes(EntryColumns):
         rest = self.details[row]
         return "; ".join(part for part in (rest.event, rest.text, *(w for _, w in rest.changes)) if part)
 
-    def step_of(self, stamp: int) -> int:
-        """Returns the step at a stamp [ns], interpolated between entries; -1 where there is no entry."""
-        stamps, steps = self._knots()
-        row = int(np.searchsorted(stamps, stamp, side="right")) - 1
-        if row < 0:
-            return int(steps[0]) if len(steps) else -1
-        if row + 1 == len(stamps) or steps[row + 1] <= steps[row]:
-            return int(steps[row])
-        span, ahead = int(stamps[row + 1] - stamps[row]), int(stamp - stamps[row])
-        return int(steps[row]) + (2 * ahead * int(steps[row + 1] - steps[row]) + span) // (2 * span)
-
-    def stamp_of_step(self, step: int) -> int:
-        """Returns the stamp [ns] of a step of the newest run, interpolated between entries.
-
-        Steps beyond the newest, or before the oldest, are counted on at the pace of the nearest
-        entries. 0 where there is no entry.
-        """
-        stamps, steps = self._knots()
-        if not len(stamps):
-            return 0
-        starts = np.flatnonzero(np.diff(steps) < 0) + 1  # the step counts anew: another run
-        first = int(starts[-1]) if len(starts) else 0
-        steps, keep = np.unique(steps[first:], return_index=True)
-        stamps = stamps[first:][keep]
-        if len(stamps) == 1:
-            return int(stamps[0]) + (step > steps[0]) - (step < steps[0])
-        left = int(np.clip(np.searchsorted(steps, step, side="right") - 1, 0, len(steps) - 2))
-        span = int(steps[left + 1] - steps[left])
-        return int(stamps[left]) + (step - int(steps[left])) * int(stamps[left + 1] - stamps[left]) // span
-
-    def _knots(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        stamps, steps = self.stamps, self.steps
-        if self.newest is not None and (not self._count or self.newest[0] > stamps[-1]):
-            stamps = np.append(stamps, self.newest[0])
-            steps = np.append(steps, self.newest[1])
-        return stamps, steps
-
     # ---- persistence
 
     def digest(self) -> bytes:
@@ -360,6 +318,12 @@ class Episodes(EntryColumns):
     def content_bytes(self) -> int:
         """Bytes of all entries as rows of the file, about."""
         return int(self.sizes.sum(dtype=np.int64))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all entries in the file, about: but for the newest, sealed in chunks."""
+        old = int(np.searchsorted(self.ids, self.next_id - 3 * CHUNK))
+        return self.content_bytes - old * (HEAD.itemsize + ROW_BYTES - SEALED_BYTES)
 
     def export_rows(self) -> list[tuple[int, bytes]]:
         """Returns (id, payload) of all entries."""

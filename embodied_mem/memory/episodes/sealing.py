@@ -93,6 +93,12 @@ class Sealing:
             if what == "alive":
                 self._suspects.add(chunk)
 
+    def forgotten(self, entry_id: int) -> None:
+        """Has the chunk of an entry that is no more written anew, so that the file says nothing of it."""
+        state = self._chunks.get(entry_id >> SHIFT)
+        if state is not None and entry_id < self.first_row:
+            state.slots = 2 * CHUNK
+
     def settle(self, version: int) -> None:
         """Lets go of the list of changes up to a version, once somebody has taken them."""
         self._touched = {c for c in self._touched if c in self._chunks and self._chunks[c].newest > version}

@@ -218,15 +218,18 @@ def _order(contents: Contents, found: _Found, settings: RecallConfig) -> None:
     """Puts what the relevant entries were good for into their order, and what is flagged behind."""
     if not len(found.rows):
         return
-    rank = found.relevance
+    rank, behind = found.relevance, np.zeros(len(found.rows), bool)
     if settings.utility:
-        # Relevance first, then both as standard scores (MemRL).
-        weight = settings.utility_weight
-        utility = contents.episodes.utilities[found.rows]
-        rank = (1.0 - weight) * _standard(found.relevance) + weight * _standard(utility)
+        # Relevance first: what is far less relevant than the best stays behind, however useful it
+        # was elsewhere. Then both as standard scores among the rest (MemRL).
+        behind = rank < settings.utility_floor * rank.max()
+        weight, utility = settings.utility_weight, contents.episodes.utilities[found.rows]
+        both = (1.0 - weight) * _standard(rank[~behind]) + weight * _standard(utility[~behind])
+        rank = rank.copy()
+        rank[~behind] = both
     flagged = np.array([row in found.flags for row in found.rows.tolist()])
     stamps = contents.episodes.stamps[found.rows]
-    found.keep(np.lexsort((found.rows, -stamps, -rank, flagged)))
+    found.keep(np.lexsort((found.rows, -stamps, -rank, behind, flagged)))
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,6 +23,9 @@ from embodied_mem.memory.octree.contents import Contents as Blocks
 from embodied_mem.memory.store.store import Store
 from embodied_mem.memory.store.writer import Batch, StoreWriter
 
+STAGED_EVERY = 4
+"""Writes from one copying of changed blocks to the next: one write touches much of what the last did."""
+
 
 class _Reader:
     """Reads single rows of a memory file, also while a writer has it open; opened when it is needed.
@@ -112,14 +115,15 @@ class Archive:
         config, writer = self.contents.config.store, self._writer
         assert writer is not None
         self._pending += 1
-        self._stage()
+        if self._pending % STAGED_EVERY == 0:
+            self._stage()
         full = self._pending >= config.max_pending or self._staged_bytes >= config.max_pending_mb * 1e6
         due = time.monotonic() - self._handed_at >= config.commit_interval
         if full or (due and writer.idle):
             self._hand_over(writer)
 
     def _stage(self) -> None:
-        """Copies the octree's blocks after every write: a little each time, and never much at once."""
+        """Copies the octree's blocks every few writes: a little each time, and never much at once."""
         blocks = self.contents.octree.take_blocks(self._marks.octree)
         if len(blocks.keys):
             self._staged.append(blocks)

@@ -20,6 +20,7 @@ from embodied_mem.errors import StoreError
 from embodied_mem.memory.store.store import Store, Tables
 
 Image = NDArray[np.uint8]
+HALF_PAGE = 2048
 _SPARE = 32
 """Buffers kept for the next images: memory that was used before need not be mapped anew."""
 
@@ -43,13 +44,18 @@ class _Snapshot:
 
     Attributes:
         entry_id: whose.
-        data: pixels or the bytes of an image.
+        data: pixels, or the bytes of an image.
         shape: of the pixels; empty where it is encoded already.
     """
 
     entry_id: int
-    data: bytearray | bytes
+    data: bytearray | Image | bytes
     shape: tuple[int, ...] = ()
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of pixels that wait."""
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data) if self.shape else 0
 
 
 class StoreWriter:
@@ -103,6 +109,7 @@ class StoreWriter:
     def keep_snapshot(self, entry_id: int, image: Image | bytes) -> None:
         """Takes over a copy of an entry's image for the next batch; b"" removes the entry's image.
 
+        An image that nobody can change, such as one out of a message or a log, is taken as it is.
         Waits while too many images wait to be encoded.
 
         Raises:
@@ -114,7 +121,8 @@ class StoreWriter:
             if self._put_bytes - self._done_bytes >= self._room:
                 self._wait(lambda: self._put_bytes - self._done_bytes < self._room)
             self._put_bytes += image.nbytes
-            self._add(_Snapshot(entry_id, self._copy(image), image.shape))
+            pixels = image if _is_frozen(image) else self._copy(image)
+            self._add(_Snapshot(entry_id, pixels, image.shape))
 
     def _copy(self, image: Image) -> bytearray:
         try:
@@ -190,15 +198,17 @@ class StoreWriter:
 
     def _take_snapshot(self, job: _Snapshot) -> None:
         data = job.data
-        if isinstance(data, bytearray):
-            data = self._encode(np.frombuffer(data, np.uint8).reshape(job.shape))
+        if not isinstance(data, bytes):
+            pixels = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+            data = self._encode(pixels.reshape(job.shape))
         self._snapshots[job.entry_id] = data
 
     def _write(self, batch: Batch) -> None:
         tables: dict[str, Any] = dict(batch.tables())
         tables["snapshots"] = [*tables.get("snapshots", ()), *self._snapshots.items()]
         if self._limit:
-            coming = sum(len(row[-1]) for rows in tables.values() for row in rows)
+            # A row that is changed costs the WAL its page, or more.
+            coming = sum(max(len(row[-1]), HALF_PAGE) for rows in tables.values() for row in rows)
             self.store.trim(self._limit, coming)
         self.store.put(tables)
         self._snapshots = {}
@@ -210,11 +220,24 @@ class StoreWriter:
             if failure is None:
                 self.durable = job.sequence
             self._done_batches += 1
-        elif isinstance(job.data, bytearray):
-            self._done_bytes += len(job.data)
-            self._spare.append(job.data)
+        else:
+            self._done_bytes += job.pixel_bytes
+            if isinstance(job.data, bytearray):
+                self._spare.append(job.data)
         self._failure = failure
         self._done_jobs += 1
         if self._is_awaited:
             with self._changed:
                 self._changed.notify_all()
+
+
+def _is_frozen(image: Image) -> bool:
+    """Whether nobody can change the pixels: neither the array nor what it is a view of can be written."""
+    holder: Any = image
+    while isinstance(holder, np.ndarray):
+        if holder.flags.writeable:
+            return False
+        holder = holder.base
+    if isinstance(holder, memoryview):
+        holder = holder.obj
+    return holder is None or isinstance(holder, bytes)
