@@ -236,3 +236,24 @@ def test_every_passage_from_room_to_room_has_a_place_in_it_and_only_one() -> Non
     space.find_rooms(np.empty((0, 3)), np.empty((0, 3)))
     away = np.linalg.norm(space.places.positions[:, :2] - passage, axis=1)
     assert (away < 0.5).sum() == 1 and len(space.places) <= count + 2
+
+
+def test_what_was_only_walked_leads_where_the_agent_went() -> None:
+    grid = house(0)
+    grid.cells[:, 30] = 100  # the map shows no door any more
+    space = Space(SceneConfig(place_spacing=1.2))
+    space.update(grid, None, agent_cell(grid))
+    places, before, after = space.places, np.array([1.95, 0.2, 0.0]), np.array([2.25, 0.2, 0.0])
+    left, right = places.at(before), places.at(after)
+    assert left != right and places.path(left, right) == []
+    places.visit(left, -1, 0)
+    places.visit(right, left, 1, np.stack([before, after]))
+    assert places.path(left, right) == [left, right]
+    way = places.way(left, right)
+    crossing = [(a, b) for a, b in pairwise(way) if a[0] < 2.0 < b[0] or b[0] < 2.05 < a[0]]
+    assert len(crossing) == 1
+    np.testing.assert_allclose(crossing[0], [before, after], atol=0.08)
+    again = Space(space.config)
+    copy(space, again)
+    np.testing.assert_array_equal(again.places.way(left, right), way)
+    np.testing.assert_array_equal(again.places.way(right, left), way[::-1])

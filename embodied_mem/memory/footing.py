@@ -14,6 +14,8 @@ UNDER, ABOVE = 0.15, 0.1
 """Something to stand on this far below or above the base is its floor, near enough [m]."""
 NEAR, FAR, DEEP = 1.5, 2.0, 2.0
 """Where that is looked for, and otherwise the floor around and below a base that is carried [m]."""
+PITCH = 0.2
+"""Columns are looked at so densely [m]."""
 FEW, SOME = 3, 12
 """So many columns show that there is something to stand on, near the base and below it."""
 SHARE = 0.3
@@ -81,7 +83,7 @@ def _ring() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _disk() -> NDArray[np.float64]:
-    edge = np.arange(-FAR, FAR + 0.05, 0.1)
+    edge = np.arange(-FAR, FAR + PITCH / 2, PITCH)
     x, y = (part.ravel() for part in np.meshgrid(edge, edge))
     inside = x * x + y * y <= FAR * FAR
     return np.stack([x[inside], y[inside]], axis=1)

@@ -182,7 +182,9 @@ class SceneGraph:
         leapt = percept.is_first or self.trajectory_table.moved(position) > self.config.place_spacing
         previous = -1 if leapt else self.agent_place
         first = bool(places.visits[places.index(place)] == 0)
-        places.visit(place, previous, percept.stamp)
+        before = self.trajectory_table.last
+        step = None if before is None else np.stack([before, position])
+        places.visit(place, previous, percept.stamp, step)
         self.agent_place = place
         return place, first
 

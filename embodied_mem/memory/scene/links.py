@@ -21,6 +21,8 @@ class Links:
         seen: the straight line between the places is free.
         bent: the cells that are nearest to one touch those of the other; the way through them.
         walked: the agent went from one to the other, whatever the map says.
+        steps: of walked edges, by (lower id, higher id): when [ns], and the (2, 3) positions [m] of the agent
+            before and after it went over, on the side of the lower id first.
         changed: lower ids of the pairs that changed since the last export.
     """
 
@@ -28,6 +30,7 @@ class Links:
         self.seen: Table = {}
         self.bent: Table = {}
         self.walked: Table = {}
+        self.steps: dict[tuple[int, int], tuple[int, Array]] = {}
         self.changed: set[int] = set()
 
     def replace(self, table: Table, chosen: Array, outside: bool, pairs: Array, lengths: Array) -> None:
@@ -59,11 +62,27 @@ class Links:
             if new or old:
                 table[a] = new
 
-    def walk(self, a: int, b: int, length: float) -> None:
-        """Notes that the agent went from one place to another."""
+    def walk(self, a: int, b: int, ends: Array, step: Array, stamp: int) -> None:
+        """Notes that the agent went from one place to another.
+
+        Args:
+            a: where it came from.
+            b: where it went.
+            ends: (2, 3) [m] their positions.
+            step: (2, 3) [m] the agent's positions before and after it went over.
+            stamp: [ns].
+        """
+        legs = np.stack([ends[0] - step[0], step[0] - step[1], step[1] - ends[1]])
+        length = float(np.sqrt(legs[:, 0] ** 2 + legs[:, 1] ** 2 + legs[:, 2] ** 2).sum())
         self.walked.setdefault(a, {})[b] = length
         self.walked.setdefault(b, {})[a] = length
+        self.steps[min(a, b), max(a, b)] = stamp, np.array(step if a < b else step[::-1])
         self.changed.add(min(a, b))
+
+    def step(self, a: int, b: int) -> list[Array]:
+        """Returns the (3,) positions [m] of the agent when it went from one to the other; empty if never."""
+        held = self.steps.get((min(a, b), max(a, b)))
+        return [] if held is None else list(held[1] if a < b else held[1][::-1])
 
     def remove(self, gone: Iterable[int]) -> None:
         """Removes places that have no more edges with others."""
@@ -75,7 +94,8 @@ class Links:
     def all(self) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted.
 
-        What was only walked counts where the map has no way at all from one place to the other.
+        What was only walked counts where the map has no way at all from one place to the other, and the
+        shortest first.
         """
         found: dict[tuple[int, int], float] = {}
         part: dict[int, int] = {}
@@ -93,10 +113,12 @@ class Links:
                     found[a, b] = length
                     low, high = sorted((root(a), root(b)))
                     part[a] = part[b] = part[high] = low
-        for a, others in self.walked.items():
-            for b, length in others.items():
-                if a < b and root(a) != root(b):
-                    found[a, b] = length
+        steps = [(length, a, b) for a, others in self.walked.items() for b, length in others.items() if a < b]
+        for length, a, b in sorted(steps):
+            low, high = sorted((root(a), root(b)))
+            if low != high:
+                found[a, b] = length
+                part[a] = part[b] = part[high] = low
         return [(a, b, length) for (a, b), length in sorted(found.items())]
 
     def path(self, start: int, goal: int) -> list[int]:
@@ -127,10 +149,13 @@ class Links:
     def payload(self, place: int) -> dict[str, list[list[Any]]]:
         """Returns the edges from a place to those of higher id, as plain values."""
         tables = {"links": self.seen, "bent": self.bent, "walked": self.walked}
-        return {
+        rows: dict[str, list[list[Any]]] = {
             name: [[b, length] for b, length in sorted(table.get(place, {}).items()) if b > place]
             for name, table in tables.items()
         }
+        steps = [(b, *self.steps[place, b]) for b, _ in rows["walked"] if (place, b) in self.steps]
+        rows["steps"] = [[b, stamp, *where.ravel().tolist()] for b, stamp, where in steps]
+        return rows
 
     def restore(self, place: int, payload: dict[str, Any]) -> None:
         """Sets the edges from a place to those of higher id."""
@@ -138,6 +163,8 @@ class Links:
             for b, length in payload.get(name, []):
                 table.setdefault(place, {})[int(b)] = float(length)
                 table.setdefault(int(b), {})[place] = float(length)
+        for b, stamp, *where in payload.get("steps", []):
+            self.steps[place, int(b)] = int(stamp), np.array(where, np.float64).reshape(2, 3)
 
 
 def least(borders: Array) -> Array:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from embodied_mem.memory.scene.field_kernels import borders, cover, repair, room
 from embodied_mem.memory.scene.floor import Box, Floor
 from embodied_mem.memory.scene.floors import Floors
 from embodied_mem.memory.scene.grid_kernels import STRAIGHT
-from embodied_mem.memory.scene.line_kernels import bends, line, pull, sightlines
+from embodied_mem.memory.scene.line_kernels import bends, sightlines
 from embodied_mem.memory.scene.links import Links, least
+from embodied_mem.memory.scene.ways import trace
 
 REACH = 1.5
 """Cells farther than this from every place, in spacings along a path, are nobody's."""
@@ -163,13 +163,10 @@ class Places:
     ) -> tuple[Array, Array]:
         field = floor.cells, floor.dist, floor.own, floor.mark
         ids = np.asarray(ids, np.int32)
-        return repair(*field, changed, gone, seeds, ids, self.config.diagonal, self._reach(floor))
+        return repair(*field, changed, gone, seeds, ids, self.config.diagonal, self.reach(floor))
 
     def _spacing(self, floor: Floor) -> float:
         return self.config.place_spacing / floor.resolution * STRAIGHT
-
-    def _reach(self, floor: Floor) -> int:
-        return int(REACH * self._spacing(floor))
 
     def _cover(self, floor: Floor, around: Box) -> tuple[Array, Array]:
         """Makes places where roomy free cells near a box are too far from one; returns touched cells."""
@@ -192,7 +189,7 @@ class Places:
         free, candidates = free[roomy], candidates[roomy]
         field = floor.cells, floor.dist, floor.own, floor.mark
         found, touched, before = cover(
-            *field, free, candidates, spacing, self.next_id, config.diagonal, self._reach(floor)
+            *field, free, candidates, spacing, self.next_id, config.diagonal, self.reach(floor)
         )
         for center in floor.centers(found):
             self._append(center, floor.number)
@@ -219,16 +216,15 @@ class Places:
     def _join(self, floor: Floor, around: Box, before: Array, gone: list[int]) -> None:
         """Makes the edges anew that may have changed with the cells of a box."""
         look = around.grown(1).within(floor.box)
-        owners = np.unique(np.concatenate([floor.own[floor.slices(look)].reshape(-1), before]))
-        owners = owners[owners >= 0]
-        chosen = np.zeros(self.next_id, bool)
-        chosen[owners] = chosen[gone] = True
+        chosen = np.zeros(self.next_id + 1, bool)  # the last for the cells that are nobody's
+        chosen[floor.own[floor.slices(look)]] = chosen[before] = chosen[gone] = True
+        chosen = chosen[:-1]
         chosen_ids = np.flatnonzero(chosen)
         rows = np.searchsorted(self.ids, chosen_ids)
         rows = rows[(rows < len(self)) & (self.ids[np.minimum(rows, len(self) - 1)] == chosen_ids)]
         if len(rows):
             y, x = floor.cells_of(self.positions[rows])
-            reach = self._reach(floor) // STRAIGHT + 1
+            reach = self.reach(floor) // STRAIGHT + 1
             box = Box(int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1)
             sy, sx = floor.slices(box.grown(reach + 1).within(floor.box))
             field = floor.cells, floor.dist, floor.own, sy.start, sx.start, sy.stop, sx.stop
@@ -298,13 +294,16 @@ class Places:
         row = int(np.argmin(squared))
         return int(self.ids[row]) if squared[row] <= min(reach, self.config.place_spacing) ** 2 else -1
 
-    def visit(self, place_id: int, previous: int, stamp: int) -> None:
+    def visit(
+        self, place_id: int, previous: int, stamp: int, step: NDArray[np.float64] | None = None
+    ) -> None:
         """Notes that the agent is at a place, and that it walked there from the previous one.
 
         Args:
             place_id: where the agent is.
             previous: where it was at the write before, -1 where it was nowhere near.
             stamp: [ns].
+            step: (2, 3) [m] where the agent was then and is now; the places themselves where None.
         """
         row = self.index(place_id)
         self.last_visits[row] = stamp
@@ -314,9 +313,8 @@ class Places:
         self.visits[row] += 1
         before = self.index(previous)
         if before >= 0:
-            delta = self.positions[row] - self.positions[before]
-            length = float(np.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2))
-            self.links.walk(place_id, previous, length)
+            ends = self.positions[[before, row]]
+            self.links.walk(previous, place_id, ends, ends if step is None else step, stamp)
 
     def edges(self) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted: edges of the map, and those only ever walked."""
@@ -338,53 +336,11 @@ class Places:
 
     def trace(self, path: list[int]) -> NDArray[np.float64]:
         """Returns the way over places, each joined to the next by an edge, as `way` does."""
-        corners = [self.positions[self.index(place)] for place in path[:1]]
-        run: list[Array] = []  # flat cells of the edges since the last one that was only walked
-        storey = -1
-        for a, b in pairwise(path):
-            row, other = self.index(a), self.index(b)
-            floor = self.floors[int(self.storeys[row])] if len(self.floors) else None
-            cells = None if floor is None else self._edge(floor, a, b)
-            if cells is None or floor is None:
-                corners += [*self._tight(storey, run), self.positions[other]]
-                run = []
-            else:
-                storey = floor.number
-                run.append(cells if not run else cells[1:])
-        return np.array(corners + self._tight(storey, run)).reshape(-1, 3)
+        return trace(self, path)
 
-    def _tight(self, storey: int, run: list[Array]) -> list[Array]:
-        """Returns the corners of a way along cells after its first one."""
-        if not run:
-            return []
-        floor = self.floors[storey]
-        kept = np.concatenate(run)
-        if self.config.diagonal:
-            kept = pull(floor.cells, floor.own, -1, -1, kept)
-        return list(floor.centers(kept)[1:])
-
-    def _edge(self, floor: Floor, a: int, b: int) -> Array | None:
-        """Returns the flat cells of an edge of the map from one place to the other; None where it is none."""
-        low, high = min(a, b), max(a, b)
-        seen, bent = (high in table.get(low, {}) for table in (self.links.seen, self.links.bent))
-        y, x = floor.cells_of(self.positions[[self.index(a), self.index(b)]])
-        flat = floor.flat(y, x)
-        if seen:
-            return np.asarray(line(floor.cells.shape[1], *flat.tolist()))
-        if not bent:
-            return None
-        chosen = np.zeros(self.next_id, bool)
-        chosen[[a, b]] = True
-        around = floor.around(flat)
-        assert around is not None
-        sy, sx = floor.slices(around.grown(self._reach(floor) // STRAIGHT + 1).within(floor.box))
-        field = floor.cells, floor.dist, floor.own
-        touching = least(borders(*field, sy.start, sx.start, sy.stop, sx.stop, chosen, self.config.diagonal))
-        touching = touching[(touching[:, 0] == low) & (touching[:, 1] == high)]
-        if not len(touching):
-            return None
-        way, _ = bends(*field, touching[:, 3], touching[:, 4], self.config.diagonal, False)
-        return way if way[0] == flat[0] else way[::-1]
+    def reach(self, floor: Floor) -> int:
+        """Returns the path distance beyond which cells are nobody's, in `STRAIGHT`ths of a cell."""
+        return int(REACH * self._spacing(floor))
 
     def grow_fields(self) -> None:
         """Makes the fields of all floors anew from their cells: the same as they were, by construction."""

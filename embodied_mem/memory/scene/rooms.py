@@ -157,8 +157,9 @@ class Rooms:
         width = config.passage_width / resolution
         halo = math.ceil(width / 2) + 1
         near = where.grown(halo).within(floor.box)
-        inside = np.unique(floor.rooms[floor.slices(near)])
-        old = inside[inside >= 0].astype(np.int64)
+        met = np.zeros(self.next_id + 1, bool)
+        met[floor.rooms[floor.slices(near)]] = True
+        old = np.flatnonzero(met[:-1])
         rows = np.searchsorted(self.ids, old)
         window = near
         if len(rows):
@@ -170,30 +171,30 @@ class Rooms:
         cells, raster = floor.cells[at], floor.rooms[at]
         room = clearance(cells > 0, resolution)
         free = (cells == 0) & ~mark_doors(window, doors)
-        free &= (raster < 0) | np.isin(raster, old)
+        place = np.full(self.next_id + 1, -1, np.int32)  # of each id in `old`; the last for cells of no room
+        place[old] = np.arange(len(old))
+        before = place[raster]
+        free &= (raster < 0) | (before >= 0)
         wide = room >= config.passage_width / 2
         if width <= 1.5:  # a gap in a wall is one cell wide: no clearance tells it from a room
             wide &= ~narrow_passages(np.ascontiguousarray(cells))
         anchors = beyond(floor, window, old)
         least, border = config.room_area / resolution**2, WIDE_BORDER * width
         labels, count = segment(free, wide, least, border, anchors)
-        found = self._identify(labels, count, raster, old, anchors)
+        found = self._identify(labels, count, before, old, anchors)
         gates = gateways(labels, count, room)
         across = window.x1 - window.x0
         self.gateways = floor.flat(gates // across + window.y0, gates % across + window.x0)
         measures = measure(labels, count, room)
         names = np.append(found, -1).astype(np.int32)
-        mine = free | np.isin(raster, old)
+        mine = free | (before >= 0)
         raster[mine] = names[labels[mine]]
         return self._replace(floor, window, old, found, measures)
 
     def _identify(
-        self, labels: Array, count: int, raster: Array, old: Array, anchors: Array | None
+        self, labels: Array, count: int, rows: Array, old: Array, anchors: Array | None
     ) -> NDArray[np.int64]:
         """Returns (count,) int64 ids: that of the earlier room with the largest overlap, or new ones."""
-        rows = np.full(raster.shape, -1, np.int32)
-        known = np.isin(raster, old)
-        rows[known] = np.searchsorted(old, raster[known])
         shared = overlaps(labels, count, rows, 0, 0, len(old))
         if anchors is not None:  # what goes on beyond the window is the room that it goes on as
             held = (anchors >= 0) & (labels >= 0)
