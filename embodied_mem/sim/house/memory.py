@@ -42,6 +42,8 @@ def house_memory_config(house: HouseConfig | None = None, margin: float = 0.05) 
             notice_rate=0.85,
             viewpoint=0.4,
             move_likeness=0.95,
+            least_count=3,
+            least_move=0.22,
         ),
     )
 
