@@ -54,13 +54,15 @@ class NavigationConfig:
     """Free height the robot needs above the floor [m]."""
     step_height: float = 0.1
     """What lies at most this high above the floor is no obstacle [m]."""
+    drop_height: float = 0.35
+    """Where it is free this far below the floor there is an edge to fall over [m]; 0: nowhere."""
     robot_radius: float = 0.0
     """Free cells nearer than this to an obstacle are obstacles too [m]."""
     passable: tuple[str, ...] = ("door",)
     """Words of labels of what can be passed or opened, occupied or not."""
 
     def __post_init__(self) -> None:
-        for name in ("step_height", "robot_radius"):
+        for name in ("step_height", "drop_height", "robot_radius"):
             value = getattr(self, name)
             _require(value >= 0, f"navigation.{name}", "zero or positive", value)
         wrong = not self.robot_height > self.step_height

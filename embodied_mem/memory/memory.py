@@ -218,8 +218,13 @@ class Memory(Asked, Filed):
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        grid_map = None if held.rebuild_left else self.grid_map()
-        changes = held.scene.update(percept, held.octree, grid_map)
+        ground = (
+            None
+            if held.rebuild_left
+            else self._ground.take(self.octree, self.labels, held.pose, self.scene.floor_height)
+        )
+        grid_map, where = ground or (None, None)
+        changes = held.scene.update(percept, held.octree, grid_map, where)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
@@ -367,7 +372,7 @@ class Memory(Asked, Filed):
 
     def grid_map(self) -> GridMap:
         """Returns traversable space at the agent's floor; 0 x 0 cells where nothing is known."""
-        return self._ground.grid_map(self.octree, self.labels, self.map_T_base)
+        return self._ground.grid_map(self.octree, self.labels, self.map_T_base, self.scene.floor_height)
 
     def read(self, map_T_base: Pose, goal: Goal | None = None) -> MemoryTokens:
         """Returns the entries that matter at a pose, for a policy; changes nothing.
