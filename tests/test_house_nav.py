@@ -178,6 +178,11 @@ def test_noise_is_seeded_and_reaches_the_observation_alone():
         ({"max_steps": 0}, "must be at least 1"),
         ({"robot": {"wheels": 3}}, 'unknown key "wheels"'),
         ({"robot": {"hfov": 200.0}}, "hfov must be in"),
+        ({"house_seed": "abc"}, 'house_seed must be a whole number, got "abc"'),
+        ({"robot": 5}, "robot takes settings such as"),
+        ({"success_radius": "near"}, 'success_radius must be a number, got "near"'),
+        ({"goal_labels": 5}, "goal_labels takes categories such as"),
+        ({"changes": {"moved": -1}}, "counts must not be negative"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(settings: dict, line: str):

@@ -117,17 +117,18 @@ class BlockStore:
 
     def _fit(self, rows: NDArray[np.int64], words: NDArray[np.uint64], wanted: NDArray[np.int64]) -> None:
         """Keeps the log-odds of those blocks whose segment did not fit: `wanted` is not FITS."""
-        misfit = wanted != octants.FITS
-        rows, words, wanted = rows[misfit], words[misfit], wanted[misfit]
+        misfits = np.flatnonzero(wanted != octants.FITS)
+        if not len(misfits):
+            return
         segments, pool = self._segments, self.log_odds.words
-        slots = segments.refit(rows, wanted, len(pool))
+        slots = segments.refit(rows[misfits], wanted[misfits], len(pool))
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
             grown = np.empty(roomy(segments.tail), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
-        octants.store_blocks(rows, words, self.log_odds)
+        octants.store_blocks(misfits, rows, words, self.log_odds)
 
     def keep_labels(self) -> None:
         """Makes room for labels: of free voxels too."""

@@ -255,10 +255,17 @@ def replace_blocks(rows: Array, words: Array, log_odds: LogOdds, masks: Masks, w
 
 
 @njit(cache=True, nogil=True)
-def store_blocks(rows: Array, words: Array, log_odds: LogOdds) -> None:
-    """Keeps (M, 64) uint64 words as the log-odds of blocks whose segments have room."""
+def store_blocks(which: Array, rows: Array, words: Array, log_odds: LogOdds) -> None:
+    """Keeps log-odds of blocks whose segments have room.
+
+    Args:
+        which: (K,) int64, those of the M blocks to keep.
+        rows: (M,) int64.
+        words: (M, 64) uint64.
+        log_odds: of the map, changed in place.
+    """
     packed = np.empty(64, np.uint64)
-    for i in range(rows.shape[0]):
+    for i in which:
         count = _pack(log_odds, rows[i], words[i], packed)
         _put(log_odds, rows[i], packed, count)
 

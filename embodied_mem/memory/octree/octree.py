@@ -326,7 +326,7 @@ def warm_up() -> None:
     tree.integrate(many, np.zeros(3), labels=np.ones(len(many), np.int32), stamp=1)
     tree.query(many), tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)
     tree.ray_cast(np.zeros(3), points, 10.0, stop_at_unknown=True)
-    tree.radius(points[0], 2.0, free=True), tree.frontiers(), tree.bounds()
+    tree.radius(points[0], 2.0, free=True), tree.frontiers(), tree.bounds(), tree.labelled([1])
     tree.traversable(0.0, robot_height=1.0, passable_labels=(1,))
     copy = Octree(1.0)
     copy.import_blocks(tree.export_blocks())
