@@ -298,8 +298,9 @@ class Memory(Asked, Filed):
         if id is None:
             if isinstance(kind, str):
                 raise InputError(f'forget needs an id: forget("{kind}", 12), or forget(12) for an entry')
-            kind, id = "episode", kind
-        self.apply(Command("forget", {"kind": kind, "id": int(id)}))
+            self.apply(Command("forget", {"kind": "episode", "id": int(kind)}))
+        else:
+            self.apply(Command("forget", {"kind": kind, "id": int(id)}))
 
     def note(self, text: str) -> int:
         """Adds a note in words at the newest pose and stamp; returns the id of its entry."""
