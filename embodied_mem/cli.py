@@ -33,6 +33,7 @@ VERBS = {
         "export:export",
         "hand a memory or a log to other tools: OctoMap, Nav2, networkx, Minari, ...",
     ),
+    "completion": ("completion:completion", "print what completes these words in bash, zsh or fish"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
 }
@@ -62,7 +63,8 @@ def _help() -> str:
     return (
         "embodied-mem: the memory stack for robots that learn\n\n"
         f"usage: embodied-mem VERB ...\n\n{rows}\n\n"
-        "`embodied-mem VERB --help` tells its options; --debug shows the traceback of an error."
+        "`embodied-mem VERB --help` tells its options and shows examples; --debug shows the traceback of an\n"
+        "error. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted by Ctrl-C."
     )
 
 
@@ -83,10 +85,9 @@ def _dispatch(arguments: list[str]) -> int:
     verb = getattr(importlib.import_module(f"embodied_mem.verbs.{module}"), function)
     if name == "train":  # its options come from the config file that it names
         return int(verb(rest))
-    import tyro
+    from embodied_mem.arguments import parse
 
-    markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
-    return int(tyro.cli(verb, prog=f"embodied-mem {name}", args=rest, config=markers))
+    return int(parse(verb, f"embodied-mem {name}", rest)())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(f"this needs the package {missing}; install it with {install}")
         sys.exit(2)
     except KeyboardInterrupt as stop:  # `Interrupted` says how to go on
-        _complain(f"interrupted; {stop}" if str(stop) else "interrupted")
+        _complain(f"interrupted; {stop}" if str(stop) else "interrupted; the same command starts again")
         sys.exit(130)
     except BrokenPipeError:  # `embodied-mem ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

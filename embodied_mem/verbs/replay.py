@@ -20,7 +20,10 @@ def replay(
 ) -> int:
     """Rebuild the memory of a log: an MCAP file, a rosbag2 folder or a .db3.
 
-    Example: embodied-mem replay runs/demo/episode.mcap --verify
+    Examples:
+        embodied-mem replay runs/demo/episode.mcap --verify    # the recorded digest again, or exit code 1
+        embodied-mem replay my_bag/ --out runs/my_bag          # memory.emem and map.png from a rosbag2 folder
+        embodied-mem replay my_bag/ --remap depth:=/cam/depth/image_raw color:=/cam/color/image_raw
 
     Args:
         log: what to replay.

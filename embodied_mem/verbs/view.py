@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from embodied_mem.errors import InputError
+from embodied_mem.verbs.progress import replaying
 
 
 def view(file: Path, save: Path | None = None, web: bool = False, port: int = 9090) -> int:
@@ -15,7 +16,10 @@ def view(file: Path, save: Path | None = None, web: bool = False, port: int = 90
 
     A log is replayed into a memory, which is shown as it grows. Without options a window opens.
 
-    Example: embodied-mem view runs/demo/episode.mcap --web
+    Examples:
+        embodied-mem view runs/demo/episode.mcap           # a window; the memory grows as the log is replayed
+        embodied-mem view home.emem --web                  # in a browser, on this machine alone
+        embodied-mem view my_bag/ --save my_bag.rrd        # a file for `rerun my_bag.rrd`
 
     Args:
         file: a log (MCAP, rosbag2 folder, .db3) or an .emem file.
@@ -73,7 +77,8 @@ def write_rrd(file: Path, out: Path) -> str:
             views.append(RerunView(memory, stream))
             return views[0]
 
-        result = replay(file, watch=watch)
+        with replaying(file) as on_step:
+            result = replay(file, watch=watch, on_step=on_step)
         views[0].finish()
         said = f"{result.frames} steps"
     stream.disconnect()
