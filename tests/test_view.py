@@ -12,7 +12,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-rr = pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra: viz)")
+pytest.importorskip("rerun", reason="rerun-sdk is not installed (extra: viz)")
+
+import rerun as rr
 
 from embodied_mem.cli import main
 from embodied_mem.errors import EmbodiedMemError
