@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -197,8 +198,6 @@ def test_a_restored_graph_still_knows_who_was_together_and_who_is_who():
     ],
 )
 def test_unusable_detections_are_dropped_and_lose_nothing(bad):
-    import dataclasses
-
     walk = Walk()
     good = seen(MUG, 2.0, 0.5)
     walk.look(good, times=3)
@@ -253,3 +252,100 @@ def test_a_stamp_in_the_past_is_refused_and_changes_nothing():
     before = memory.digest()
     receipt = memory.write(Percept(4 * S, 1, Pose(), labels=LABELS, detections=(seen(BOOK, 2.0, 0.5),)))
     assert receipt.verdict == "rejected" and memory.digest() == before
+
+
+HOME = SceneConfig(
+    gate_sigma=3.5,
+    pose_sigma=0.08,
+    label_noise=0.05,
+    prior=0.05,
+    detection_rate=0.7,
+    notice_rate=0.85,
+    viewpoint=0.4,
+    least_likeness=0.8,
+    move_likeness=0.95,
+)
+
+
+def wall(distance: float, origin: tuple[float, float, float] = (0.0, 0.0, 0.9)) -> Scan:
+    """Makes dense rays in the direction of x that end at a wall."""
+    y, z = np.meshgrid(np.linspace(-1.5, 1.5, 160), np.linspace(-1.0, 1.0, 120))
+    rays = np.stack([np.ones(y.size), y.ravel() / 2, z.ravel() / 2], axis=1) * distance
+    points = (rays + np.array(origin)).astype(np.float32)
+    return Scan(points, np.ones(len(points), bool), np.zeros(len(points), np.int32), np.array(origin))
+
+
+def test_what_moved_a_hand_further_keeps_its_id_and_has_moved():
+    walk = Walk(HOME)
+    walk.look(seen(MUG, 2.0, 0.5), times=5)
+    walk.look(seen(MUG, 2.0, 0.23), times=4)
+    (mug,) = walk.scene.objects("mug")
+    assert mug.id == 0 and np.allclose(mug.position, [2.0, 0.23, 0.8], atol=0.03)
+    (change,) = walk.scene.changes(since=4 * S)
+    assert change.kind == "moved" and change.last_before <= 5 * S
+    assert np.allclose(change.before, [2.0, 0.5, 0.8], atol=0.03)
+
+
+def test_a_single_sighting_that_strays_moves_nothing():
+    walk = Walk(HOME)
+    walk.look(seen(MUG, 2.0, 0.5), times=5)
+    walk.look(seen(MUG, 2.0, 0.25))
+    walk.look(seen(MUG, 2.0, 0.5), times=2)
+    (mug,) = walk.scene.objects("mug")
+    assert np.allclose(mug.position, [2.0, 0.5, 0.8], atol=0.01) and len(mug.history) == 1
+
+
+def test_a_piece_with_a_wrong_label_is_told_by_its_colour():
+    red, blue = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    for color, count in ((red, 1), (blue, 2)):
+        walk = Walk(HOME)
+        walk.look(seen(TABLE, 2.0, 0.5, size=0.8, embedding=red), times=5)
+        walk.look(seen(BOOK, 1.65, 0.5, size=0.1, embedding=color, visible=0.5))
+        assert len(walk.scene.objects()) == count
+
+
+def test_another_colour_in_the_same_place_is_another_thing():
+    red, blue = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    walk = Walk(HOME)
+    walk.look(seen(MUG, 2.0, 0.5, embedding=red), times=5)
+    walk.look(seen(MUG, 2.0, 0.4, embedding=blue), times=5)
+    assert len(walk.scene.objects("mug")) == 2
+
+
+def test_a_missing_thing_is_missed_less_by_a_second_look_from_the_same_place():
+    odds = []
+    for viewpoint in (0.0, 0.4):
+        walk = Walk(dataclasses.replace(HOME, viewpoint=viewpoint))
+        walk.look(seen(MUG, 2.0, 0.0, 0.9, size=0.3), times=5)
+        walk.look(scans=(wall(4.0),), times=2)
+        odds.append(walk.scene.object_table.log_odds[0])
+    assert odds[0] < odds[1] - 0.2 < 4.0 - 1.2
+
+
+def test_what_stands_behind_a_wall_is_not_missed_through_it():
+    for distance, is_missed in ((1.6, False), (1.9, False), (2.05, True)):
+        walk = Walk(HOME)
+        walk.look(seen(TABLE, 2.3, 0.0, 0.9, size=0.6), times=5)
+        walk.look(scans=(wall(distance),), times=4)
+        assert (walk.scene.object_table.looks[0] > 0) == is_missed, distance
+
+
+def test_from_a_side_it_was_never_seen_from_a_thing_is_not_missed():
+    walk = Walk(HOME)
+    walk.look(seen(TABLE, 2.0, 0.0, 0.9, size=0.6), times=5)
+    back = Pose.from_xyz_yaw(4.0, 0.0, 0.0, np.pi)
+    for step in range(10, 14):
+        scan = wall(2.0)  # a surface where it stands: it may hide it, or be it
+        walk.scene.update(Percept(step * S, step, back, labels=LABELS, scans=(scan,)), walk.tree, None)
+    assert walk.scene.object_table.looks[0] == 0
+
+
+def test_a_place_seen_often_without_a_thing_tells_that_it_is_new():
+    for looks, kinds in ((6, ["appeared"]), (1, [])):
+        walk = Walk(HOME)
+        walk.look(scans=(wall(2.0),), times=looks)
+        walk.look(seen(MUG, 2.04, 0.0, 0.9), scans=(wall(2.0),), times=4)
+        assert [c.kind for c in walk.scene.changes(since=(looks - 1) * S)] == kinds
+        again = SceneGraph(HOME)
+        again.import_rows(walk.scene.export_rows())
+        assert again.digest() == walk.scene.digest() and len(again.coverage) == len(walk.scene.coverage) > 0

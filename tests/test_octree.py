@@ -12,7 +12,7 @@ import pytest
 
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.octree import blocks as octree_blocks
+from embodied_mem.memory.octree import segments as octree_segments
 from embodied_mem.memory.octree import states as octree_states
 from embodied_mem.memory.octree.blocks import block_keys
 from embodied_mem.memory.octree.types import LogOddsSteps
@@ -337,14 +337,14 @@ def test_records_are_reused_so_that_many_scans_do_not_leak(scans):
         tree.integrate(points, rng.uniform(-2, 2, 3), labels=rng.integers(0, 4, 40), stamp=k)
         sizes.append(tree.nbytes)
     assert sizes[-1] <= 1.05 * max(sizes[:1000])
-    store = tree._store
-    assert store.tail <= 2 * store.blocks.sizes[: store.count].sum()
+    segments = tree._store.records.segments
+    assert segments.tail <= 1.3 * segments.held
 
 
 def test_records_survive_that_their_pool_is_compacted(monkeypatch):
     trees = []
     for waste in (1.0, 1e9):
-        monkeypatch.setattr(octree_blocks, "WASTE", waste)
+        monkeypatch.setattr(octree_segments, "WASTE", waste)
         trees.append(furnished())
         trees[-1].clear([-1, -1, -1], [1, 1, 1])
         for k in range(60):
@@ -360,7 +360,7 @@ def test_memory_per_occupied_voxel_of_a_surface():
     flat = rng.uniform(-3, 3, (200_000, 2))
     floor = np.column_stack([flat, np.full(len(flat), 0.02)])
     tree.integrate_cells(floor, np.ones(len(floor), bool), labels=np.full(len(floor), 1))
-    assert tree.nbytes / tree.num_occupied < 40
+    assert tree.nbytes / tree.num_occupied < 30
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from embodied_mem.sim.survey.baselines import GreedyNearest, LastWriteWins
 from embodied_mem.sim.survey.config import SurveyConfig
 from embodied_mem.sim.survey.recording import Survey, survey_house
 from embodied_mem.sim.survey.run import run_survey
-from embodied_mem.sim.survey.score import Score, score_changes, score_objects
+from embodied_mem.sim.survey.score import Score, score_objects
+from embodied_mem.sim.survey.score_changes import score_changes
 
 SMALL = SurveyConfig(width=128, image_height=96, stops=4.0, turns=8, step=1.0)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         SnapshotConfig,
     )
     from embodied_mem.perception.detectors import SemanticDetector
-    from embodied_mem.perception.embedding import ColorShape, Embedder
+    from embodied_mem.perception.embedding import ColorHistogram, Embedder
     from embodied_mem.perception.grid import GRID_LABELS, GridPerception
     from embodied_mem.perception.markers import MarkerDetector
     from embodied_mem.perception.onnx import OnnxDetector
@@ -40,7 +40,7 @@ _MODULES = {
     "SemanticDetector": "detectors",
     "MarkerDetector": "markers",
     "OnnxDetector": "onnx",
-    "ColorShape": "embedding",
+    "ColorHistogram": "embedding",
     "Embedder": "embedding",
     "intrinsics_from_camera_info": "camera",
     "register_depth": "camera",
@@ -48,7 +48,7 @@ _MODULES = {
 
 __all__ = [
     "GRID_LABELS",
-    "ColorShape",
+    "ColorHistogram",
     "DepthConfig",
     "DetectorConfig",
     "Embedder",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
 from embodied_mem.perception.config import DetectorConfig
-from embodied_mem.perception.embedding import ColorShape, Embedder
+from embodied_mem.perception.embedding import ColorHistogram, Embedder
 from embodied_mem.perception.lift import lift
 from embodied_mem.perception.regions import connected_pixels, outlines
 from embodied_mem.types import CameraFrame, Detection, LabelMap
@@ -27,7 +27,7 @@ class SemanticDetector:
 
     def __init__(self, config: DetectorConfig, embedder: Embedder | None = None) -> None:
         self.config = config
-        self.embedder = embedder or ColorShape()
+        self.embedder = embedder or ColorHistogram()
 
     def __call__(self, camera: CameraFrame, labels: LabelMap) -> tuple[Detection, ...]:
         """Returns the objects that one camera sees, in the base frame, by label and first pixel.

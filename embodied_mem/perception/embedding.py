@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-CHROMA_BINS = 6
-BRIGHT_BINS = 4
-SIZE_BINS = 8
+CHROMA_BINS = 20
+BRIGHT_BINS = 8
 
 
 class Embedder(Protocol):
@@ -27,14 +26,15 @@ class Embedder(Protocol):
         """
 
 
-class ColorShape:
-    """Colour histogram without brightness, brightness, and height: soft bins, length 1.
+class ColorHistogram:
+    """Histograms of colour without brightness, and of brightness: soft bins, length 1.
 
     Red and green as fractions of the whole (r-g chromaticity) hardly change with the light
-    (Swain and Ballard, "Color indexing", 1991).
+    (Swain and Ballard, "Color indexing", 1991). Size is not in it: what is partly hidden looks smaller,
+    but has its colour.
     """
 
-    size = CHROMA_BINS * CHROMA_BINS + BRIGHT_BINS + SIZE_BINS
+    size = 2 * CHROMA_BINS + BRIGHT_BINS
 
     def __call__(self, colors: NDArray[np.uint8], extent: NDArray[np.float64]) -> NDArray[np.float32]:
         """Returns (48,) float32 of length 1; zeros where there are no pixels."""
@@ -43,19 +43,16 @@ class ColorShape:
         rgb = colors.astype(np.float64) + 1.0
         total = rgb.sum(axis=1)
         # Chromaticities of real things lie around a third: the bins are spent there.
-        red = _soft((rgb[:, 0] / total - 0.1) / 0.6, CHROMA_BINS)
-        green = _soft((rgb[:, 1] / total - 0.1) / 0.6, CHROMA_BINS)
-        chroma = np.einsum("ni,nj->ij", red, green).ravel()
-        bright = _soft(total / (3 * 256.0), BRIGHT_BINS).sum(axis=0)
-        size = _soft(np.array([np.log2(max(float(extent.max()), 0.02) / 0.04) / 6.0]), SIZE_BINS)[0]
-        parts = [_unit(chroma), 0.5 * _unit(bright), 0.5 * _unit(size)]
-        return _unit(np.concatenate(parts)).astype(np.float32)
+        red = _soft((rgb[:, 0] / total - 0.1) / 0.6, CHROMA_BINS, 1.5)
+        green = _soft((rgb[:, 1] / total - 0.1) / 0.6, CHROMA_BINS, 1.5)
+        bright = _soft(total / (3 * 256.0), BRIGHT_BINS, 1.5)
+        return _unit(np.concatenate([_unit(red), _unit(green), 0.3 * _unit(bright)])).astype(np.float32)
 
 
-def _soft(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Returns (N, bins): each value in [0, 1] shared between the two nearest bins."""
+def _soft(values: NDArray[np.float64], bins: int, width: float) -> NDArray[np.float64]:
+    """Returns (bins,): values in [0, 1], each shared among the bins nearer than `width` bins."""
     at = np.clip(values, 0.0, 1.0) * (bins - 1)
-    return np.maximum(1.0 - np.abs(at[:, None] - np.arange(bins)), 0.0)
+    return np.maximum(1.0 - np.abs(at[:, None] - np.arange(bins)) / width, 0.0).sum(axis=0)
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

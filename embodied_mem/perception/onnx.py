@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError
 from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
 from embodied_mem.perception.config import OnnxConfig
-from embodied_mem.perception.embedding import ColorShape, Embedder
+from embodied_mem.perception.embedding import ColorHistogram, Embedder
 from embodied_mem.perception.lift import lift
 from embodied_mem.types import CameraFrame, Detection, Image, LabelMap
 
@@ -39,7 +39,7 @@ class OnnxDetector:
         import cv2
 
         self.config = config
-        self.embedder = embedder or ColorShape()
+        self.embedder = embedder or ColorHistogram()
         if not Path(config.model).is_file():
             raise ConfigError(f"onnx.model: no such file: {config.model}")
         try:

@@ -206,6 +206,51 @@ def _growth(scan: DepthScan) -> dict[str, float]:
     return result
 
 
+def bytes_per_voxel(scans: list[DepthScan]) -> dict[str, float]:
+    """Returns the bytes allocated per occupied voxel, with the room kept for growth.
+
+    Returns:
+        "occupancy" of a map that was given depth images alone, "stamps" where each had its own
+        stamp, "labels" with labels too, and "all" where every voxel also refers to an object.
+    """
+    found = {}
+    tree = Octree(RESOLUTION)
+    for name in ("occupancy", "stamps", "labels"):
+        tree = Octree(RESOLUTION)
+        for k, scan in enumerate(scans):
+            labels = _labels(scan) if name == "labels" else None
+            stamp = 0 if name == "occupancy" else k * 100_000_000
+            tree.integrate_depth(
+                scan.depth, scan.view, scan.pose, max_range=MAX_RANGE, labels=labels, stamp=stamp,
+                mode="exact", drop_flying=False,
+            )  # fmt: skip
+        found[name] = tree.nbytes / max(tree.num_occupied, 1)
+    centers = tree.voxels().centers
+    tree.refer(centers, np.arange(len(centers)))
+    found["all"] = tree.nbytes / max(tree.num_occupied, 1)
+    return found
+
+
+def _labels(scan: DepthScan) -> NDArray[np.int32]:
+    """Labels the pixels of a scan by the cubic metre of the map in which they lie, (H, W) int32."""
+    labels = np.zeros(scan.depth.shape, np.int32)
+    seen = np.isfinite(scan.depth) & (scan.depth > 0)
+    labels[seen] = np.floor(scan.points).astype(np.int64) @ np.array([1, 3, 7]) % 20 + 1
+    return labels
+
+
+def _file_bytes(tree: Octree, peer: Any) -> dict[str, int]:
+    """Returns the sizes of the files of three states, of OctoMap's .bt, and of the whole map."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder) / "map.octree", Path(folder) / "map.bt"
+        tree.save(ours, three_state=True)
+        peer.writeBinary(str(theirs))
+        sizes = {"three_state": ours.stat().st_size, "bt": theirs.stat().st_size}
+        tree.save(ours)
+        sizes["full"] = ours.stat().st_size
+    return sizes
+
+
 def _speedup(one: Callable[[int], Any], many: Callable[[int], Any], count: int) -> float:
     """Returns how many times less wall time `many` takes for the parts 0..count-1 than `one`.
 
@@ -244,6 +289,20 @@ def _threads_speedups(scans: list[DepthScan], threads: int) -> dict[str, float]:
     return found
 
 
+def _workload(tree: Octree, scans: list[DepthScan], source: str, threads: int) -> dict[str, Any]:
+    return {
+        "scans": len(scans),
+        "source": source,
+        "image": list(scans[0].depth.shape),
+        "resolution": RESOLUTION,
+        "max_range": MAX_RANGE,
+        "threads": threads,
+        "occupied": tree.num_occupied,
+        "known": len(tree),
+        "blocks": len(tree.export_blocks()),
+    }
+
+
 def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -> dict[str, Any]:
     """Measures the octree against pyoctomap on depth images of a house, or of a folder.
 
@@ -254,8 +313,9 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
 
     Returns:
         one JSON-serialisable object: workload, ours and peers (CPU milliseconds), ratio,
-        agreement, bytes_per_occupied_voxel, file_bytes, threads_speedup (of exact scans; by mode in
-        threads_speedups, whose ceiling is that of work which shares nothing), growth.
+        agreement, bytes_per_occupied_voxel (see `bytes_per_voxel`), file_bytes, frontiers_ms,
+        threads_speedup (of exact scans; by mode in threads_speedups, whose ceiling is that of work
+        which shares nothing), growth.
 
     Raises:
         ConfigError: pyoctomap is missing, or the folder has no scans.
@@ -275,33 +335,19 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
     tree, peer = _maps(large)
     races["query"], races["box"] = _queries(tree, peer), _boxes(tree, peer)
     agreement = _agreement(tree, peer)  # before writeBinary, which prunes the peer
-    with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = Path(folder) / "map.octree", Path(folder) / "map.bt"
-        tree.save(ours, three_state=True)
-        peer.writeBinary(str(theirs))
-        sizes = {"three_state": ours.stat().st_size, "bt": theirs.stat().st_size}
-        tree.save(ours)
-        sizes["full"] = ours.stat().st_size
+    sizes = _file_bytes(tree, peer)
     speedups = _threads_speedups(large, max(threads, 2))
     frontier_ms = float(np.median([_cpu_ms(tree.frontiers) for _ in range(5)]))
     return {
-        "workload": {
-            "scans": len(large),
-            "source": "house" if scans is None else str(scans),
-            "image": list(large[0].depth.shape),
-            "resolution": RESOLUTION,
-            "max_range": MAX_RANGE,
-            "threads": threads,
-            "occupied": tree.num_occupied,
-            "known": len(tree),
-        },
+        "workload": _workload(tree, large, "house" if scans is None else str(scans), threads),
         "ours": {name: race["ours"] for name, race in races.items()},
         "peers": {name: race["peers"] for name, race in races.items()},
         "ratio": {name: race["peers"] / race["ours"] for name, race in races.items()},
         "agreement": agreement,
-        "bytes_per_occupied_voxel": tree.nbytes / max(tree.num_occupied, 1),
+        "bytes_per_occupied_voxel": bytes_per_voxel(large),
         "file_bytes": sizes,
         "frontiers_ms": frontier_ms,
+        "frontiers_ms_per_5000_blocks": frontier_ms * 5000 / len(tree.export_blocks()),
         "threads_speedup": speedups["exact"],
         "threads_speedups": speedups,
         "growth": _growth(large[0]),

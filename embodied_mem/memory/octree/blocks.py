@@ -1,20 +1,21 @@
-"""The arrays of the octree: blocks, their hash, their records; they grow, and forget nothing."""
+"""The arrays of the octree: blocks, their hash, their log-odds and records; they grow, and forget nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import kernels, merge
+from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
+from embodied_mem.memory.octree.segments import Segments
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
 
-WASTE = 1.25
-"""The pool of records is compacted, rather than grown, when it is so many times what the blocks hold."""
+_NO_NAMES = np.empty((0, 512), np.int32)
 
 
 def block_coords(keys: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -35,21 +36,31 @@ class BlockStore:
 
     Attributes:
         count: rows in use.
-        tail: records ever allotted.
         table: (S, 2) int64 open-addressing hash, load <= 0.5.
         keys: (capacity,) int64 packed key of each row.
-        blocks: the arrays of the blocks, by row.
-        records: the pool of records.
+        stamps: (capacity,) int64 [ns] when the block was last observed.
+        versions: (capacity,) int64 version of the tree that last changed the block.
+        log_odds: those of all blocks.
+        masks: which voxels are occupied, free and noted.
+        records: what noted voxels have of their own.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.tail = 0
-        self.table = np.full((256, 2), kernels.EMPTY, np.int64)
-        self.keys = np.empty(64, np.int64)
-        self.blocks = _empty_blocks(64)
-        self.records = _empty_records(256)
+        self.table = np.full((128, 2), kernels.EMPTY, np.int64)
+        self.keys = np.empty(0, np.int64)
+        self.stamps = np.empty(0, np.int64)
+        self.versions = np.empty(0, np.int64)
+        self.masks = octants.Masks(*(np.empty((0, 8), np.uint64) for _ in range(3)))
+        self.records = records.Records(0)
         self._directory = Directory()
+        self._segments = Segments(octants.UNIT, 0)
+        self.log_odds = octants.LogOdds(
+            np.empty(0, np.uint64), np.empty((0, 64), np.int8), self._segments.starts, self._segments.sizes,
+            np.empty(64, np.uint64),
+        )  # fmt: skip
+        self._order = np.empty(0, np.int32)
+        self._grow(64)
 
     def directory(self, points: int) -> Directory | None:
         """Returns the directory of the blocks; None where it does not help a batch of so many points."""
@@ -65,55 +76,210 @@ class BlockStore:
 
     def insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, made where absent."""
-        before = self.count
-        wanted = before + len(keys)
+        before, rows = self.count, self.find(keys)
+        absent = rows < 0
+        wanted = before + int(np.count_nonzero(absent))
+        if wanted == before:
+            return rows
         if wanted * 2 > len(self.table):
             slots = 1 << int(wanted * 2 - 1).bit_length()
             self.table = kernels.rehash(self.keys[:before], slots)
-        rows, self.count = kernels.insert_rows(self.table, keys, before)
+        rows[absent], self.count = kernels.insert_rows(self.table, keys[absent], before)
         if self.count > len(self.keys):
-            self._grow_blocks(max(self.count, len(self.keys) * 3 // 2))
+            self._grow(max(self.count, len(self.keys) * 9 // 8))
         self.keys[rows] = keys
         return rows
 
-    def _grow_blocks(self, capacity: int) -> None:
-        old, size = self.blocks, len(self.keys)
-        self.keys = np.concatenate([self.keys, np.empty(capacity - size, np.int64)])
-        more = _empty_blocks(capacity - size)
-        self.blocks = merge.Blocks(*(np.concatenate(pair) for pair in zip(old, more)))
+    def _grow(self, capacity: int) -> None:
+        more = capacity - len(self.keys)
 
-    def reserve_records(self, need: int) -> None:
-        """Makes room for `need` more records at the tail of the pool; closes its gaps before it grows."""
-        size = len(self.records.labels)
-        if self.tail + need <= size:
-            return
-        sizes = self.blocks.sizes[: self.count].astype(np.int64)
-        if self.tail > WASTE * sizes.sum():
-            self._compact_records(sizes)
-            if self.tail + need <= size:
-                return
-        more = _empty_records(max(self.tail + need - size, size // 4))
-        old = self.records
-        grown = merge.Records(*(np.concatenate(pair) for pair in zip(old, more)))
-        self.records = grown._replace(heads=old.heads)
+        def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:
+            return np.concatenate([column, np.full((more, *column.shape[1:]), fill, column.dtype)])
 
-    def _compact_records(self, sizes: NDArray[np.int64]) -> None:
-        """Moves the blocks' segments together, each as large as it is."""
-        starts = np.cumsum(sizes) - sizes
-        self.tail = int(sizes.sum())
-        within = np.arange(self.tail) - np.repeat(starts, sizes)
-        slots = np.repeat(self.blocks.starts[: self.count], sizes) + within
-        for column in self.records[:-1]:
-            column[: self.tail] = column[slots]
-        self.records.heads[:] = -1
-        self.blocks.starts[: self.count] = starts
-
-    def lay_records(self, rows: Any, seen: Any, noted: Any, names: Any, need: int, stamp: int) -> None:
-        """Brings the records of blocks in line with their new noted masks (`update_records`)."""
-        self.reserve_records(need)
-        self.tail = merge.update_records(
-            rows, seen, noted, names, self.blocks, self.records, self.tail, stamp
+        self.keys, self.versions = longer(self.keys, 0), longer(self.versions, 0)
+        self.stamps = longer(self.stamps, NEVER)
+        occupied, free, noted = self.masks
+        shared = noted is occupied or not len(noted)
+        occupied, free = longer(occupied, 0), longer(free, 0)
+        self.masks = octants.Masks(occupied, free, occupied if shared else longer(noted, 0))
+        self.records.grow(capacity)
+        self._segments.grow(capacity)
+        self.log_odds = self.log_odds._replace(
+            uneven=longer(self.log_odds.uneven, 0),
+            even=longer(self.log_odds.even, octants.UNKNOWN),
+            starts=self._segments.starts,
+            sizes=self._segments.sizes,
         )
+
+    def _fit(self, rows: NDArray[np.int64], words: NDArray[np.uint64], wanted: NDArray[np.int64]) -> None:
+        """Keeps the log-odds of those blocks whose segment did not fit: `wanted` is not FITS."""
+        misfit = wanted != octants.FITS
+        rows, words, wanted = rows[misfit], words[misfit], wanted[misfit]
+        segments, pool = self._segments, self.log_odds.words
+        slots = segments.refit(rows, wanted, len(pool))
+        if slots is not None:
+            pool[: len(slots)] = pool[slots]
+        if segments.tail > len(pool):
+            grown = np.empty(max(segments.tail, len(pool) * 9 // 8), np.uint64)
+            grown[: len(pool)] = pool
+            self.log_odds = self.log_odds._replace(words=grown)
+        octants.store_blocks(rows, words, self.log_odds)
+
+    def keep_labels(self) -> None:
+        """Makes room for labels: of free voxels too."""
+        self.records.keep("labels", self.masks.noted[: self.count])
+        if self.masks.noted is self.masks.occupied:
+            self.masks = self.masks._replace(noted=self.masks.occupied.copy())
+
+    def keep_references(self) -> None:
+        """Makes room for references of voxels to objects."""
+        self.records.keep("references", self.masks.noted[: self.count])
+
+    def keep_stamps(self) -> None:
+        """Makes room for stamps of voxels that are older than their block's."""
+        if self.records.has("stamps"):
+            return
+        self.records.keep("stamps", self.masks.noted[: self.count])
+        counts, slots = self.list_records(np.arange(self.count))
+        numbers = self.records.stamps.numbers(np.repeat(self.stamps[: self.count], counts))
+        self.records.columns.stamps[slots] = numbers
+
+    def observe(
+        self,
+        keys: NDArray[np.int64],
+        marks: NDArray[np.uint8],
+        names: NDArray[np.int32],
+        steps: NDArray[np.int64],
+        stamp: int,
+        version: int,
+        spread: Callable[[Callable[[int, int], None], int], None],
+    ) -> tuple[int, int]:
+        """Adds a scan's evidence to its blocks, made where they are absent.
+
+        Args:
+            keys: (M,) int64.
+            marks: (M, 512) uint8; overwritten.
+            names: (M, 512) int32 labels voted for, or (0, 512).
+            steps: (4,) int64: hit, miss, lower and upper clamp.
+            stamp: [ns] of the scan.
+            version: that the blocks get.
+            spread: calls work on parts of a range, on several threads if there are.
+
+        Returns:
+            voxels that got a miss, voxels that got a hit.
+        """
+        rows = self.insert(keys)
+        older = rows[self.stamps[rows] != stamp]
+        if self.masks.noted[older].any():  # from now on voxels may be older than their block
+            self.keep_stamps()
+        seen, named = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
+        if len(names) or self.records.used:
+            spread(
+                lambda i, j: records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j]), len(rows)
+            )
+            if len(names) and named.any():
+                self.keep_labels()
+            else:
+                names = _NO_NAMES
+        before = self.masks.noted[rows]
+        wanted = np.empty(len(rows), np.int64)
+        counts: list[tuple[int, int]] = []
+
+        def add(i: int, j: int) -> None:
+            part = (rows[i:j], marks[i:j], self.log_odds, self.masks, steps, wanted[i:j])
+            counts.append(octants.add_marks(*part))
+
+        spread(add, len(rows))
+        self._fit(rows, marks.view(np.uint64), wanted)
+        if self.records.used:
+            noted = self.masks.occupied[rows] | named | (before & ~seen)
+            self._note(rows, before, noted)
+            self.records.observe(rows, seen, noted, names, stamp)
+        self.versions[rows] = version
+        self.stamps[rows] = stamp
+        misses, hits = (sum(column) for column in zip(*counts))
+        return misses, hits
+
+    def _note(self, rows: NDArray[np.int64], before: NDArray[np.uint64], noted: NDArray[np.uint64]) -> None:
+        """Gives blocks other noted masks, and their voxels' records other places."""
+        self.masks.noted[rows] = noted
+        self.records.lay(rows, before, noted)
+
+    def erase(self, rows: NDArray[np.int64], erased: NDArray[np.uint64], version: int) -> int:
+        """Makes voxels unknown; returns how many.
+
+        Args:
+            rows: (M,) int64, each once.
+            erased: (M, 8) uint64 masks of known voxels.
+            version: that the blocks get.
+        """
+        before = self.masks.noted[rows]
+        wanted, words = np.empty(len(rows), np.int64), np.empty((len(rows), 64), np.uint64)
+        count = octants.erase_voxels(rows, erased, self.log_odds, self.masks, wanted, words)
+        self._fit(rows, words, wanted)
+        self._note(rows, before, before & ~erased)
+        self.versions[rows] = version
+        return int(count)
+
+    def replace(
+        self,
+        keys: NDArray[np.int64],
+        log_odds: NDArray[np.int8],
+        noted: NDArray[np.uint64],
+        stamps: NDArray[np.int64],
+        version: int,
+    ) -> NDArray[np.int64]:
+        """Replaces blocks, or adds them; what records their voxels had they keep.
+
+        Args:
+            keys: (M,) int64, each once.
+            log_odds: (M, 512) int8.
+            noted: (M, 8) uint64; other voxels than the occupied ones only where there are labels.
+            stamps: (M,) int64 [ns].
+            version: that the blocks get.
+
+        Returns:
+            (M,) int64 rows.
+        """
+        rows = self.insert(keys)
+        before = self.masks.noted[rows]
+        wanted, words = np.empty(len(rows), np.int64), np.ascontiguousarray(log_odds).view(np.uint64)
+        octants.replace_blocks(rows, words, self.log_odds, self.masks, wanted)
+        self._fit(rows, words, wanted)
+        self._note(rows, before, noted)
+        self.stamps[rows] = stamps
+        self.versions[rows] = version
+        return rows
+
+    def slots(self, rows: NDArray[np.int64], local: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the (N,) int64 records of voxels, -1 where there is none."""
+        return records.record_slots(rows, local, self.masks.noted, self.records.columns.starts)
+
+    def slots_of(self, rows: NDArray[np.int64], chosen: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Returns the records of the voxels of blocks' (M, 8) uint64 masks, int64 in order, -1 none."""
+        return records.list_slots(rows, chosen, self.masks.noted, self.records.columns.starts)
+
+    def labels(self, slots: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Returns the labels of records, 0 where there is none."""
+        if not self.records.has("labels"):
+            return np.zeros(len(slots), np.int32)
+        return np.where(slots >= 0, self.records.columns.labels[slots], 0).astype(np.int32)
+
+    def stamps_of(self, slots: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the stamps of records (N,), the blocks' (N,) int64 where there is none."""
+        if not self.records.has("stamps"):
+            return blocks
+        return np.where(slots >= 0, self.records.stamps[self.records.columns.stamps[slots]], blocks)
+
+    def references(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the references of records, -1 where there is none."""
+        if not self.records.has("references"):
+            return np.full(len(slots), -1, np.int64)
+        return np.where(slots >= 0, self.records.columns.references[slots], -1).astype(np.int64)
+
+    def list_records(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns how many noted voxels (M,) int64 blocks have, and their records, int64 in order."""
+        return records.list_records(rows, self.masks.noted, self.records.columns.starts)
 
     def coords(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M, 3) int64 block coordinates of rows."""
@@ -121,40 +287,20 @@ class BlockStore:
 
     def known(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """Returns (M, 8) uint64 masks of the known voxels of rows."""
-        known: NDArray[np.uint64] = np.bitwise_or(self.blocks.occupied[rows], self.blocks.free[rows])
+        known: NDArray[np.uint64] = np.bitwise_or(self.masks.occupied[rows], self.masks.free[rows])
         return known
 
     def sorted_rows(self) -> NDArray[np.int64]:
         """Returns all rows in the order of their keys."""
-        return np.argsort(self.keys[: self.count], kind="stable")
+        if len(self._order) != self.count:
+            self._order = np.argsort(self.keys[: self.count], kind="stable").astype(np.int32)
+        return self._order.astype(np.int64)
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use: rows, records, the hash and the directory; room kept for growth is not counted."""
-        per_block = sum(a[:1].nbytes for a in self.blocks) + self.keys.itemsize
-        per_record = sum(a.itemsize for a in self.records[:-1])
-        fixed = self.table.nbytes + self._directory.grid.nbytes
-        return int(self.count * per_block + self.tail * per_record + fixed)
-
-
-def _empty_blocks(count: int) -> merge.Blocks:
-    return merge.Blocks(
-        log_odds=np.full((count, 512), merge.UNKNOWN, np.int8),
-        occupied=np.zeros((count, 8), np.uint64),
-        free=np.zeros((count, 8), np.uint64),
-        noted=np.zeros((count, 8), np.uint64),
-        starts=np.zeros(count, np.int64),
-        sizes=np.zeros(count, np.int32),
-        stamps=np.full(count, NEVER, np.int64),
-        versions=np.zeros(count, np.int64),
-    )
-
-
-def _empty_records(count: int) -> merge.Records:
-    return merge.Records(
-        labels=np.zeros(count, np.uint16),
-        weights=np.zeros(count, np.uint8),
-        stamps=np.zeros(count, np.int64),
-        references=np.full(count, -1, np.int32),
-        heads=np.full(512 // merge.UNIT + 1, -1, np.int64),
-    )
+        """Bytes allocated: blocks, log-odds, records, the hash and the directory, with room for growth."""
+        blocks = (self.table, self.keys, self.stamps, self.versions, self._order, self._directory.grid)
+        masks = self.masks[: 2 if self.masks.noted is self.masks.occupied else 3]
+        log_odds = (self.log_odds.uneven, self.log_odds.even, self.log_odds.words)
+        arrays = sum(a.nbytes for part in (blocks, masks, log_odds) for a in part)
+        return arrays + self._segments.nbytes + self.records.nbytes

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import merge
 from embodied_mem.memory.octree.blocks import BlockStore
+from embodied_mem.memory.octree.octants import load_blocks
+from embodied_mem.memory.octree.records import count_records
 
 RECORD_TYPES = ("<u2", "<u1", "<i8", "<i4")
 """Of the columns of a record: label, weight, stamp, reference."""
@@ -40,35 +41,41 @@ class Contents(NamedTuple):
 
 def contents_of(store: BlockStore, rows: NDArray[np.int64]) -> Contents:
     """Gathers the contents of rows, in their order."""
-    blocks, records = store.blocks, store.records
-    _, slots = merge.list_records(rows, blocks)
+    counts, slots = store.list_records(rows)
+    labels, weights, stamps, references, _ = store.records.columns
+    has, blocks = store.records.has, store.stamps[rows]
     return Contents(
         store.keys[rows],
-        blocks.log_odds[rows],
-        blocks.noted[rows],
-        blocks.stamps[rows],
-        records.labels[slots],
-        records.weights[slots],
-        records.stamps[slots],
-        records.references[slots],
+        load_blocks(rows, store.log_odds),
+        store.masks.noted[rows],
+        blocks,
+        labels[slots] if has("labels") else np.zeros(len(slots), np.uint16),
+        weights[slots] if has("labels") else np.zeros(len(slots), np.uint8),
+        store.records.stamps[stamps[slots]] if has("stamps") else np.repeat(blocks, counts),
+        references[slots] if has("references") else np.full(len(slots), -1, np.int32),
     )
 
 
 def put_contents(store: BlockStore, contents: Contents, version: int) -> None:
-    """Replaces blocks by contents, or adds them."""
-    rows = store.insert(contents.keys)
-    blocks = store.blocks
-    blocks.log_odds[rows] = contents.log_odds
-    blocks.stamps[rows] = contents.stamps
-    blocks.versions[rows] = version
-    need = merge.restore_masks(rows, blocks, contents.noted)
-    seen = np.zeros_like(contents.noted)
-    store.lay_records(rows, seen, contents.noted, np.empty((0, 512), np.int32), need, 0)
-    _, slots = merge.list_records(rows, blocks)
-    store.records.labels[slots] = contents.labels
-    store.records.weights[slots] = contents.weights
-    store.records.stamps[slots] = contents.record_stamps
-    store.records.references[slots] = contents.references
+    """Replaces blocks by contents, or adds them; their keys must be distinct."""
+    occupied = np.packbits(contents.log_odds >= 0, axis=1, bitorder="little").view("<u8")
+    counts = count_records(contents.noted)
+    if contents.labels.any() or contents.weights.any() or (contents.noted != occupied).any():
+        store.keep_labels()
+    if (contents.record_stamps != np.repeat(contents.stamps, counts)).any():
+        store.keep_stamps()
+    if (contents.references >= 0).any():
+        store.keep_references()
+    rows = store.replace(contents.keys, contents.log_odds, contents.noted, contents.stamps, version)
+    records = store.records
+    _, slots = store.list_records(rows)
+    if records.has("labels"):
+        records.columns.labels[slots] = contents.labels
+        records.columns.weights[slots] = contents.weights
+    if records.has("stamps"):
+        records.columns.stamps[slots] = records.stamps.numbers(contents.record_stamps)
+    if records.has("references"):
+        records.columns.references[slots] = contents.references
 
 
 def digest_of(contents: Contents, header: bytes) -> bytes:

@@ -8,6 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.octants import UNKNOWN, LogOdds
+from embodied_mem.memory.octree.words import count_bits
+
 Array = NDArray[Any]
 
 SPARSE = 16
@@ -47,7 +50,7 @@ class Directory:
 
 @njit(cache=True, nogil=True)
 def query_directory(
-    points: Array, inverse: float, grid: Array, lo: Array, log_odds: Array, unit: float
+    points: Array, inverse: float, grid: Array, lo: Array, log_odds: LogOdds, unit: float
 ) -> Array:
     """Looks up the log-odds of voxels, without a branch that depends on where the points are.
 
@@ -56,7 +59,7 @@ def query_directory(
         inverse: 1 / resolution [1/m].
         grid: (X, Y, Z) int32 of `Directory`.
         lo: (3,) int64 of `Directory`.
-        log_odds: (B, 512) int8.
+        log_odds: the map's.
         unit: log-odds of one step.
 
     Returns:
@@ -64,12 +67,13 @@ def query_directory(
     """
     n = points.shape[0]
     out = np.empty(n, np.float32)
-    rows, steps = grid.reshape(-1), log_odds.reshape(-1)
+    rows, evens = grid.reshape(-1), log_odds.even.reshape(-1)
     ny, nz = np.int32(grid.shape[1]), np.int32(grid.shape[2])
     lx, ly, lz = np.float64(lo[0] * 8), np.float64(lo[1] * 8), np.float64(lo[2] * 8)
     hx, hy, hz = np.float64(grid.shape[0] * 8), np.float64(ny * 8), np.float64(nz * 8)
     place = np.empty(LANE, np.int32)
     local = np.empty(LANE, np.int32)
+    one = np.uint64(1)
     for first in range(0, n, LANE):
         size = min(LANE, n - first)
         for i in range(size):
@@ -82,10 +86,19 @@ def query_directory(
             vz = np.int32(z if inside else 0.0)
             at = np.int32(np.int32(np.int32((vx >> 3) * ny) + (vy >> 3)) * nz) + (vz >> 3)
             place[i] = np.int32(at) if inside else np.int32(-1)
-            local[i] = np.int32(((vx & 7) << 6) | ((vy & 7) << 3) | (vz & 7))
+            octant = ((vx & 6) << 3) | ((vy & 6) << 1) | ((vz & 6) >> 1)
+            within = ((vx & 1) << 2) | ((vy & 1) << 1) | (vz & 1)
+            local[i] = np.int32((octant << 3) | within)
         for i in range(size):
-            row = rows[np.uint32(max(place[i], 0))]
-            at = np.uint64(max(row, 0)) * np.uint64(512) + np.uint64(np.uint32(local[i]))
-            known = (place[i] >= 0) & (row >= 0) & (steps[at] != np.int8(-128))
-            out[first + i] = np.float32(steps[at]) * unit if known else np.float32(np.nan)
+            found = rows[np.uint32(max(place[i], 0))]
+            row = np.uint64(max(found, 0))
+            octant, within = np.uint64(np.uint32(local[i] >> 3)), np.uint64(np.uint32(local[i] & 7))
+            uneven = log_odds.uneven[row] >> octant
+            below = log_odds.uneven[row] & ((one << octant) - one)
+            at = np.uint64(log_odds.starts[row]) + np.uint64(count_bits(below))
+            word = log_odds.words[at if uneven & one else np.uint64(0)]
+            apart = np.int8(np.uint8((word >> (within << np.uint64(3))) & np.uint64(0xFF)))
+            step = apart if uneven & one else evens[(row << np.uint64(6)) + octant]
+            known = (place[i] >= 0) & (found >= 0) & (step != np.int8(UNKNOWN))
+            out[first + i] = np.float32(step) * unit if known else np.float32(np.nan)
     return out

@@ -14,8 +14,9 @@ import zstandard
 from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.octree import merge, states
+from embodied_mem.memory.octree import states
 from embodied_mem.memory.octree.contents import CONTENT_TYPES, Contents
+from embodied_mem.memory.octree.octants import UNKNOWN
 
 MAGIC = b"EMOCTREE"
 FILE_FORMAT = 2
@@ -32,7 +33,7 @@ def _assemble(columns: list[NDArray[Any]]) -> Contents:
 def _states_of(contents: Contents) -> list[NDArray[Any]]:
     """Returns key differences and coded states: all that three states need."""
     steps = contents.log_odds
-    three = (steps != merge.UNKNOWN).astype(np.uint8) + (steps >= 0)
+    three = (steps != UNKNOWN).astype(np.uint8) + (steps >= 0)
     coded = states.encode_states(three, states.preceding(contents.keys))
     return [np.diff(contents.keys, prepend=np.int64(0)), coded]
 
@@ -45,7 +46,7 @@ def _from_states(columns: list[NDArray[Any]], lowest: int, highest: int) -> Cont
     records = int(np.count_nonzero(occupied))
     return Contents(
         keys,
-        np.array([merge.UNKNOWN, lowest, highest], np.int8)[three],
+        np.array([UNKNOWN, lowest, highest], np.int8)[three],
         np.packbits(occupied, axis=1, bitorder="little").view("<u8").astype(np.uint64),
         np.zeros(len(keys), np.int64),
         np.zeros(records, np.uint16),

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory.octree import masks, merge
+from embodied_mem.memory.octree import masks
 from embodied_mem.memory.octree.blocks import BlockStore
+from embodied_mem.memory.octree.records import label_masks
 from embodied_mem.memory.octree.types import GridMap
 
 MAX_CELLS = 1 << 27
@@ -46,12 +47,15 @@ def project(
     inside = masks.box_masks(store.coords(rows), lo, hi)
     rows = rows[inside.any(axis=1)]
     inside, coords = inside[rows], store.coords(rows)
-    blocked = store.blocks.occupied[rows] & inside
-    free = store.blocks.free[rows] & inside
+    blocked = store.masks.occupied[rows] & inside
+    free = store.masks.free[rows] & inside
     if passable_labels:
         wanted = np.zeros(65536, np.bool_)
         wanted[list(passable_labels)] = True
-        passable = merge.label_masks(rows, wanted, store.blocks, store.records) & blocked
+        if store.records.has("labels"):
+            passable = label_masks(rows, wanted, store.masks.noted, store.records.columns) & blocked
+        else:
+            passable = blocked * np.uint64(wanted[0])
         blocked, free = blocked & ~passable, free | passable
     lower, upper = masks.tight_bounds(coords, blocked | free)
     if lower[0] > upper[0]:

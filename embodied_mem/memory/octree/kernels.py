@@ -117,32 +117,6 @@ def locate(points: Array, inverse: float, table: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, nogil=True)
-def query_points(points: Array, inverse: float, table: Array, log_odds: Array, unit: float) -> Array:
-    """Looks up the log-odds of voxels: `locate` and the reading in one pass over the points.
-
-    Returns:
-        (N,) float32, NaN where unknown.
-    """
-    out = np.full(points.shape[0], np.float32(np.nan))
-    last_key, last_row = np.int64(EMPTY), np.int64(-1)
-    for i in range(points.shape[0]):
-        x = np.floor(np.float64(points[i, 0]) * inverse)
-        y = np.floor(np.float64(points[i, 1]) * inverse)
-        z = np.floor(np.float64(points[i, 2]) * inverse)
-        if not (abs(x) < WORLD and abs(y) < WORLD and abs(z) < WORLD):
-            continue
-        vx, vy, vz = np.int64(x), np.int64(y), np.int64(z)
-        key = _pack(vx >> 3, vy >> 3, vz >> 3)
-        if key != last_key:
-            s = _slot(table, key)
-            last_key, last_row = key, table[s, 1] if table[s, 0] != EMPTY else -1
-        if last_row >= 0:
-            steps = log_odds[last_row, ((vx & 7) << 6) | ((vy & 7) << 3) | (vz & 7)]
-            out[i] = np.float32(steps) * unit if steps != -128 else np.float32(np.nan)
-    return out
-
-
-@njit(cache=True, nogil=True)
 def rehash(keys: Array, slots: int) -> Array:
     """Builds the table of `slots` entries that maps keys[i] to row i."""
     table = np.full((slots, 2), EMPTY, np.int64)

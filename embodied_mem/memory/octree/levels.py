@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import kernels, masks, merge
+from embodied_mem.memory.octree import kernels, masks
 from embodied_mem.memory.octree.blocks import BlockStore, block_coords, block_keys
+from embodied_mem.memory.octree.octants import node_maxima
 
 BLOCK_LEVEL = 3
 """Level of the nodes that are blocks: 8 voxels on an edge."""
@@ -46,7 +47,7 @@ class Levels:
         """Returns (N,) int8 largest log-odds step of the nodes around points, -128 unknown."""
         rows, local = kernels.locate(points, inverse, self._store.table)
         if level <= BLOCK_LEVEL:
-            return masks.node_maxima(self._store.blocks.log_odds, rows, local, level)
+            return node_maxima(rows, local, level, self._store.log_odds)
         nodes = self._at(level, version)
         found = _search(nodes.keys, points, inverse, level)
         return np.where(found >= 0, nodes.log_odds[found], np.int8(-128)).astype(np.int8)
@@ -82,7 +83,8 @@ class Levels:
             shifted = block_keys((coords >> (level - BLOCK_LEVEL)).reshape(-1, 3))
             keys, node_of_row = np.unique(shifted, return_inverse=True)
             maxima = np.full(len(keys) + 1, -128, np.int8)
-            np.maximum.at(maxima, node_of_row, store.blocks.log_odds[:count].max(axis=1, initial=-128))
+            rows, first = np.arange(count), np.zeros(count, np.int64)
+            np.maximum.at(maxima, node_of_row, node_maxima(rows, first, BLOCK_LEVEL, store.log_odds))
         else:
             keys = np.arange(count * _parts(level), dtype=np.int64)
             node_of_row = np.arange(count, dtype=np.int64)
@@ -102,10 +104,13 @@ class Levels:
 
     def _labelled_voxels(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         store = self._store
+        if not store.records.has("labels"):
+            none = np.empty(0, np.int64)
+            return none, none, none
         rows = np.arange(store.count, dtype=np.int64)
-        which, local = masks.list_voxels(store.blocks.noted[: store.count])
-        _, slots = merge.list_records(rows, store.blocks)
-        names = store.records.labels[slots].astype(np.int64)
+        which, local = masks.list_voxels(store.masks.noted[: store.count])
+        _, slots = store.list_records(rows)
+        names = store.records.columns.labels[slots].astype(np.int64)
         labelled = names > 0
         return which[labelled], local[labelled], names[labelled]
 

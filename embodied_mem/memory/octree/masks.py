@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.words import count_bits
+
 Array = NDArray[Any]
 
 _Z0 = np.uint64(0x0101010101010101)
@@ -15,11 +17,38 @@ _Z7 = np.uint64(0x8080808080808080)
 
 
 @njit(cache=True, nogil=True)
-def _count_bits(w: int) -> int:
-    w = w - ((w >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    w = (w & np.uint64(0x3333333333333333)) + ((w >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    w = (w + (w >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((w * np.uint64(0x0101010101010101)) >> np.uint64(56))
+def count_voxels(masks: Array) -> int:
+    """Counts the set bits of (M, 8) uint64 masks."""
+    total = 0
+    for i in range(masks.shape[0]):
+        for x in range(8):
+            total += count_bits(masks[i, x])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def box_keys(low: Array, high: Array, bias: int) -> Array:
+    """Lists the packed keys of all blocks of a box, sorted.
+
+    Args:
+        low: (3,) int64 coordinates of its first block.
+        high: (3,) int64 of its last one, inclusive.
+        bias: what is added to each coordinate.
+
+    Returns:
+        (M,) int64.
+    """
+    size = 1
+    for a in range(3):
+        size *= max(high[a] - low[a] + 1, 0)
+    keys = np.empty(size, np.int64)
+    n = 0
+    for x in range(low[0] + bias, high[0] + bias + 1):
+        for y in range(low[1] + bias, high[1] + bias + 1):
+            for z in range(low[2] + bias, high[2] + bias + 1):
+                keys[n] = (x << 42) | (y << 21) | z
+                n += 1
+    return keys[:n]
 
 
 @njit(cache=True, nogil=True)
@@ -51,33 +80,65 @@ def box_masks(coords: Array, lo: Array, hi: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def frontier_masks(free: Array, known: Array, neighbours: Array) -> Array:
+def _neighbours(keys: Array) -> Array:
+    """Finds the neighbours of blocks among them, by walking through their sorted keys.
+
+    Args:
+        keys: (M,) int64 packed block keys, sorted.
+
+    Returns:
+        (M, 6) int32 index of the blocks at x-1, x+1, y-1, y+1, z-1, z+1; -1 where there is none.
+    """
+    n = keys.shape[0]
+    out = np.full((n, 6), np.int32(-1))
+    for axis in range(3):
+        offset = np.int64(1) << np.int64(42 - 21 * axis)
+        j = 0
+        for i in range(n):
+            wanted = keys[i] + offset
+            while j < n and keys[j] < wanted:
+                j += 1
+            if j < n and keys[j] == wanted:
+                out[i, 2 * axis + 1] = j
+                out[j, 2 * axis] = i
+    return out
+
+
+@njit(cache=True, nogil=True)
+def frontier_masks(order: Array, keys: Array, occupied: Array, free: Array) -> Array:
     """Finds the free voxels that have an unknown 6-neighbour.
 
     Args:
-        free: (M, 8) uint64 masks.
-        known: (M, 8) uint64 masks.
-        neighbours: (M, 6) int64 index into these M of the blocks at x-1, x+1, y-1, y+1, z-1,
-            z+1; -1 where there is none.
+        order: (M,) int64 rows of all blocks in the order of their keys.
+        keys: (B,) int64 packed block keys.
+        occupied: (B, 8) uint64 masks.
+        free: (B, 8) uint64 masks.
 
     Returns:
-        (M, 8) uint64.
+        (M, 8) uint64 in that order.
     """
-    out = np.zeros_like(free)
-    for i in range(free.shape[0]):
-        xm, xp, ym = neighbours[i, 0], neighbours[i, 1], neighbours[i, 2]
-        yp, zm, zp = neighbours[i, 3], neighbours[i, 4], neighbours[i, 5]
+    n = order.shape[0]
+    known = np.zeros((n + 1, 8), np.uint64)  # the last one stands for blocks that are absent
+    for i in range(n):
+        for x in range(8):
+            known[i, x] = occupied[order[i], x] | free[order[i], x]
+    beside = _neighbours(keys[order])
+    out = np.zeros((n, 8), np.uint64)
+    inner = np.empty(8, np.uint64)
+    for i in range(n):
+        xm, xp, ym = beside[i, 0], beside[i, 1], beside[i, 2]
+        yp, zm, zp = beside[i, 3], beside[i, 4], beside[i, 5]
         for x in range(8):
             k = known[i, x]
-            inner = known[i, x - 1] if x > 0 else (known[xm, 7] if xm >= 0 else np.uint64(0))
-            inner &= known[i, x + 1] if x < 7 else (known[xp, 0] if xp >= 0 else np.uint64(0))
-            inner &= (k << np.uint64(8)) | (known[ym, x] >> np.uint64(56) if ym >= 0 else np.uint64(0))
-            inner &= (k >> np.uint64(8)) | (known[yp, x] << np.uint64(56) if yp >= 0 else np.uint64(0))
-            below = (known[zm, x] >> np.uint64(7)) & _Z0 if zm >= 0 else np.uint64(0)
-            above = (known[zp, x] << np.uint64(7)) & _Z7 if zp >= 0 else np.uint64(0)
-            inner &= ((k << np.uint64(1)) & ~_Z0) | below
-            inner &= ((k >> np.uint64(1)) & ~_Z7) | above
-            out[i, x] = free[i, x] & ~inner
+            both = ((k << np.uint64(8)) | (known[ym, x] >> np.uint64(56))) & (
+                (k >> np.uint64(8)) | (known[yp, x] << np.uint64(56))
+            )
+            both &= ((k << np.uint64(1)) & ~_Z0) | ((known[zm, x] >> np.uint64(7)) & _Z0)
+            inner[x] = both & (((k >> np.uint64(1)) & ~_Z7) | ((known[zp, x] << np.uint64(7)) & _Z7))
+        for x in range(8):
+            before = known[i, x - 1] if x > 0 else known[xm, 7]
+            after = known[i, x + 1] if x < 7 else known[xp, 0]
+            out[i, x] = free[order[i], x] & ~(inner[x] & before & after)
     return out
 
 
@@ -91,10 +152,7 @@ def list_voxels(masks: Array) -> tuple[Array, Array]:
     Returns:
         (V,) int64 index of the block, and (V,) int64 index of the voxel within it.
     """
-    total = 0
-    for i in range(masks.shape[0]):
-        for x in range(8):
-            total += _count_bits(masks[i, x])
+    total = count_voxels(masks)
     which = np.empty(total, np.int64)
     local = np.empty(total, np.int64)
     n = 0
@@ -105,46 +163,45 @@ def list_voxels(masks: Array) -> tuple[Array, Array]:
                 bit = w & (~w + np.uint64(1))
                 w ^= bit
                 which[n] = i
-                local[n] = x * 64 + _count_bits(bit - np.uint64(1))
+                local[n] = x * 64 + count_bits(bit - np.uint64(1))
                 n += 1
     return which, local
 
 
 @njit(cache=True, nogil=True)
-def list_centers(masks: Array, order: Array, keys: Array, bias: int, resolution: float) -> Array:
+def list_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: float) -> Array:
     """Lists the centres of the set bits of masks.
 
     Args:
         masks: (M, 8) uint64.
-        order: (M,) int64 order in which to list the blocks.
-        keys: (M,) int64 packed block keys, in three parts of 21 bits.
+        rows: (M,) int64, whose masks they are.
+        keys: (B,) int64 packed block keys, in three parts of 21 bits.
         bias: what was added to each block coordinate.
         resolution: edge of a voxel [m].
 
     Returns:
         (V, 3) float32 [m].
     """
-    total = 0
-    for i in range(masks.shape[0]):
-        for x in range(8):
-            total += _count_bits(masks[i, x])
-    out = np.empty((total, 3), np.float32)
+    out = np.empty((count_voxels(masks), 3), np.float32)
     part = np.int64((1 << 21) - 1)
-    ys, zs = np.empty(8, np.float32), np.empty(8, np.float32)
+    xs, ys, zs = np.empty(8, np.float32), np.empty(8, np.float32), np.empty(8, np.float32)
     n = 0
-    for i in order:
-        x0, y0, z0 = keys[i] >> 42, (keys[i] >> 21) & part, keys[i] & part
+    for i in range(masks.shape[0]):
+        key = keys[rows[i]]
+        x0, y0, z0 = key >> 42, (key >> 21) & part, key & part
         for k in range(8):
+            xs[k] = ((x0 - bias) * 8 + k + 0.5) * resolution
             ys[k] = ((y0 - bias) * 8 + k + 0.5) * resolution
             zs[k] = ((z0 - bias) * 8 + k + 0.5) * resolution
         for x in range(8):
             w = masks[i, x]
-            cx = np.float32(((x0 - bias) * 8 + x + 0.5) * resolution)
             while w:
                 bit = w & (~w + np.uint64(1))
                 w ^= bit
-                local = _count_bits(bit - np.uint64(1))
-                out[n, 0], out[n, 1], out[n, 2] = cx, ys[local >> 3], zs[local & 7]
+                local = np.uint64(count_bits(bit - np.uint64(1)))
+                out[n, 0] = xs[x]
+                out[n, 1] = ys[local >> np.uint64(3)]
+                out[n, 2] = zs[local & np.uint64(7)]
                 n += 1
     return out
 
@@ -175,16 +232,6 @@ def fill_columns(coords: Array, free: Array, blocked: Array, first: Array, grid:
 
 
 @njit(cache=True, nogil=True)
-def count_voxels(masks: Array) -> int:
-    """Counts the set bits of (M, 8) uint64 masks."""
-    total = 0
-    for i in range(masks.shape[0]):
-        for x in range(8):
-            total += _count_bits(masks[i, x])
-    return total
-
-
-@njit(cache=True, nogil=True)
 def tight_bounds(coords: Array, masks: Array) -> tuple[Array, Array]:
     """Finds the smallest box around the set voxels of blocks.
 
@@ -212,35 +259,3 @@ def tight_bounds(coords: Array, masks: Array) -> tuple[Array, Array]:
                     lo[2] = min(lo[2], coords[i, 2] * 8 + k)
                     hi[2] = max(hi[2], coords[i, 2] * 8 + k)
     return lo, hi
-
-
-@njit(cache=True, nogil=True)
-def node_maxima(log_odds: Array, rows: Array, local: Array, level: int) -> Array:
-    """Finds the largest log-odds of the node of 2^level voxels, level <= 3, around voxels.
-
-    Args:
-        log_odds: (B, 512) int8.
-        rows: (N,) int64, -1 for absent blocks.
-        local: (N,) int64 index within the block.
-        level: 0 to 3.
-
-    Returns:
-        (N,) int8, -128 where all of a node is unknown.
-    """
-    out = np.full(rows.shape[0], np.int8(-128))
-    edge = 1 << level
-    keep = ~(edge - 1)
-    for i in range(rows.shape[0]):
-        if rows[i] < 0:
-            continue
-        if level == 0:
-            out[i] = log_odds[rows[i], local[i]]
-            continue
-        x0, y0, z0 = (local[i] >> 6) & keep, (local[i] >> 3) & 7 & keep, local[i] & 7 & keep
-        best = np.int8(-128)
-        for x in range(x0, x0 + edge):
-            for y in range(y0, y0 + edge):
-                for z in range(z0, z0 + edge):
-                    best = max(best, log_odds[rows[i], (x << 6) | (y << 3) | z])
-        out[i] = best
-    return out

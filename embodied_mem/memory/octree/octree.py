@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import file, kernels, merge
+from embodied_mem.memory.octree import file, kernels
 from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
-from embodied_mem.memory.octree.payloads import pack_blocks, record_counts, unpack_blocks
+from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
+from embodied_mem.memory.octree.records import count_records
 from embodied_mem.memory.octree.scan import FEW, Marks, mark
 from embodied_mem.memory.octree.types import (
     GridMap,
@@ -30,8 +31,6 @@ from embodied_mem.memory.octree.types import (
 from embodied_mem.types import Intrinsics
 
 __all__ = ["GridMap", "Octree", "RayHits", "ScanStats", "Voxels", "warm_up"]
-
-_NO_NAMES = np.empty((0, 512), np.int32)
 
 
 class Octree(OctreeReader):
@@ -166,22 +165,16 @@ class Octree(OctreeReader):
         """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
         if not len(marks.keys):
             return 0, 0
-        store = self._store
-        rows = store.insert(marks.keys)
-        seen, noted = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        counts: list[tuple[int, int, int]] = []
-
-        def update(i: int, j: int) -> None:
-            part = (rows[i:j], marks.marks[i:j], marks.names[i:j])
-            counts.append(merge.update_blocks(*part, store.blocks, self._step_array, seen[i:j], noted[i:j]))
-
-        self._byte_map.spread(update, len(rows))
-        misses, ends, need = (sum(column) for column in zip(*counts))
-        store.lay_records(rows, seen, noted, marks.names, need, int(stamp))
         self.version += 1
-        store.blocks.stamps[rows] = int(stamp)
-        store.blocks.versions[rows] = self.version
-        return misses, ends
+        return self._store.observe(
+            marks.keys,
+            marks.marks,
+            marks.names,
+            self._step_array,
+            int(stamp),
+            self.version,
+            self._byte_map.spread,
+        )
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.
@@ -199,10 +192,13 @@ class Octree(OctreeReader):
             raise InputError(f"references must be ({len(where)},) integers, not {ids.shape} {ids.dtype}")
         rows, slots = self._slots(where)
         good = slots >= 0
-        self._store.records.references[slots[good]] = ids[good]
-        if good.any():
-            self.version += 1
-            self._store.blocks.versions[rows[good]] = self.version
+        if not good.any():
+            return 0
+        self._store.keep_references()
+        rows, slots = self._slots(where)
+        self._store.records.columns.references[slots[good]] = ids[good]
+        self.version += 1
+        self._store.versions[rows[good]] = self.version
         return len(np.unique(slots[good]))
 
     def clear(self, lo: ArrayLike, hi: ArrayLike) -> int:
@@ -213,12 +209,8 @@ class Octree(OctreeReader):
         rows, erased = rows[touched], erased[touched]
         if not len(rows):
             return 0
-        noted = np.empty_like(erased)
-        count, need = merge.erase_blocks(rows, erased, self._store.blocks, noted)
-        self._store.lay_records(rows, np.zeros_like(noted), noted, _NO_NAMES, need, 0)
         self.version += 1
-        self._store.blocks.versions[rows] = self.version
-        return int(count)
+        return self._store.erase(rows, erased, self.version)
 
     def drop_oldest(self, share: float) -> int:
         """Makes a share of the known blocks unknown, those observed longest ago; returns how many."""
@@ -226,20 +218,16 @@ class Octree(OctreeReader):
         known = self._store.known(rows)
         some = known.any(axis=1)
         rows, known = rows[some], known[some]
-        oldest = np.argsort(self._store.blocks.stamps[rows], kind="stable")[: int(np.ceil(share * len(rows)))]
-        rows, known = rows[oldest], known[oldest]
-        noted = np.empty_like(known)
-        _, need = merge.erase_blocks(rows, known, self._store.blocks, noted)
-        self._store.lay_records(rows, np.zeros_like(noted), noted, _NO_NAMES, need, 0)
+        oldest = np.argsort(self._store.stamps[rows], kind="stable")[: int(np.ceil(share * len(rows)))]
         self.version += 1
-        self._store.blocks.versions[rows] = self.version
-        return len(rows)
+        self._store.erase(rows[oldest], known[oldest], self.version)
+        return len(oldest)
 
     def content_bytes(self, per_block: int, per_record: int) -> int:
         """Returns how many bytes the known blocks and their records have, at so many each."""
         rows = np.arange(self._store.count)
         blocks = int(np.count_nonzero(self._store.known(rows).any(axis=1)))
-        records = int(record_counts(self._store.blocks.noted[rows]).sum())
+        records = int(count_records(self._store.masks.noted[rows]).sum())
         return per_block * blocks + per_record * records
 
     def digest(self) -> bytes:
@@ -284,7 +272,7 @@ class Octree(OctreeReader):
     def take_blocks(self, since_version: int = 0) -> Contents:
         """Returns copies of the blocks changed after a version, sorted by key, for `payloads.pack_blocks`."""
         store = self._store
-        rows = np.flatnonzero(store.blocks.versions[: store.count] > since_version)
+        rows = np.flatnonzero(store.versions[: store.count] > since_version)
         return contents_of(store, rows[np.argsort(store.keys[rows], kind="stable")])
 
     def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
@@ -294,6 +282,8 @@ class Octree(OctreeReader):
             StoreError: a payload is damaged.
         """
         contents = unpack_blocks(rows)
+        if len(np.unique(contents.keys)) < len(contents.keys):
+            contents = newest([contents])
         if len(contents.keys):
             self.version += 1
             put_contents(self._store, contents, self.version)
@@ -308,7 +298,7 @@ class Octree(OctreeReader):
             (M,) int64 keys of the blocks that only the other one has, sorted.
         """
         self.version = other.version + 1
-        self._store.blocks.versions[: self._store.count] = self.version
+        self._store.versions[: self._store.count] = self.version
         keys = other._store.keys[other._store.sorted_rows()]
         return np.sort(keys[self._store.find(keys) < 0])
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.octree.blocks import NEVER
 from embodied_mem.memory.octree.contents import RECORD_TYPES, Contents
-from embodied_mem.memory.octree.merge import UNKNOWN, popcount
+from embodied_mem.memory.octree.octants import UNKNOWN
+from embodied_mem.memory.octree.records import count_records
 
 FORMAT = 1
 """Of the payload of a block."""
@@ -47,20 +48,6 @@ def _crc(data: Array, first: int, last: int, table: Array) -> int:
     for i in range(first, last):
         crc = table[(crc ^ np.uint32(data[i])) & np.uint32(255)] ^ (crc >> np.uint32(8))
     return np.uint32(crc ^ np.uint32(0xFFFFFFFF))
-
-
-@njit(cache=True, nogil=True)
-def _count(noted: Array, row: int) -> int:
-    count = 0
-    for x in range(8):
-        count += popcount(noted[row, x])
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _counts(noted: Array, counts: Array) -> None:
-    for i in range(len(counts)):
-        counts[i] = _count(noted, i)
 
 
 @njit(cache=True, nogil=True)
@@ -128,13 +115,6 @@ def _bytes(array: NDArray[Any], kind: str, width: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array, kind).view(np.uint8).reshape(-1, width)
 
 
-def record_counts(noted: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Returns (M,) int64, how many records blocks of (M, 8) uint64 noted masks have."""
-    counts = np.empty(len(noted), np.int64)
-    _counts(noted, counts)
-    return counts
-
-
 def pack_blocks(contents: Contents) -> list[tuple[int, bytes]]:
     """Returns (key, payload) of each block; b"" of one in which nothing is known.
 
@@ -142,7 +122,7 @@ def pack_blocks(contents: Contents) -> list[tuple[int, bytes]]:
     steps i8, noted mask 8 x u64, the records' labels u16, weights u8, stamps i64, references
     i32, and the CRC-32 of all that.
     """
-    counts = record_counts(contents.noted)
+    counts = count_records(contents.noted)
     ends = np.cumsum(_FIXED + _RECORD_BYTES * counts + _CRC_BYTES)
     heads = np.zeros(len(counts), np.dtype([("version", "u1"), ("stamp", "<i8"), ("count", "<u2")]))
     heads["version"], heads["stamp"], heads["count"] = FORMAT, contents.stamps, counts
@@ -189,7 +169,7 @@ def unpack_blocks(rows: Iterable[tuple[int, bytes]]) -> Contents:
     if wrong == _FOREIGN:
         raise StoreError(f"octree block {keys[at]} has format {heads[at, 0]}; this release reads {FORMAT}")
     masks = np.ascontiguousarray(noted.view("<u8"), np.uint64)
-    unequal = np.flatnonzero(record_counts(masks) != counts)
+    unequal = np.flatnonzero(count_records(masks) != counts)
     if len(unequal):
         raise StoreError(
             f"octree block {keys[unequal[0]]} contradicts itself; restore the memory from a copy"
@@ -219,7 +199,7 @@ def newest(parts: Sequence[Contents]) -> Contents:
     count = len(joined.keys)
     keys, last = np.unique(joined.keys[::-1], return_index=True)
     rows = count - 1 - last
-    counts = record_counts(joined.noted)
+    counts = count_records(joined.noted)
     starts, sizes = np.cumsum(counts) - counts, counts[rows]
     within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     slots = np.repeat(starts[rows], sizes) + within

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import ConfigError, InputError
-from embodied_mem.memory.octree import kernels, masks, merge
-from embodied_mem.memory.octree.blocks import BlockStore, block_keys
+from embodied_mem.memory.octree import kernels, masks, octants
+from embodied_mem.memory.octree.blocks import BlockStore
 from embodied_mem.memory.octree.directory import query_directory
 from embodied_mem.memory.octree.grid import project
 from embodied_mem.memory.octree.levels import Levels
+from embodied_mem.memory.octree.records import count_records
 from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.types import (
     GridMap,
@@ -85,11 +86,13 @@ class OctreeReader:
         if now is not None or half_life is not None:
             return self._decayed(where, level, now, half_life)
         if level == 0:
-            store, unit, inverse = self._store, np.float32(self._steps.unit), 1.0 / self.resolution
+            store, inverse = self._store, 1.0 / self.resolution
             found = store.directory(len(where))
             if found is not None:
-                return query_directory(where, inverse, found.grid, found.lo, store.blocks.log_odds, unit)
-            return kernels.query_points(where, inverse, store.table, store.blocks.log_odds, unit)
+                unit = np.float32(self._steps.unit)
+                return query_directory(where, inverse, found.grid, found.lo, store.log_odds, unit)
+            rows, local = kernels.locate(where, inverse, store.table)
+            return self._log_odds(octants.read_steps(rows, local, store.log_odds))
         return self._log_odds(self._levels.log_odds(where, 1.0 / self.resolution, level, self.version))
 
     def _decayed(
@@ -100,7 +103,7 @@ class OctreeReader:
                 "decay needs now [ns] and a positive half_life [s], and answers for level 0 only"
             )
         rows, slots = self._slots(points)
-        stamps = np.where(slots >= 0, self._store.records.stamps[slots], self._store.blocks.stamps[rows])
+        stamps = self._store.stamps_of(slots, self._store.stamps[rows])
         age = np.where(rows >= 0, np.maximum(int(now) - stamps, 0), 0) * 1e-9
         faded = self.query(points).astype(np.float64) * np.exp2(-age / half_life)
         return faded.astype(np.float32)
@@ -116,11 +119,11 @@ class OctreeReader:
         if level > 0:
             return self._levels.labels(where, 1.0 / self.resolution, level, self.version)
         _, slots = self._slots(where)
-        records, found = self._store.records, slots >= 0
-        return (
-            np.where(found, records.labels[slots], 0).astype(np.int32),
-            np.where(found, records.weights[slots], 0).astype(np.int32),
-        )
+        labels = self._store.labels(slots)
+        if not self._store.records.has("labels"):
+            return labels, np.zeros(len(slots), np.int32)
+        weights = np.where(slots >= 0, self._store.records.columns.weights[slots], 0)
+        return labels, weights.astype(np.int32)
 
     def box(self, lo: ArrayLike, hi: ArrayLike, *, occupied: bool = True, free: bool = False) -> Voxels:
         """Returns the voxels whose centres lie in the box [lo, hi] [m], map frame."""
@@ -145,7 +148,7 @@ class OctreeReader:
         The stamp of a free voxel without a label is that of its 8^3 block.
         """
         rows = self._store.sorted_rows()
-        rows = rows[self._store.blocks.stamps[rows] > stamp]
+        rows = rows[self._store.stamps[rows] > stamp]
         found = self._voxels(rows, self._wanted(rows, occupied, free))
         return found.select(found.stamps > stamp)
 
@@ -182,24 +185,20 @@ class OctreeReader:
             float(max_range),
             self.resolution,
             self._store.table,
-            self._store.blocks.occupied,
+            self._store.masks.occupied,
             self._store.known(rows),
             stop_at_unknown,
         )
-        slots = merge.record_slots(rows, local, self._store.blocks)
-        labels = np.where(slots >= 0, self._store.records.labels[slots], 0).astype(np.int32)
+        labels = self._store.labels(self._store.slots(rows, local))
         points = start + heading * distance[:, None]
         return RayHits(hit, points.astype(np.float32), labels, distance.astype(np.float32))
 
     def frontiers(self) -> NDArray[np.float32]:
         """Returns (M, 3) centres [m] of free voxels with an unknown 6-neighbour, sorted."""
         store = self._store
-        keys = store.keys[: store.count]
-        offsets = np.array([-(1 << 42), 1 << 42, -(1 << 21), 1 << 21, -1, 1])
-        around = store.find((keys[:, None] + offsets).reshape(-1)).reshape(-1, 6)
-        rows = np.arange(store.count)
-        found = masks.frontier_masks(store.blocks.free[: store.count], store.known(rows), around)
-        return masks.list_centers(found, store.sorted_rows(), keys, kernels.BIAS, self.resolution)
+        order = store.sorted_rows()
+        found = masks.frontier_masks(order, store.keys, store.masks.occupied, store.masks.free)
+        return masks.list_centers(found, order, store.keys, kernels.BIAS, self.resolution)
 
     def traversable(
         self,
@@ -243,11 +242,11 @@ class OctreeReader:
     @property
     def num_occupied(self) -> int:
         """Number of occupied voxels."""
-        return int(masks.count_voxels(self._store.blocks.occupied[: self._store.count]))
+        return int(masks.count_voxels(self._store.masks.occupied[: self._store.count]))
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use by blocks, records and the hash."""
+        """Bytes allocated for the map, with the room kept for growth; not the scratch of scans."""
         return self._store.nbytes
 
     def _check_level(self, level: int) -> None:
@@ -256,20 +255,20 @@ class OctreeReader:
 
     def _log_odds(self, steps: NDArray[np.int8]) -> NDArray[np.float32]:
         scaled = steps.astype(np.float32) * np.float32(self._steps.unit)
-        scaled[steps == merge.UNKNOWN] = np.nan
+        scaled[steps == octants.UNKNOWN] = np.nan
         return scaled
 
     def _slots(self, points: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         rows, local = kernels.locate(points, 1.0 / self.resolution, self._store.table)
-        return rows, merge.record_slots(rows, local, self._store.blocks)
+        return rows, self._store.slots(rows, local)
 
     def _wanted(self, rows: NDArray[np.int64], occupied: bool, free: bool) -> NDArray[np.uint64]:
-        blocks = self._store.blocks
+        of = self._store.masks
         chosen = np.zeros((len(rows), 8), np.uint64)
         if occupied:
-            chosen |= blocks.occupied[rows]
+            chosen |= of.occupied[rows]
         if free:
-            chosen |= blocks.free[rows]
+            chosen |= of.free[rows]
         return chosen
 
     def _box(
@@ -284,9 +283,7 @@ class OctreeReader:
         shape = np.maximum(high - low + 1, 0)
         store = self._store
         if float(shape[0]) * float(shape[1]) * float(shape[2]) <= store.count:
-            axes = [np.arange(low[a], high[a] + 1) for a in range(3)]
-            coords = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-            rows = store.find(block_keys(coords))
+            rows = store.find(masks.box_keys(low, high, kernels.BIAS))
             rows = rows[rows >= 0]
         else:
             rows = store.sorted_rows()
@@ -294,22 +291,13 @@ class OctreeReader:
             rows = rows[((coords >= low) & (coords <= high)).all(axis=1)]
         return rows, masks.box_masks(store.coords(rows), first, last)
 
-    def _centers(self, rows: NDArray[np.int64], local: NDArray[np.int64]) -> NDArray[np.float32]:
-        inner = np.stack([local >> 6, (local >> 3) & 7, local & 7], axis=-1)
-        voxels = self._store.coords(rows) * 8 + inner
-        return ((voxels + 0.5) * self.resolution).astype(np.float32)
-
     def _voxels(self, rows: NDArray[np.int64], chosen: NDArray[np.uint64]) -> Voxels:
-        which, local = masks.list_voxels(chosen)
-        rows = rows[which]
-        store, blocks = self._store, self._store.blocks
-        slots = merge.record_slots(rows, local, blocks)
-        found = slots >= 0
-        records = store.records
+        store = self._store
+        slots = store.slots_of(rows, chosen)
         return Voxels(
-            centers=self._centers(rows, local),
-            log_odds=self._log_odds(blocks.log_odds[rows, local]),
-            labels=np.where(found, records.labels[slots], 0).astype(np.int32),
-            stamps=np.where(found, records.stamps[slots], blocks.stamps[rows]),
-            references=np.where(found, records.references[slots], -1).astype(np.int64),
+            centers=masks.list_centers(chosen, rows, store.keys, kernels.BIAS, self.resolution),
+            log_odds=self._log_odds(octants.list_steps(rows, chosen, store.log_odds)),
+            labels=store.labels(slots),
+            stamps=store.stamps_of(slots, np.repeat(store.stamps[rows], count_records(chosen))),
+            references=store.references(slots),
         )

@@ -24,8 +24,8 @@ APART_COST = 2.0
 """What it costs if the boxes do not overlap."""
 SIMILAR_SIZE = 0.5
 """Things taken for something else have at least this part of the size, along every axis,"""
-HELD, SAME_LOOK = 0.6, 0.9
-"""or are partly seen: at least so much of their box lies in the object's, and they look like it."""
+SAME_LOOK = 0.9
+"""or they look like it: they are partly seen."""
 
 
 @njit(cache=True, nogil=True)
@@ -54,15 +54,12 @@ def overlap(p: Array, e: Array, q: Array, f: Array) -> tuple[float, float]:
 
 
 @njit(cache=True, nogil=True)
-def _is_near(p: Array, e: Array, q: Array, f: Array, gate: float) -> bool:
-    """Whether centres are within the gate, or one centre lies in the other's box."""
-    squared, in_first, in_second = 0.0, True, True
+def _apart(p: Array, e: Array, q: Array, f: Array) -> float:
+    """Returns the square of how far the smaller box sticks out of the larger one, axis by axis."""
+    squared = 0.0
     for i in range(3):
-        d = p[i] - q[i]
-        squared += d * d
-        in_first &= abs(d) <= e[i] / 2
-        in_second &= abs(d) <= f[i] / 2
-    return squared <= gate * gate or in_first or in_second
+        squared += max(abs(p[i] - q[i]) - abs(e[i] - f[i]) / 2, 0.0) ** 2
+    return squared
 
 
 @njit(cache=True, nogil=True)
@@ -83,7 +80,7 @@ def pair_costs(
     """Returns (P, 3) int64 pairs in the gate and (P,) float64 costs without looks.
 
     A pair is a sighting, an object, and 1 where only the same look speaks for it: the label is another
-    one and the size too, but one lies in the other.
+    one and the size too.
 
     Args:
         positions: (D, 3) of the sightings [m].
@@ -105,13 +102,13 @@ def pair_costs(
             same = labels[d] == known_labels[o]
             if not same and label_cost < 0.0:
                 continue
-            if not _is_near(positions[d], extents[d], known[o], known_extents[o], gate):
-                continue
             delta = positions[d] - known[o]
             if limit <= 0.0:
                 cost = delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2
                 if cost > gate * gate:
                     continue
+            elif _apart(positions[d], extents[d], known[o], known_extents[o]) > gate * gate:
+                continue
             else:
                 total = covariances[d] + known_covariances[o]
                 for i in range(3):
@@ -134,9 +131,6 @@ def pair_costs(
                     a, b = max(extents[d, i], 0.04), max(known_extents[o, i], 0.04)
                     if min(a, b) < SIMILAR_SIZE * max(a, b):
                         doubtful = 1
-                _, held = overlap(positions[d], extents[d], known[o], known_extents[o])
-                if doubtful == 1 and held < HELD:
-                    continue
                 cost += label_cost
             pairs.append((d, o, doubtful))
             costs.append(cost)
@@ -187,11 +181,11 @@ def associate(
     if len(pairs) == 0:
         return rows
     for k, (d, o, doubtful) in enumerate(pairs.tolist()):
-        like = likeness(seen.detections[d].embedding, looks[o], 0.0) if config.use_looks else 0.0
-        if doubtful and like < SAME_LOOK:
+        look = seen.detections[d].embedding if config.use_looks else None
+        like = likeness(look, looks[o])
+        if like < config.least_likeness or (doubtful and likeness(look, looks[o], 0.0) < SAME_LOOK):
             costs[k] = np.inf
-        elif config.use_looks:
-            costs[k] += LOOK_COST * (1.0 - likeness(seen.detections[d].embedding, looks[o]))
+        costs[k] += LOOK_COST * (1.0 - like)
     most = config.most_cost if limit > 0.0 else np.inf
     pairs, costs = pairs[costs <= most], costs[costs <= most]
     first, i = np.unique(pairs[:, 0], return_inverse=True)

@@ -12,7 +12,9 @@ from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.stays import Stay
 from embodied_mem.types import NS_PER_S, LabelMap
 
-FEW = 2
+LOOKED = 4
+"""Where a place had been seen without it fewer times, a new thing may have been overlooked."""
+FEW = 3
 """What was seen fewer times in its new place is not yet a change."""
 
 
@@ -77,7 +79,7 @@ def _change(
         return None
     count = f"seen {int(objects.counts[row])} times in all"
     if not then:
-        if now.valid_from <= since or not objects.fresh[row] or int(objects.counts[row]) < FEW:
+        if now.valid_from <= since or int(objects.fresh[row]) < LOOKED or int(objects.counts[row]) < FEW:
             return None
         evidence = ("its place had been seen empty", _seen("first seen there", now.valid_from), count)
         return SceneChange("appeared", own, name, None, now.position, -1, now.valid_from, evidence)

@@ -22,6 +22,8 @@ class SceneConfig:
     """Fraction of detections with a wrong label, below 0.5; 0: another label is another object."""
     embeddings: bool = True
     """Whether what things look like counts in telling them apart."""
+    least_likeness: float = 0.0
+    """What looks less like an object (cosine of the embeddings) is another, wherever it is."""
     assignment: str = "optimal"
     """"optimal": least total cost; "greedy": one detection after another takes the nearest object."""
     prior: float = 0.5
@@ -33,6 +35,9 @@ class SceneConfig:
     notice_rate: float = 0.0
     """How often an object in full view is detected, where a surface is at its place: it may be the object,
     or what it stood before. In [0, 1); 0: such a surface tells nothing."""
+    viewpoint: float = 0.0
+    """Looks at an object's empty place from sensors nearer to each other than this are hardly more than one
+    look [m]; 0: every look counts."""
     negative_evidence: bool = True
     """Whether an object whose place is seen without it loses existence."""
     moves: bool = True
@@ -80,6 +85,7 @@ class SceneConfig:
         for name in (
             "gate_sigma",
             "pose_sigma",
+            "viewpoint",
             "blind_radius",
             "place_clearance",
             "passage_width",
@@ -99,13 +105,19 @@ class SceneConfig:
             raise ConfigError(f"scene.notice_rate must be in [0, 1), got {self.notice_rate}")
         if not 0.0 < self.prior < 1.0:
             raise ConfigError(f"scene.prior must be in (0, 1), got {self.prior}")
-        if not 0.0 <= self.move_likeness <= 1.0:
-            raise ConfigError(f"scene.move_likeness must be in [0, 1], got {self.move_likeness}")
+        for name in ("move_likeness", "least_likeness"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"scene.{name} must be in [0, 1], got {getattr(self, name)}")
 
     @property
     def label_cost(self) -> float:
         """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def strays(self) -> bool:
+        """Whether what is seen a little elsewhere several times in a row has moved."""
+        return self.moves and self.gate_sigma > 0.0
 
     @property
     def use_looks(self) -> bool:

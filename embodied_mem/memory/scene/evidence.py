@@ -16,6 +16,8 @@ from embodied_mem.types import LabelMap, Percept, Scan
 
 MOSTLY = 0.6
 """A place was empty if this part of the points in it was free."""
+SURELY_EMPTY = 100
+"""A place whose voxels were free counts as seen empty so many times."""
 _CORE = np.stack(np.meshgrid(*[np.array([-0.25, 0.0, 0.25])] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 """(27, 3) points of the inner half of a box with edges of length 1."""
 

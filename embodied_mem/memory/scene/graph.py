@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.scene.absence import looks_before, miss_objects
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map, was_empty
+from embodied_mem.memory.scene.coverage import Coverage
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
 from embodied_mem.memory.scene.identity import Identity
-from embodied_mem.memory.scene.objects import CERTAIN, Objects
+from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.places import Place, Places
 from embodied_mem.memory.scene.relations import Relation, relations_of
 from embodied_mem.memory.scene.rooms import Room, Rooms, boundary_mask, room_name
@@ -31,7 +32,6 @@ from embodied_mem.memory.scene.rows import Row, SceneRows
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.trajectory import Trajectory
-from embodied_mem.memory.scene.visibility import seen_empty
 from embodied_mem.types import LabelMap, Percept
 
 __all__ = ["Place", "Room", "SceneChanges", "SceneConfig", "SceneEvent", "SceneGraph", "SceneObject", "Stay"]
@@ -58,12 +58,15 @@ class SceneGraph:
         self.place_table = Places(self.config)
         self.room_table = Rooms(self.config)
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
+        self.coverage = Coverage()
         self._writes = 0
         self._settled: GridMap | None = None  # what places were last brought up to date with
         self._doors: NDArray[np.bool_] | None = None
         self._rooms_stale = True
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
-        self._rows = SceneRows(self.object_table, self.place_table, self.room_table, self.trajectory_table)
+        self._rows = SceneRows(
+            self.object_table, self.place_table, self.room_table, self.trajectory_table, self.coverage
+        )
 
     # ---- writing
 
@@ -91,12 +94,15 @@ class SceneGraph:
         seen = Sightings.of(detections, pose, self.config.position_floor**2, origin)
         known = o.next_id
         rows = o.associate(seen)
-        rows, events = o.observe(seen, rows, was_empty(seen, rows, octree), percept.stamp)
+        rows, events = o.observe(seen, rows, looks_before(self.coverage, seen, rows, octree), percept.stamp)
+        self._rows.touch("coverage", self.coverage.add(percept.scans, pose), self.version)
         ids = o.ids[rows].tolist()
+        missed: list[int] = []
         if self.config.negative_evidence:
-            events += self._miss(percept, pose, rows, octree.resolution)
-        gone = [e.object_id for e in events if e.kind == "gone"]
-        settled, dead = self.identity.settle(ids, gone)
+            gone, missed = miss_objects(o, percept, seen.origin, rows, octree.resolution)
+            events += gone
+            self._rows.touch("object", missed, self.version)
+        settled, dead = self.identity.settle(ids, missed)
         events = [e for e in events if e.object_id not in dead] + settled
         self._rows.remove("object", dead, self.version)
         ids = [o.aliases.get(i, i) for i in ids]
@@ -144,33 +150,16 @@ class SceneGraph:
         """Notes that rows have changed from outside, such as by a correction of the poses."""
         self._rows.touch(kind, numbers, self.version)
 
+    def forget_coverage(self) -> None:
+        """Lets go of which surfaces were seen: they are elsewhere now."""
+        self._rows.remove("coverage", list(self.coverage.payloads()), self.version)
+        self.coverage.restore({})
+
     def forget_grid(self) -> None:
         """Lets go of the grid map: the next one makes places and rooms anew, their ids stay."""
         self.grid_map = self._settled = self._doors = None
         self._rooms_stale = True
         self.place_table.forget_grid()
-
-    def _miss(
-        self, percept: Percept, pose: Pose, rows: NDArray[np.int64], resolution: float
-    ) -> list[SceneEvent]:
-        """Counts the objects that should have been seen and were not; returns those now gone."""
-        o = self.object_table
-        absent = np.ones(len(o), bool)
-        absent[rows] = False
-        candidates = np.flatnonzero(absent & (o.log_odds > -CERTAIN))
-        empty, in_view = seen_empty(
-            percept.scans,
-            pose,
-            o.positions[candidates],
-            o.extents[candidates],
-            resolution,
-            self.config.blind_radius,
-            self.config.pose_sigma,
-        )
-        in_view &= ~empty & (self.config.notice_rate > 0.0)
-        self._rows.touch("object", o.ids[candidates[empty | in_view]].tolist(), self.version)
-        events = o.miss(candidates[empty], percept.stamp, self.config.detection_rate)
-        return events + o.miss(candidates[in_view], percept.stamp, self.config.notice_rate)
 
     def _is_dynamic(self, label: int) -> bool:
         """Whether things of a label move by themselves."""
@@ -223,17 +212,7 @@ class SceneGraph:
 
     def _worded(self, event: SceneEvent) -> SceneEvent:
         row = self.object_table.index(event.object_id)
-        name = self.labels.name(int(self.object_table.labels[row]))
-        state = f", {event.text}" if event.text else ""
-        words = {
-            "appeared": f"first saw {name}{state}",
-            "returned": f"{name} is back{state}",
-            "state": f"{name} is now {event.text}",
-            "gone": f"{name} is gone",
-            "moved": f"{name} has moved",
-            "merged": f"{name} was known twice",
-        }
-        return SceneEvent(event.kind, event.object_id, words[event.kind])
+        return event.worded(self.labels.name(int(self.object_table.labels[row])))
 
     # ---- reading
 

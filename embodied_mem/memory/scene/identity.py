@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.scene.association import likeness, overlap
+from embodied_mem.memory.scene.association import SAME_LOOK, likeness, overlap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.objects import WHOLE, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
@@ -24,6 +24,12 @@ TAKEN_FOR = 0.25
 """What was taken for something else has at most this part of the other's votes."""
 PIECE_COUNT, PIECE_SIZE, PIECE_GAP = 3, 0.6, 0.2
 """A piece was seen so few times, has so small a part of the other's longest edge, and is this near [m]."""
+DOUBTED, LITTLE_DOUBTED = 2.3, 3.0
+"""Below such log-odds of existence what was missed can be what came elsewhere; the latter: what came near."""
+MISSED = 2
+"""So often it must have been missed; what came near, once."""
+LOOKED = 2
+"""The new place of what has moved had been seen without it so many times."""
 SAME_SIZE = 0.6
 """After a move the longest edge is at least this part of what it was, or the other way round."""
 
@@ -42,12 +48,12 @@ class Identity:
         self.together: dict[tuple[int, int], int] = {}
         """(a, b) with a < b: ids of near objects of one label -> how often they were seen in one frame."""
 
-    def settle(self, seen: list[int], gone: list[int]) -> tuple[list[SceneEvent], list[int]]:
+    def settle(self, seen: list[int], missed: list[int]) -> tuple[list[SceneEvent], list[int]]:
         """Merges and moves after a frame.
 
         Args:
             seen: ids of the objects seen in it, one per detection.
-            gone: ids of those that it showed to be gone.
+            missed: ids of those whose place it showed without them.
 
         Returns:
             what happened, without texts' names, and the ids that are no more.
@@ -58,7 +64,7 @@ class Identity:
             self._see_together(seen)
             self._merge(seen, events, dead)
         if self.config.moves:
-            for object_id in dict.fromkeys([*gone, *seen]):
+            for object_id in dict.fromkeys([*missed, *seen]):
                 self._move(object_id, events, dead)
         return events, dead
 
@@ -113,10 +119,11 @@ class Identity:
             if self.together.get(pair, 0) > 0.3 * weaker:
                 return False
             return union >= SAME_PLACE or held >= HELD or self._is_piece(a, b)
-        if self.config.label_noise <= 0.0 or union < SAME_PLACE:
+        if self.config.label_noise <= 0.0:
             return False
         few, many = sorted((float(sum(o.votes[a].values())), float(sum(o.votes[b].values()))))
-        return few <= TAKEN_FOR * many
+        part = held >= HELD and likeness(o.embeddings[a], o.embeddings[b], 0.0) >= SAME_LOOK
+        return few <= TAKEN_FOR * many and (union >= SAME_PLACE or part)
 
     def _is_piece(self, a: int, b: int) -> bool:
         """Whether one is a piece of the other, seen a few times from where the rest was hidden."""
@@ -146,6 +153,7 @@ class Identity:
             array[keep] = max(array[keep], array[drop])
         o.first_seen[keep] = min(o.first_seen[keep], o.first_seen[drop])
         o.since[keep] = min(o.since[keep], o.since[drop])
+        o.sides[keep] |= o.sides[drop]
         o.fresh[keep] = min(o.fresh[keep], o.fresh[drop])
         self.forget(int(o.ids[drop]))
         o.absorb(keep, drop)
@@ -157,9 +165,8 @@ class Identity:
         if row < 0 or o.ids[row] != object_id:
             return
         best: tuple[float, float, int, int] | None = None
-        for other in range(len(o)):
-            before, after = (row, other) if o.since[row] < 0 else (other, row)
-            if before == after or not self._could_move(before, after):
+        for before, after in self._pairs(row):
+            if not self._could_move(before, after):
                 continue
             like = likeness(o.embeddings[before], o.embeddings[after])
             if like >= self.config.move_likeness:
@@ -170,19 +177,32 @@ class Identity:
         before, after = best[2], best[3]
         lost, moved = int(o.ids[after]), int(o.ids[before])
         self.forget(lost)
-        if before < after:
-            o.take_over(before, after)
-        else:  # ids tell the age, so the elder one always has the lower row
-            return
+        if o.since[before] >= 0:
+            o.leave(before, int(o.first_seen[after]))
+        o.take_over(before, after)
         dead.append(lost)
         events.append(SceneEvent("moved", moved, ""))
 
+    def _pairs(self, row: int) -> list[tuple[int, int]]:
+        """Returns rows (before, after) of one label, one of them this: one left, the other came later."""
+        o = self.objects
+        # Gone, or missed so often that another that looks the same elsewhere settles it.
+        left, came = (o.since < 0) | ((o.looks > 0) & (o.log_odds < LITTLE_DOUBTED)), o.since >= 0
+        same = o.labels == o.labels[row]
+        befores = np.flatnonzero(same & left & came[row]).tolist() if came[row] else []
+        afters = np.flatnonzero(same & came & left[row]).tolist() if left[row] else []
+        return [(b, row) for b in befores if b < row] + [(row, a) for a in afters if a > row]
+
     def _could_move(self, before: int, after: int) -> bool:
         o = self.objects
-        if o.since[before] >= 0 or o.since[after] < 0 or o.labels[before] != o.labels[after]:
-            return False
+        doubted = o.looks[before] >= MISSED and o.log_odds[before] < DOUBTED
+        if o.since[before] >= 0 and not doubted:
+            # Hardly missed: only where the other is near, and never showed itself beside it.
+            near = _away(o.positions[before], o.positions[after]) < NEAR and o.counts[after] >= PIECE_COUNT
+            if not near or (int(o.ids[before]), int(o.ids[after])) in self.together:
+                return False
         new = not o.past[after] and o.first_seen[after] > o.last_seen[before]
-        if not (new and o.fresh[after] and o.log_odds[after] >= 0.0 and o.log_odds[before] < 0.0):
+        if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0):
             return False
         a, b = float(o.extents[before].max()), float(o.extents[after].max())
         return min(a, b) >= SAME_SIZE * max(a, b)

@@ -33,6 +33,7 @@ def move_scene(scene: SceneGraph, move: Mover, shifts: Mapping[int, Array]) -> N
         trajectory.move(move(trajectory.stamps, trajectory.positions))
         scene.touch("trajectory", list(trajectory.payloads()))
     scene.forget_grid()
+    scene.forget_coverage()
 
 
 def _move_objects(scene: SceneGraph, move: Mover, shifts: Mapping[int, Array]) -> None:

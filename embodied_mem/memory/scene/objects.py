@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.scene.association import associate, inverse
+from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.fusion import displacement, fuse, grow
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
+from embodied_mem.memory.scene.visibility import sides_of
 
 __all__ = ["CERTAIN", "Objects", "SceneEvent", "SceneObject", "Sightings", "Stay"]
 
@@ -21,80 +22,16 @@ CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
 MEAN_COUNT = 20
 """Extents and embeddings are running means over about this many detections."""
+STRAY, STRAYS = 0.2, 3
+"""What is seen so far from its place [m], so many times in a row, has moved."""
+FAR = 0.3
+"""What is seen this far from its place [m] needs to be seen there once less."""
+PORTABLE, MOSTLY = 0.8, 0.75
+"""What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
+AGAIN = 0.7
+"""How much a second look from the same place counts."""
 WHOLE = 0.85
 """What is visible to this part tells its size."""
-
-Array = NDArray[Any]
-
-
-@njit(cache=True, nogil=True)
-def _fuse(position: Array, covariance: Array, z: Array, noise: Array, floor: float) -> None:
-    """Kalman update of a static point, in place; variances never fall below `floor`."""
-    total = inverse(covariance + noise)
-    gain = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            for k in range(3):
-                gain[i, j] += covariance[i, k] * total[k, j]
-    fused = covariance.copy()
-    moved = np.zeros(3)
-    for i in range(3):
-        for k in range(3):
-            moved[i] += gain[i, k] * (z[k] - position[k])
-            for j in range(3):
-                fused[i, j] -= gain[i, k] * covariance[k, j]
-    for i in range(3):
-        position[i] += moved[i]
-        for j in range(i, 3):
-            covariance[i, j] = 0.5 * (fused[i, j] + fused[j, i])
-            covariance[j, i] = covariance[i, j]
-    for i in range(3):
-        covariance[i, i] = max(covariance[i, i], floor)
-
-
-@njit(cache=True, nogil=True)
-def _grow(
-    position: Array,
-    extent: Array,
-    z: Array,
-    size: Array,
-    away: Array,
-    whole: bool,
-    weight: float,
-    slack: float,
-) -> None:
-    """Moves the faces of a box towards those of a sighting, in place.
-
-    A face that sticks out is believed; one that falls short may be hidden, by the thing itself where it
-    is on the far side: it counts only where the thing is seen whole and from that side.
-
-    Args:
-        position: (3,) centre of the box [m].
-        extent: (3,) its edges [m].
-        z: (3,) centre of the sighting [m].
-        size: (3,) its edges [m].
-        away: (3,) from the camera to the sighting.
-        whole: whether nothing cuts the sighting.
-        weight: of the sighting.
-        slack: what sticks out further than this is not noise [m].
-    """
-    reach = np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
-    for i in range(3):
-        faces = np.empty(2)
-        for k in range(2):
-            side = 2.0 * k - 1.0
-            face, told = position[i] + side * extent[i] / 2, z[i] + side * size[i] / 2
-            out = side * (told - face)
-            is_far = side * away[i] > 0.3 * reach
-            if out > slack:
-                face += max(weight, 0.5) * side * (out - slack / 2)
-            elif out > 0.0 or (whole and not is_far):
-                face += weight * side * out
-            elif whole:
-                face += 0.2 * weight * side * out
-            faces[k] = face
-        if faces[1] > faces[0]:
-            position[i], extent[i] = (faces[0] + faces[1]) / 2, faces[1] - faces[0]
 
 
 class Objects:
@@ -121,7 +58,12 @@ class Objects:
         self.since = np.empty(0, np.int64)  # start of the current stay, or -1 where it is gone
         self.counts = np.empty(0, np.int64)
         self.looks = np.empty(0, np.int64)  # how often its place was seen without it since it was last seen
-        self.fresh = np.empty(0, np.int64)  # 1 where the place was seen empty before it was first seen there
+        self.sides = np.empty(0, np.int64)  # bits: from which sides it was seen
+        self.missed_from = np.empty((0, 2))  # where the sensor was when its place was last seen without it
+        self.stray_count = np.empty(0, np.int64)  # sightings in a row that were elsewhere
+        self.stray_at = np.empty((0, 3))  # their mean position
+        self.stray_since = np.empty(0, np.int64)  # stamp of the first
+        self.fresh = np.empty(0, np.int64)  # how often its place had been seen without it
         self.states: list[str] = []
         self.embeddings: list[NDArray[np.float32] | None] = []
         self.past: list[list[Stay]] = []
@@ -158,14 +100,14 @@ class Objects:
         return associate(seen, known, self.embeddings, self.config)
 
     def observe(
-        self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.bool_], stamp: int
+        self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.int64], stamp: int
     ) -> tuple[NDArray[np.int64], list[SceneEvent]]:
         """Fuses sightings into objects and makes new ones.
 
         Args:
             seen: sightings.
             rows: (D,) of `associate`.
-            fresh: (D,) bool: the place of the sighting had been seen empty before.
+            fresh: (D,) int64: how often the place of a new sighting had been seen without it.
             stamp: [ns].
 
         Returns:
@@ -173,16 +115,18 @@ class Objects:
         """
         rows = rows.copy()
         events: list[SceneEvent] = []
+        sides = sides_of(seen.origin - seen.positions)
         for d, detection in enumerate(seen.detections):
             row = int(rows[d])
             if row >= 0:
                 events += self._see_again(row, seen, d, stamp)
             else:
-                row = self._append(seen, d, bool(fresh[d]))
+                row = self._append(seen, d, int(fresh[d]))
                 rows[d] = row
                 self._start_stay(row, detection.state, stamp)
                 self.first_seen[row] = stamp
                 events.append(SceneEvent("appeared", int(self.ids[row]), detection.state))
+            self.sides[row] |= 1 << int(sides[d])
             self.log_odds[row] = min(self.log_odds[row] + self._hit * min(detection.score, 1.0), CERTAIN)
             self.best_odds[row] = max(self.best_odds[row], self.log_odds[row])
             self.last_seen[row] = max(self.last_seen[row], stamp)
@@ -192,27 +136,40 @@ class Objects:
             self._embed(row, detection.embedding)
         return rows, events
 
-    def miss(self, rows: NDArray[np.int64], stamp: int, rate: float) -> list[SceneEvent]:
+    def miss(
+        self, rows: NDArray[np.int64], stamp: int, rate: float, origin: NDArray[np.float64]
+    ) -> list[SceneEvent]:
         """Lowers the existence of objects whose place was seen without them.
 
         Args:
             rows: theirs.
             stamp: [ns].
             rate: how often they would have been detected if they were there.
+            origin: (3,) where the sensor was [m].
 
         Returns:
             those now gone.
         """
         less = math.log((1.0 - rate) / (1.0 - min(self.config.false_rate, rate)))
+        x, y = float(origin[0]), float(origin[1])
         events = []
         for row in rows.tolist():
-            self.log_odds[row] = max(self.log_odds[row] + less, -CERTAIN)
+            # What hides a thing from here hides it again: a second look from the same place says less.
+            dx, dy = x - float(self.missed_from[row, 0]), y - float(self.missed_from[row, 1])
+            is_again = self.looks[row] > 0 and dx * dx + dy * dy < self.config.viewpoint**2
+            weight = AGAIN if is_again else 1.0
+            self.missed_from[row] = x, y
+            self.log_odds[row] = max(self.log_odds[row] + weight * less, -CERTAIN)
             self.looks[row] += 1
             if self.log_odds[row] < 0.0 and self.since[row] >= 0:
-                self.past[row].append(self._stay(row, stamp))
-                self.since[row] = -1
+                self.leave(row, stamp)
                 events.append(SceneEvent("gone", int(self.ids[row]), ""))
         return events
+
+    def leave(self, row: int, stamp: int) -> None:
+        """Ends the stay of an object where it is [ns]."""
+        self.past[row].append(self._stay(row, stamp))
+        self.since[row] = -1
 
     def forget(self, object_id: int) -> list[int]:
         """Removes an object and its history; returns the ids it had, which are not given again."""
@@ -247,7 +204,7 @@ class Objects:
         """Puts the object of `row` where that of row `other` is: it has moved there."""
         for name in ("positions", "extents", "covariances", "log_odds", "best_odds", "last_seen", "since"):
             getattr(self, name)[row] = getattr(self, name)[other]
-        for name in ("looks", "fresh", "yaws", "best_views"):
+        for name in ("looks", "fresh", "yaws", "best_views", "sides", "missed_from", "stray_count"):
             getattr(self, name)[row] = getattr(self, name)[other]
         self.states[row] = self.states[other]
         self.past[row] += self.past[other]
@@ -264,6 +221,9 @@ class Objects:
             self.past[row].append(self._stay(row, stamp))
             self._start_stay(row, detection.state, stamp)
             events.append(SceneEvent("state", int(self.ids[row]), detection.state))
+        if self.config.strays and self._strays(row, seen, d, stamp):
+            return [*events, *self._follow(row, stamp)]
+        self.stray_count[row] = 0
         floor = self.config.position_floor**2
         # The robot's own error does not average out within a frame, but does over time.
         noise = seen.covariances[d] + np.eye(3) * self.config.pose_sigma**2
@@ -271,9 +231,9 @@ class Objects:
         weight = 1.0 / min(int(self.counts[row]) + 1, MEAN_COUNT)
         if self.config.gate_sigma > 0.0:
             before = self.positions[row].copy()
-            _fuse(before, self.covariances[row], seen.positions[d], noise, floor)
+            fuse(before, self.covariances[row], seen.positions[d], noise, floor)
             outside = seen.positions[d] - seen.origin
-            _grow(
+            grow(
                 self.positions[row],
                 self.extents[row],
                 seen.positions[d],
@@ -284,17 +244,49 @@ class Objects:
                 self.config.pose_sigma,
             )
         else:
-            _fuse(self.positions[row], self.covariances[row], seen.positions[d], noise, floor)
+            fuse(self.positions[row], self.covariances[row], seen.positions[d], noise, floor)
             size = seen.extents[d] if whole else np.maximum(self.extents[row], seen.extents[d])
             self.extents[row] += weight * (size - self.extents[row])
         if seen.visible[d] > self.best_views[row]:
             self.best_views[row], self.yaws[row] = seen.visible[d], seen.yaws[d]
         return events
 
+    def _strays(self, row: int, seen: Sightings, d: int, stamp: int) -> bool:
+        """Whether a sighting is too far from where an object is believed to be fused; it is kept in mind."""
+        is_whole = min(float(seen.visible[d]), float(self.best_views[row])) >= MOSTLY
+        free = 0.5 if is_whole else 1.0
+        off = displacement(self.positions[row], self.extents[row], seen.positions[d], seen.extents[d], free)
+        a, b = float(seen.extents[d].max()), float(self.extents[row].max())
+        if off < STRAY or self.counts[row] < 2 or max(a, b) > PORTABLE:
+            return False
+        if is_whole and min(a, b) >= 0.6 * max(a, b):
+            if self.stray_count[row] == 0:
+                self.stray_since[row] = stamp
+            self.stray_count[row] += 1
+            mean = self.stray_at[row]
+            self.stray_at[row] = mean + (seen.positions[d] - mean) / float(self.stray_count[row])
+        return True
+
+    def _follow(self, row: int, stamp: int) -> list[SceneEvent]:
+        """Moves an object to where it was seen several times in a row."""
+        at = self.stray_at[row].copy()
+        off = np.abs(at[:2] - self.positions[row, :2])
+        is_far = off[0] ** 2 + off[1] ** 2 >= FAR * FAR
+        if self.stray_count[row] < STRAYS - int(is_far):
+            return []
+        state = self.states[row]
+        if self.since[row] >= 0 and self.since[row] < self.stray_since[row]:
+            self.past[row].append(self._stay(row, int(self.stray_since[row])))
+        self._start_stay(row, state, int(self.stray_since[row]))
+        self.positions[row] = at
+        self.stray_count[row] = 0
+        return [SceneEvent("moved", int(self.ids[row]), state)]
+
     def _stay(self, row: int, valid_to: int | None) -> Stay:
         # Rounded, because exp may differ in its last bit between machines and the digest must not.
         best = round(1.0 / (1.0 + math.exp(-float(self.best_odds[row]))), 6)
         since, last = int(self.since[row]), int(self.last_seen[row])
+        last = last if valid_to is None else min(last, valid_to)
         looks = int(self.looks[row])
         return Stay(self.positions[row].copy(), self.states[row], since, valid_to, last, best, looks)
 
@@ -316,7 +308,7 @@ class Objects:
             new = old + (new - old) / np.float32(min(int(self.counts[row]), MEAN_COUNT))
         self.embeddings[row] = new
 
-    def _append(self, seen: Sightings, d: int, fresh: bool) -> int:
+    def _append(self, seen: Sightings, d: int, fresh: int) -> int:
         values: dict[str, Any] = {
             "ids": self.next_id,
             "labels": seen.labels[d],
@@ -342,7 +334,7 @@ class Objects:
     ) -> None:
         for name in _ARRAYS:
             array = getattr(self, name)
-            row = np.asarray(values.get(name, 0), array.dtype).reshape((1, *array.shape[1:]))
+            row = np.broadcast_to(np.asarray(values.get(name, 0), array.dtype), (1, *array.shape[1:]))
             setattr(self, name, np.concatenate([array, row]))
         self.states.append(state)
         self.embeddings.append(embedding)
@@ -394,5 +386,10 @@ _ARRAYS = (
     "since",
     "counts",
     "looks",
+    "sides",
+    "missed_from",
+    "stray_count",
+    "stray_at",
+    "stray_since",
     "fresh",
 )

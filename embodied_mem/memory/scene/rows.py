@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
+from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.places import Places
 from embodied_mem.memory.scene.rooms import Rooms
@@ -20,7 +21,7 @@ Key = tuple[str, int]
 class SceneRows:
     """Keeps the version at which each row of a scene graph last changed.
 
-    Objects and the trajectory tell what they touch; places and rooms are compared with what
+    Objects, the trajectory and the coverage tell what they touch; places and rooms are compared with what
     they were at the last export.
 
     Args:
@@ -28,10 +29,14 @@ class SceneRows:
         places: the scene graph's.
         rooms: the scene graph's.
         trajectory: the scene graph's.
+        coverage: the scene graph's.
     """
 
-    def __init__(self, objects: Objects, places: Places, rooms: Rooms, trajectory: Trajectory) -> None:
-        self.objects, self.places, self.rooms, self.trajectory = objects, places, rooms, trajectory
+    def __init__(
+        self, objects: Objects, places: Places, rooms: Rooms, trajectory: Trajectory, coverage: Coverage
+    ) -> None:
+        self.objects, self.places, self.rooms = objects, places, rooms
+        self.trajectory, self.coverage = trajectory, coverage
         self._touched: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
         self._compared: dict[Key, dict[str, Any]] = {}
@@ -62,7 +67,7 @@ class SceneRows:
         A row is (kind, id, payload), with an empty payload where it is no more; they are sorted.
 
         Args:
-            meta: what the scene graph keeps besides objects, places, rooms and trajectory.
+            meta: what the scene graph keeps besides objects, places, rooms, trajectory and coverage.
             version: the version now.
             since_version: the version of an earlier export, or 0.
         """
@@ -82,23 +87,24 @@ class SceneRows:
         return encode
 
     def load(self, rows: Iterable[Row]) -> dict[str, Any] | None:
-        """Restores objects, places, rooms and trajectory; returns `meta`, or None where there are no rows.
+        """Restores everything but `meta`, which it returns; None where there are no rows.
 
         Raises:
             StoreError: a row that no export has written.
         """
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
-        chunks: dict[int, bytes] = {}
+        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}}
         try:
             for kind, number, payload in rows:
-                if kind == "trajectory" and payload:
-                    chunks[number] = payload
+                if kind in chunks and payload:
+                    chunks[kind][number] = payload
                 elif payload:
                     found[kind].append(json.loads(payload))
             self.objects.restore(found["object"])
             self.places.restore(found["place"])
             self.rooms.restore(found["room"])
-            self.trajectory.restore(chunks)
+            self.trajectory.restore(chunks["trajectory"])
+            self.coverage.restore(chunks["coverage"])
             if not found["meta"]:
                 return None
             meta = found["meta"][0]
@@ -130,11 +136,14 @@ class SceneRows:
         for row, number in enumerate(self.objects.ids.tolist()):
             rows["object", number] = _encode(self.objects.row_payload(row))
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
+        rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
     def _payload(self, kind: str, number: int) -> bytes | dict[str, Any]:
         if kind == "trajectory":
             return self.trajectory.payload(number)
+        if kind == "coverage":
+            return self.coverage.payload(number)
         if kind == "object":
             return self.objects.row_payload(self.objects.index(number))
         return self._compared[kind, number]

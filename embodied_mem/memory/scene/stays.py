@@ -84,3 +84,20 @@ class SceneEvent:
     kind: str
     object_id: int
     text: str
+
+    def worded(self, name: str) -> SceneEvent:
+        """Returns it in words.
+
+        Args:
+            name: of the object's label.
+        """
+        state = f", {self.text}" if self.text else ""
+        words = {
+            "appeared": f"first saw {name}{state}",
+            "returned": f"{name} is back{state}",
+            "state": f"{name} is now {self.text}",
+            "gone": f"{name} is gone",
+            "moved": f"{name} has moved",
+            "merged": f"{name} was known twice",
+        }
+        return SceneEvent(self.kind, self.object_id, words[self.kind])

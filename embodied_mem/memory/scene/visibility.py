@@ -24,8 +24,10 @@ SPARSE = 4
 """And so many times more than end there."""
 CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.15, 3.5
 """What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
-AZIMUTHS, ELEVATIONS = 180, 90
-"""Bins of 2 degrees."""
+SIDES = 16
+"""From so many sides a thing can be seen."""
+AZIMUTHS, ELEVATIONS = 256, 128
+"""Bins of one to two degrees."""
 
 Array = NDArray[Any]
 
@@ -49,40 +51,65 @@ def _mark_cells(
 
 
 @njit(cache=True, nogil=True)
-def _angles(x: float, y: float, z: float) -> tuple[int, int]:
-    """Returns the bin of a direction."""
-    azimuth = np.int64((np.arctan2(y, x) + np.pi) / (2 * np.pi) * AZIMUTHS)
-    elevation = np.int64((np.arctan2(z, np.sqrt(x * x + y * y)) + np.pi / 2) / np.pi * ELEVATIONS)
-    return min(azimuth, AZIMUTHS - 1), min(elevation, ELEVATIONS - 1)
+def _bin_of(x: float, y: float, z: float) -> tuple[int, int]:
+    """Returns the bin of a direction: two ratios that grow with its azimuth and elevation.
+
+    By a small angle they grow by at most as much, and by half as much or more.
+    """
+    across = np.sqrt(x * x + y * y)
+    p = y / max(abs(x) + abs(y), 1e-12)
+    p = 2.0 - p if x < 0.0 else (p if y >= 0.0 else 4.0 + p)
+    q = 1.0 + z / max(abs(z) + across, 1e-12)
+    a, e = np.int64(p / 4.0 * AZIMUTHS), np.int64(q / 2.0 * ELEVATIONS)
+    return min(a, AZIMUTHS - 1), min(e, ELEVATIONS - 1)
 
 
 @njit(cache=True, nogil=True)
-def _sort_rays(points: Array, origin: Array, stride: int) -> tuple[Array, Array]:
-    """Returns the rays' indices by bin, and where each bin starts."""
+def _sort_rays(points: Array, origin: Array, r: Array, stride: int) -> tuple[Array, Array]:
+    """Returns the (N, 3) rays from the sensor, turned by `r`, by bin, and where each bin starts."""
     count = (points.shape[0] + stride - 1) // stride
+    turned = np.empty((count, 3))
     bins = np.empty(count, np.int32)
     starts = np.zeros(AZIMUTHS * ELEVATIONS + 1, np.int64)
     for k in range(count):
-        p = points[k * stride]
-        a, e = _angles(p[0] - origin[0], p[1] - origin[1], p[2] - origin[2])
+        x = np.float64(points[k * stride, 0]) - origin[0]
+        y = np.float64(points[k * stride, 1]) - origin[1]
+        z = np.float64(points[k * stride, 2]) - origin[2]
+        for i in range(3):
+            turned[k, i] = r[i, 0] * x + r[i, 1] * y + r[i, 2] * z
+        a, e = _bin_of(turned[k, 0], turned[k, 1], turned[k, 2])
         bins[k] = a * ELEVATIONS + e
         starts[bins[k] + 1] += 1
     for b in range(AZIMUTHS * ELEVATIONS):
         starts[b + 1] += starts[b]
     at = starts.copy()
-    order = np.empty(count, np.int64)
+    rays = np.empty((count, 3))
     for k in range(count):
-        order[at[bins[k]]] = k * stride
+        for i in range(3):
+            rays[at[bins[k]], i] = turned[k, i]
         at[bins[k]] += 1
-    return order, starts
+    return rays, starts
+
+
+@njit(cache=True, nogil=True)
+def _entry(u: Array, v: Array, half: Array) -> float:
+    """Returns where a ray enters a box, in lengths of the ray; infinity where it passes by."""
+    first, last = 0.0, np.inf
+    for i in range(3):
+        if abs(u[i]) < 1e-12:
+            if abs(v[i]) > half[i]:
+                return np.inf
+            continue
+        a, b = (v[i] - half[i]) / u[i], (v[i] + half[i]) / u[i]
+        first, last = max(first, min(a, b)), min(last, max(a, b))
+    return first if first < last else np.inf
 
 
 @njit(cache=True, nogil=True)
 def _mark_rays(
-    points: Array,
-    origin: Array,
-    stride: int,
-    positions: Array,
+    rays: Array,
+    starts: Array,
+    places: Array,
     extents: Array,
     resolution: float,
     slack: float,
@@ -90,9 +117,8 @@ def _mark_rays(
     result: Array,
     in_view: Array,
 ) -> None:
-    order, starts = _sort_rays(points, origin, stride)
-    for o in range(positions.shape[0]):
-        vx, vy, vz = positions[o, 0] - origin[0], positions[o, 1] - origin[1], positions[o, 2] - origin[2]
+    for o in range(places.shape[0]):
+        vx, vy, vz = places[o, 0], places[o, 1], places[o, 2]
         away = np.sqrt(vx * vx + vy * vy + vz * vz)
         if away > reach or away < 1e-6:
             continue
@@ -102,38 +128,36 @@ def _mark_rays(
         # What lies within the robot's own error of the object's upper part may be the object.
         wide = slack + core
         through, stopped = 0, 0
-        # Its outline, for whether it is in view at all: by its middle edge, from any side.
-        small = min(extents[o, 0], extents[o, 1], extents[o, 2])
-        large = max(extents[o, 0], extents[o, 1], extents[o, 2])
-        middle = extents[o, 0] + extents[o, 1] + extents[o, 2] - small - large
-        disc, ring = 0.35 * middle, 0.5 * large + slack
-        width = np.arctan2(max(wide, 1.5 * ring), away)
+        half = 0.4 * np.maximum(extents[o], resolution)
+        ring = 0.5 * max(extents[o, 0], extents[o, 1], extents[o, 2]) + slack
         before, open_, corners = 0, 0, 0
-        azimuth, elevation = _angles(vx, vy, vz)
+        width = max(wide, 1.5 * ring) / away
+        azimuth, elevation = _bin_of(vx, vy, vz)
         level = max(np.sqrt(vx * vx + vy * vy) / away, 0.05)
-        da = np.int64(np.ceil(width / level / (2 * np.pi) * AZIMUTHS)) + 1
-        de = np.int64(np.ceil(width / np.pi * ELEVATIONS)) + 1
-        for a in range(azimuth - min(da, AZIMUTHS // 2 - 1), azimuth + min(da, AZIMUTHS // 2 - 1) + 1):
+        da = min(np.int64(np.ceil(width / level / 4.0 * AZIMUTHS)) + 1, AZIMUTHS // 2 - 1)
+        de = np.int64(np.ceil(width / 2.0 * ELEVATIONS)) + 1
+        low, high = max(elevation - de, 0), min(elevation + de, ELEVATIONS - 1)
+        for a in range(azimuth - da, azimuth + da + 1):
             row = (a % AZIMUTHS) * ELEVATIONS
-            low, high = max(elevation - de, 0), min(elevation + de, ELEVATIONS - 1)
             for k in range(starts[row + low], starts[row + high + 1]):
-                i = order[k]
-                ux = np.float64(points[i, 0]) - origin[0]
-                uy = np.float64(points[i, 1]) - origin[1]
-                uz = np.float64(points[i, 2]) - origin[2]
+                ux, uy, uz = rays[k, 0], rays[k, 1], rays[k, 2]
                 along = ux * vx + uy * vy + uz * vz
                 if along <= 0.0:
                     continue
                 length2 = ux * ux + uy * uy + uz * uz
+                length = np.sqrt(length2)
                 off = away * away - along * along / length2
-                if off <= disc * disc:
-                    before += np.sqrt(length2) < away - margin - slack
-                    open_ += np.sqrt(length2) >= away - margin - slack
-                elif ring * ring < off < 2.25 * ring * ring:
-                    corners |= 1 << (2 * (ux * vy > uy * vx) + (uz * away > vz * np.sqrt(length2)))
+                if ring * ring < off < 2.25 * ring * ring:
+                    corners |= 1 << (2 * (ux * vy > uy * vx) + (uz * away > vz * length))
+                elif off <= ring * ring:
+                    entry = _entry(rays[k], places[o], half)
+                    if entry < np.inf:
+                        # What ends in front of its near face hides it; a wall it stands at does, from behind.
+                        before += length < entry * length - slack
+                        open_ += length >= entry * length - slack
                 if off > wide * wide:
                     continue
-                if off <= core * core and np.sqrt(length2) > away + margin:
+                if off <= core * core and length > away + margin:
                     through += 1
                 elif off <= core * core or (
                     abs(ux - vx) <= 0.5 * extents[o, 0] + slack
@@ -145,6 +169,20 @@ def _mark_rays(
             result[o] = True
         if open_ >= CLEAR_RAYS and before <= HIDDEN * open_ and corners == 15 and away <= CLEAR_REACH:
             in_view[o] = True
+
+
+def sides_of(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Returns (N,) int64 below `SIDES`: from which side a sensor looks, by (N, 3) offsets to it."""
+    x, y = offsets[:, 0], offsets[:, 1]
+    p = y / np.maximum(np.abs(x) + np.abs(y), 1e-12)
+    p = np.where(x < 0.0, 2.0 - p, np.where(y >= 0.0, p, 4.0 + p))
+    return np.minimum((p / 4.0 * SIDES).astype(np.int64), SIDES - 1)
+
+
+def around(sides: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns (N,) int64: bits of sides and of their neighbours."""
+    before, after = (sides + SIDES - 1) % SIDES, (sides + 1) % SIDES
+    return (1 << sides) | (1 << before) | (1 << after)
 
 
 def seen_empty(
@@ -182,14 +220,13 @@ def seen_empty(
             r, t = map_T_base.rotation(), map_T_base.position
             _mark_cells(scan.points, r, t, positions, resolution, result)
         elif len(scan.points):
-            in_base = map_T_base.inverse().transform(positions)
             stride = -(-len(scan.points) // MAX_RAYS)
             origin = np.asarray(scan.origin, np.float64)
+            rays, starts = _sort_rays(scan.points, origin, map_T_base.rotation(), stride)
             _mark_rays(
-                scan.points,
-                origin,
-                stride,
-                in_base,
+                rays,
+                starts,
+                positions - map_T_base.transform(origin),
                 extents,
                 resolution,
                 slack,

@@ -35,9 +35,11 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             gate_sigma=3.5,
             pose_sigma=0.08,
             label_noise=0.05,
+            least_likeness=0.8,
             prior=0.05,
             detection_rate=0.7,
             notice_rate=0.85,
+            viewpoint=0.4,
             move_likeness=0.95,
         ),
     )

@@ -25,7 +25,7 @@ from embodied_mem.sim.survey.config import SurveyConfig
 from embodied_mem.sim.survey.tour import PoseError, tour, with_twins
 from embodied_mem.types import CameraFrame, Detection, Image, Intrinsics, Observation
 
-VERSION = 1
+VERSION = 2
 """Of what is recorded; a change of it makes all recordings anew."""
 KINDS = ("once", "twice", "changed")
 STEP_NS = 500_000_000

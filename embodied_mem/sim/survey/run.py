@@ -13,7 +13,8 @@ from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.perception import Perception
 from embodied_mem.sim.survey.config import SurveyConfig
 from embodied_mem.sim.survey.recording import Survey
-from embodied_mem.sim.survey.score import Score, room_ious, score_changes, score_identity, score_objects
+from embodied_mem.sim.survey.score import Score, room_ious, score_identity, score_objects
+from embodied_mem.sim.survey.score_changes import score_changes
 
 
 def run_survey(

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from embodied_mem.memory.scene.changes import SceneChange
 from embodied_mem.memory.scene.stays import SceneObject
 from embodied_mem.sim.house.house import House
-from embodied_mem.sim.house.overnight import Change
-from embodied_mem.sim.house.thing import Thing
 from embodied_mem.sim.survey.recording import Survey
 
 NEAR = 0.5
@@ -137,84 +134,19 @@ def score_identity(score: Score, survey: Survey, tracks: Sequence[Sequence[int]]
             to be another object's are that object's.
     """
     last: dict[int, int] = {}
+    # Nobody can tell which of several that look the same went where during the night.
+    swapped = {thing.id for c in survey.changes for thing in (c.before, c.after) if thing is not None}
+    swapped &= {thing.id for thing in survey.after.things if thing.label in survey.twins}
+    first = int(np.searchsorted(survey.frames["stamp"], survey.resumed))
     for frame, ids in enumerate(tracks):
+        if frame == first:
+            last = {source: own for source, own in last.items() if source not in swapped}
         for source, own in zip(survey.sources(frame).tolist(), ids):
             if source <= 0:
                 continue
             score.sightings += source in last
             score.switches += source in last and last[source] != own
             last[source] = own
-
-
-def score_changes(score: Score, survey: Survey, told: Sequence[SceneChange]) -> None:
-    """Compares reported changes with those of the night.
-
-    A thing counts as in view again where its old place (for what left) or it itself (for what came)
-    was. Changes of things that look the same can be told apart by nobody: their ends are compared.
-    """
-    if not survey.changes:
-        score.static_changes += len(told)
-        score.static_objects += len(survey.after.things)
-        return
-    in_view = [c for c in survey.changes if _in_view_again(survey, c)]
-    score.true_changes += len(in_view)
-    score.told_changes += len(told)
-    score.noticed += sum(any(_agree(c, t, survey) for t in told) for c in in_view)
-    score.right_changes += sum(any(_agree(c, t, survey) for c in survey.changes) for t in told)
-
-
-def _agree(true: Change, told: SceneChange, survey: Survey) -> bool:
-    kinds = {"moved": "moved", "added": "appeared", "removed": "disappeared"}
-    thing = true.before or true.after
-    assert thing is not None
-    if thing.label != told.label or kinds[true.kind] != told.kind:
-        return False
-    alike = [true]
-    if thing.label in survey.twins:
-        alike += [c for c in survey.changes if c is not true and _label(c) == thing.label]
-    starts = [c.before for c in alike if c.before is not None]
-    ends = [c.after for c in alike if c.after is not None]
-    fits = True
-    if told.before is not None:
-        fits &= any(_is_at(t, told.before) for t in starts)
-    if told.after is not None:
-        fits &= any(_is_at(t, told.after) for t in ends)
-    if len(alike) > 1:  # one end at least is this very thing's
-        own = [(true.before, told.before), (true.after, told.after)]
-        fits &= any(t is not None and p is not None and _is_at(t, p) for t, p in own)
-    return fits
-
-
-def _label(change: Change) -> str:
-    thing = change.before or change.after
-    return "" if thing is None else thing.label
-
-
-def _is_at(thing: Thing, position: Any) -> bool:
-    return math.dist(thing.center, position.tolist()) <= NEAR
-
-
-def _in_view_again(survey: Survey, change: Change) -> bool:
-    """Whether what changed had been known and its places were seen again."""
-    first = int(np.searchsorted(survey.frames["stamp"], survey.resumed))
-    rows = survey.frames["pixels"]
-    if change.before is not None:
-        mine = rows[(rows[:, 1] == change.before.id) & (rows[:, 0] < first) & (rows[:, 2] >= SHOWN_PIXELS)]
-        if len(mine) < SHOWN_FRAMES:
-            return False
-    if change.after is not None and change.after.id not in shown(survey, first):
-        return False
-    return change.before is None or _place_seen(survey, change.before, first)
-
-
-def _place_seen(survey: Survey, thing: Thing, first: int) -> bool:
-    """Whether rays went through a thing's old place in three keyframes of the last tour."""
-    count = 0
-    for i in range(first, len(survey)):
-        count += survey.looks_through(i, np.array(thing.center))
-        if count >= SHOWN_FRAMES:
-            return True
-    return False
 
 
 def room_ious(house: House, at: Any) -> list[float]:

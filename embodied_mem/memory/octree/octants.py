@@ -1,0 +1,371 @@
+"""Numba kernels on the log-odds of blocks, of which only what differs is kept voxel by voxel.
+
+A block is 64 *octants* of 2^3 voxels, the octree's nodes of level 1. An octant whose
+voxels all have the same log-odds is one byte of the block; of an *uneven* one the eight
+bytes are a word of a pool, in which a block's words lie together, in the order of the
+bits of its mask of uneven octants. Log-odds are worked on as 64 words: word x * 8 + y
+has the voxels z = 0 to 7, the first one in its lowest byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodied_mem.memory.octree.words import count_bits, double_bytes, even_bytes, state_bits
+
+Array = NDArray[Any]
+
+UNKNOWN = -128
+"""The log-odds step of a voxel that was never observed."""
+HIT = 2
+"""As in `kernels`."""
+UNIT = 2
+"""Words are allotted to blocks in multiples of this."""
+FITS = -1
+"""The number of words wanted by a block which has a segment that will do."""
+_LANE = 0xFFFF
+_ZERO, _ONE = np.uint64(0), np.uint64(1)
+
+
+class LogOdds(NamedTuple):
+    """The log-odds of all blocks.
+
+    Attributes:
+        uneven: (B,) uint64 mask of uneven octants; bit X * 16 + Y * 4 + Z.
+        even: (B, 64) int8 steps of log-odds of the other octants, UNKNOWN where never observed.
+        starts: (B,) int32 the block's first word of the pool.
+        sizes: (B,) int16 words that it has.
+        words: (P,) uint64 the pool; byte x * 4 + y * 2 + z of a word is a voxel.
+    """
+
+    uneven: Array
+    even: Array
+    starts: Array
+    sizes: Array
+    words: Array
+
+
+class Masks(NamedTuple):
+    """States of all blocks' voxels, a bit each: word x of a row has bit y * 8 + z.
+
+    Attributes:
+        occupied, free: (B, 8) uint64; known is their union.
+        noted: (B, 8) uint64 voxels with a label, a stamp and a reference of their own: those
+            that are occupied, and free ones whose last evidence carried a label. The same
+            array as `occupied` as long as there are no labels.
+    """
+
+    occupied: Array
+    free: Array
+    noted: Array
+
+
+@njit(cache=True, nogil=True)
+def _load(log_odds: LogOdds, r: int, values: Array) -> None:
+    """Lays the log-odds of block r out as 64 words."""
+    uneven = log_odds.uneven[r]
+    four = log_odds.even.view(np.uint32)
+    k = np.int64(log_odds.starts[r])
+    for group in range(16):
+        j = (group >> 2) * 16 + (group & 3) * 2  # the word of the group's first voxels
+        word = double_bytes(np.uint64(four[r, group]))
+        a, b, c, d = word, word, word, word
+        rest = (uneven >> np.uint64(4 * group)) & np.uint64(15)
+        shift = _ZERO
+        while rest:
+            if rest & _ONE:
+                octant, keep = log_odds.words[k], ~(np.uint64(_LANE) << shift)
+                k += 1
+                a = (a & keep) | ((octant & np.uint64(_LANE)) << shift)
+                b = (b & keep) | (((octant >> np.uint64(16)) & np.uint64(_LANE)) << shift)
+                c = (c & keep) | (((octant >> np.uint64(32)) & np.uint64(_LANE)) << shift)
+                d = (d & keep) | ((octant >> np.uint64(48)) << shift)
+            rest >>= _ONE
+            shift += np.uint64(16)
+        values[j], values[j + 1], values[j + 8], values[j + 9] = a, b, c, d
+
+
+@njit(cache=True, nogil=True)
+def _differs(values: Array, j: int) -> int:
+    """Marks the 16 bits of each octant of a group in which two voxels differ: zero where none do."""
+    a, b, c, d = values[j], values[j + 1], values[j + 8], values[j + 9]
+    return (a ^ b) | (a ^ c) | (a ^ d) | ((a ^ (a >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF))
+
+
+@njit(cache=True, nogil=True)
+def _count_uneven(values: Array) -> int:
+    count = 0
+    for group in range(16):
+        differs = _differs(values, (group >> 2) * 16 + (group & 3) * 2)
+        if differs:
+            for z in range(4):
+                count += (differs >> np.uint64(16 * z)) & np.uint64(_LANE) != _ZERO
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _store(log_odds: LogOdds, r: int, values: Array) -> None:
+    """Keeps 64 words as the log-odds of block r, whose segment must have room."""
+    uneven = _ZERO
+    four = log_odds.even.view(np.uint32)
+    k = np.int64(log_odds.starts[r])
+    for group in range(16):
+        j = (group >> 2) * 16 + (group & 3) * 2
+        four[r, group] = np.uint32(even_bytes(values[j]))
+        differs = _differs(values, j)
+        shift = _ZERO
+        while differs:
+            if differs & np.uint64(_LANE):
+                uneven |= _ONE << ((shift >> np.uint64(4)) + np.uint64(4 * group))
+                log_odds.words[k] = (
+                    ((values[j] >> shift) & np.uint64(_LANE))
+                    | ((values[j + 1] >> shift) & np.uint64(_LANE)) << np.uint64(16)
+                    | ((values[j + 8] >> shift) & np.uint64(_LANE)) << np.uint64(32)
+                    | ((values[j + 9] >> shift) & np.uint64(_LANE)) << np.uint64(48)
+                )
+                k += 1
+            differs >>= np.uint64(16)
+            shift += np.uint64(16)
+    log_odds.uneven[r] = uneven
+
+
+@njit(cache=True, nogil=True)
+def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks) -> int:
+    """Keeps the new log-odds of block r and their masks.
+
+    Returns:
+        FITS; or, where the block needs another segment, of how many words: its log-odds are
+        not kept then.
+    """
+    for x in range(8):
+        occupied, free = _ZERO, _ZERO
+        for y in range(8):
+            full, empty = state_bits(values[x * 8 + y])
+            occupied |= full << np.uint64(8 * y)
+            free |= empty << np.uint64(8 * y)
+        masks.occupied[r, x] = occupied
+        masks.free[r, x] = free
+    count, size = _count_uneven(values), np.int64(log_odds.sizes[r])
+    if count > size or size - count >= (2 * UNIT if count > 0 else 1):
+        return count
+    _store(log_odds, r, values)
+    return FITS
+
+
+@njit(cache=True, nogil=True)
+def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
+    """Adds a scan's marks to the log-odds of a block, without a branch."""
+    hit, miss = np.int16(table[0]), np.int16(table[1])
+    lowest, highest = np.int16(table[2]), np.int16(table[3])
+    for k in range(512):
+        mark, before = marks[i, k], np.int16(steps[k])
+        after = np.int16(0) if before == np.int16(UNKNOWN) else before
+        after = np.int16(after + (hit if mark & np.uint8(HIT) else miss))
+        after = min(max(after, lowest), highest)
+        steps[k] = np.int8(after if mark else before)
+
+
+@njit(cache=True, nogil=True)
+def add_marks(
+    rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array
+) -> tuple[int, int]:
+    """Adds a scan's evidence to the log-odds and the states of its blocks.
+
+    Args:
+        rows: (M,) int64 row of each block of the scan.
+        marks: (M, 512) uint8; HIT wins over FREE. The log-odds of blocks that do not fit are
+            left there, for `store_blocks`.
+        log_odds: of the map, changed in place.
+        masks: of the map, changed in place.
+        table: (4,) int64: hit, miss, lower and upper clamp, in steps of log-odds.
+        wanted: (M,) int64, filled with FITS or the words that a block needs.
+
+    Returns:
+        voxels that got a miss, voxels that got a hit.
+    """
+    observed, hits = 0, 0
+    values = np.empty(64, np.uint64)
+    steps = values.view(np.int8)
+    words = marks.view(np.uint64)
+    low = np.uint64(0x0101010101010101)
+    for i in range(rows.shape[0]):
+        for j in range(64):
+            word = words[i, j]
+            observed += count_bits((word | (word >> _ONE)) & low)
+            hits += count_bits((word >> _ONE) & low)
+        _load(log_odds, rows[i], values)
+        _add_evidence(steps, marks, i, table)
+        wanted[i] = _settle(log_odds, rows[i], values, masks)
+        if wanted[i] != FITS:
+            words[i] = values
+    return observed - hits, hits
+
+
+@njit(cache=True, nogil=True)
+def erase_voxels(
+    rows: Array, erased: Array, log_odds: LogOdds, masks: Masks, wanted: Array, words: Array
+) -> int:
+    """Makes voxels unknown again.
+
+    Args:
+        rows: (M,) int64.
+        erased: (M, 8) uint64, the voxels to forget; known ones only.
+        log_odds: of the map, changed in place.
+        masks: of the map, changed in place.
+        wanted: (M,) int64, filled with FITS or the words that a block needs.
+        words: (M, 64) uint64, filled with the log-odds of the blocks that do not fit.
+
+    Returns:
+        voxels erased.
+    """
+    count = 0
+    values = np.empty(64, np.uint64)
+    steps = values.view(np.int8)
+    for i in range(rows.shape[0]):
+        _load(log_odds, rows[i], values)
+        for x in range(8):
+            count += count_bits(erased[i, x])
+            for j in range(64):
+                if (erased[i, x] >> np.uint64(j)) & _ONE:
+                    steps[x * 64 + j] = np.int8(UNKNOWN)
+        wanted[i] = _settle(log_odds, rows[i], values, masks)
+        if wanted[i] != FITS:
+            words[i] = values
+    return count
+
+
+@njit(cache=True, nogil=True)
+def replace_blocks(rows: Array, words: Array, log_odds: LogOdds, masks: Masks, wanted: Array) -> None:
+    """Replaces the log-odds of blocks by (M, 64) uint64 words, and derives their masks.
+
+    `wanted` (M,) int64 is filled with FITS or the words of the pool that a block needs.
+    """
+    for i in range(rows.shape[0]):
+        wanted[i] = _settle(log_odds, rows[i], words[i], masks)
+
+
+@njit(cache=True, nogil=True)
+def store_blocks(rows: Array, words: Array, log_odds: LogOdds) -> None:
+    """Keeps (M, 64) uint64 words as the log-odds of blocks whose segments have room."""
+    for i in range(rows.shape[0]):
+        _store(log_odds, rows[i], words[i])
+
+
+@njit(cache=True, nogil=True)
+def load_blocks(rows: Array, log_odds: LogOdds) -> Array:
+    """Returns the log-odds of blocks, (M, 512) int8."""
+    words = np.empty((rows.shape[0], 64), np.uint64)
+    for i in range(rows.shape[0]):
+        _load(log_odds, rows[i], words[i])
+    return words.view(np.int8)
+
+
+@njit(cache=True, nogil=True)
+def voxel_steps(log_odds: LogOdds, row: int, local: int) -> int:
+    """Returns the log-odds step of one voxel of a block, by its index within the block."""
+    octant = ((local >> 7) << 4) | (((local >> 4) & 3) << 2) | ((local >> 1) & 3)
+    bit = _ONE << np.uint64(octant)
+    uneven = log_odds.uneven[row]
+    if uneven & bit:
+        word = log_odds.words[np.int64(log_odds.starts[row]) + count_bits(uneven & (bit - _ONE))]
+        place = ((local >> 4) & 4) | ((local >> 2) & 2) | (local & 1)
+        return np.int8(np.uint8((word >> np.uint64(8 * place)) & np.uint64(0xFF)))
+    return log_odds.even[row, octant]
+
+
+@njit(cache=True, nogil=True)
+def list_steps(rows: Array, chosen: Array, log_odds: LogOdds) -> Array:
+    """Lists the log-odds of voxels of blocks, in order.
+
+    Args:
+        rows: (M,) int64.
+        chosen: (M, 8) uint64 masks.
+        log_odds: the map's.
+
+    Returns:
+        (V,) int8.
+    """
+    count = 0
+    for i in range(rows.shape[0]):
+        for x in range(8):
+            count += count_bits(chosen[i, x])
+    out = np.empty(count, np.int8)
+    values = np.empty(64, np.uint64)
+    steps = values.view(np.int8)
+    n = 0
+    for i in range(rows.shape[0]):
+        _load(log_odds, rows[i], values)
+        for x in range(8):
+            todo = chosen[i, x]
+            while todo:
+                bit = todo & (~todo + _ONE)
+                todo ^= bit
+                out[n] = steps[x * 64 + count_bits(bit - _ONE)]
+                n += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def read_steps(rows: Array, local: Array, log_odds: LogOdds) -> Array:
+    """Reads the log-odds of voxels.
+
+    Args:
+        rows: (N,) int64, -1 for absent blocks.
+        local: (N,) int64 index within the block.
+        log_odds: the map.
+
+    Returns:
+        (N,) int8, UNKNOWN where the block is absent.
+    """
+    out = np.full(rows.shape[0], np.int8(UNKNOWN))
+    for i in range(rows.shape[0]):
+        if rows[i] >= 0:
+            out[i] = voxel_steps(log_odds, rows[i], local[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def node_maxima(rows: Array, local: Array, level: int, log_odds: LogOdds) -> Array:
+    """Finds the largest log-odds of the node of 2^level voxels, level 1 to 3, around voxels.
+
+    Args:
+        rows: (N,) int64, -1 for absent blocks.
+        local: (N,) int64 index within the block.
+        level: 1 to 3.
+        log_odds: the map.
+
+    Returns:
+        (N,) int8, UNKNOWN where all of a node is unknown.
+    """
+    out = np.full(rows.shape[0], np.int8(UNKNOWN))
+    edge = 1 << (level - 1)  # in octants
+    keep = ~(edge - 1)
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        if r < 0:
+            continue
+        x0, y0, z0 = (local[i] >> 7) & keep, ((local[i] >> 4) & 3) & keep, ((local[i] >> 1) & 3) & keep
+        best = np.int8(UNKNOWN)
+        for x in range(x0, x0 + edge):
+            for y in range(y0, y0 + edge):
+                for z in range(z0, z0 + edge):
+                    best = max(best, _octant_maximum(log_odds, r, (x << 4) | (y << 2) | z))
+        out[i] = best
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _octant_maximum(log_odds: LogOdds, r: int, octant: int) -> int:
+    bit = _ONE << np.uint64(octant)
+    uneven = log_odds.uneven[r]
+    best = log_odds.even[r, octant]
+    if uneven & bit:
+        word = log_odds.words[np.int64(log_odds.starts[r]) + count_bits(uneven & (bit - _ONE))]
+        for _ in range(8):
+            best = max(best, np.int8(np.uint8(word & np.uint64(0xFF))))
+            word >>= np.uint64(8)
+    return best

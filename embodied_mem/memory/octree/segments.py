@@ -1,0 +1,172 @@
+"""Segments of a pool: each block has one, as long as what it keeps there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodied_mem.errors import InputError
+
+Array = NDArray[Any]
+
+LARGEST = 512
+"""No block keeps more than so many things: one for each voxel."""
+WASTE = 1.125
+"""A pool is compacted, rather than grown, when it is so many times what the blocks hold."""
+_FULL = 2**31 - LARGEST
+_TAIL, _SPARE, _SPARES = 0, 1, 2
+
+
+class Segments:
+    """Which part of a pool each block has, and the holes between those parts.
+
+    Attributes:
+        unit: segments are multiples of so many.
+        starts: (B,) int32 first place of each block's segment.
+        sizes: (B,) int16 its length; 0 none.
+        held: places that blocks have; the others up to the tail are holes.
+    """
+
+    def __init__(self, unit: int, rows: int) -> None:
+        self.unit = unit
+        self.starts = np.zeros(rows, np.int32)
+        self.sizes = np.zeros(rows, np.int16)
+        self.held = 0
+        self._empty_holes(0)
+
+    def _empty_holes(self, tail: int) -> None:
+        # Holes of k units are a list: `heads[k]` is the first one's row of `holes`, -1 none; a
+        # row holds where the hole starts and the row of the next one. Spare rows are a list too.
+        self._heads = np.full(LARGEST // self.unit + 1, -1, np.int32)
+        self._holes = np.empty((0, 2), np.int32)
+        self._state = np.array([tail, -1, 0], np.int64)
+
+    @property
+    def tail(self) -> int:
+        """Places of the pool that were ever given away."""
+        return int(self._state[_TAIL])
+
+    def grow(self, rows: int) -> None:
+        """Makes room for so many blocks."""
+        more = rows - len(self.starts)
+        self.starts = np.concatenate([self.starts, np.zeros(more, np.int32)])
+        self.sizes = np.concatenate([self.sizes, np.zeros(more, np.int16)])
+
+    def misfits(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns (M,) bool: whose segment is too small, or far too large, for so many things."""
+        sizes = self.sizes[rows].astype(np.int64)
+        slack = np.where(counts > 0, 2 * self.unit, 1)
+        return (counts > sizes) | (sizes - counts >= slack)
+
+    def refit(
+        self, rows: NDArray[np.int64], counts: NDArray[np.int64], capacity: int
+    ) -> NDArray[np.int64] | None:
+        """Gives blocks other segments; what was in theirs is lost.
+
+        The other segments are moved together where the pool would have to grow though much of
+        it is holes.
+
+        Args:
+            rows: (M,) int64, each once.
+            counts: (M,) int64 things that each will keep.
+            capacity: of the pool; it has to grow to `tail` where that is more.
+
+        Returns:
+            (K,) int64, where in the pool its first K places are to be filled from; None for nowhere.
+
+        Raises:
+            InputError: the pool is as large as it can be.
+        """
+        need = int(counts.sum()) + self.unit * len(rows)
+        if self.tail + need > _FULL:
+            raise InputError("the octree is full: clear parts of it, or start another one")
+        self._release(rows)
+        slots = None
+        if self.tail + need > capacity and self.tail > WASTE * self.held:
+            slots = self._compact()
+        _allot(rows, counts, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
+        self.held += int(self.sizes[rows].sum(dtype=np.int64))
+        return slots
+
+    def _release(self, rows: NDArray[np.int64]) -> None:
+        spares = int(self._state[_SPARES])
+        if len(rows) > spares:
+            more, first = max(len(rows) - spares, len(self._holes) // 8), len(self._holes)
+            fresh = np.stack([np.zeros(more), np.arange(first + 1, first + more + 1)], axis=-1)
+            fresh[-1, 1] = self._state[_SPARE]
+            self._holes = np.concatenate([self._holes, fresh.astype(np.int32)])
+            self._state[_SPARE], self._state[_SPARES] = first, spares + more
+        self.held -= int(self.sizes[rows].sum(dtype=np.int64))
+        _release(rows, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
+
+    def _compact(self) -> NDArray[np.int64]:
+        sizes = self.sizes.astype(np.int64)
+        starts = np.cumsum(sizes) - sizes
+        slots = np.repeat(self.starts - starts, sizes) + np.arange(self.held)
+        self.starts[:] = starts
+        self._empty_holes(self.held)
+        return slots
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated."""
+        return self.starts.nbytes + self.sizes.nbytes + self._heads.nbytes + self._holes.nbytes
+
+
+@njit(cache=True, nogil=True)
+def _allot(
+    rows: Array,
+    counts: Array,
+    unit: int,
+    starts: Array,
+    sizes: Array,
+    heads: Array,
+    holes: Array,
+    state: Array,
+) -> None:
+    """Gives each block the smallest hole that is large enough, or else a part of the tail."""
+    for i in range(rows.shape[0]):
+        r, units = rows[i], (counts[i] + unit - 1) // unit
+        sizes[r] = units * unit
+        starts[r] = 0
+        if units == 0:
+            continue
+        wide = units
+        while wide < heads.shape[0] and heads[wide] < 0:
+            wide += 1
+        if wide == heads.shape[0]:
+            starts[r] = state[_TAIL]
+            state[_TAIL] += units * unit
+            continue
+        hole = heads[wide]
+        starts[r] = holes[hole, 0]
+        heads[wide] = holes[hole, 1]
+        if wide > units:  # what is left of the hole is a hole
+            holes[hole, 0] += units * unit
+            holes[hole, 1] = heads[wide - units]
+            heads[wide - units] = hole
+        else:
+            holes[hole, 1] = state[_SPARE]
+            state[_SPARE] = hole
+            state[_SPARES] += 1
+
+
+@njit(cache=True, nogil=True)
+def _release(
+    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, holes: Array, state: Array
+) -> None:
+    """Makes holes of the segments of blocks; there must be as many spare rows."""
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        units = sizes[r] // unit
+        sizes[r] = 0
+        if units > 0:
+            hole = state[_SPARE]
+            state[_SPARE] = holes[hole, 1]
+            state[_SPARES] -= 1
+            holes[hole, 0] = starts[r]
+            holes[hole, 1] = heads[units]
+            heads[units] = hole

@@ -1,0 +1,142 @@
+"""Which surfaces have been looked at, and how often: a place seen before without a thing was without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodied_mem.geometry import Pose
+from embodied_mem.types import Scan
+
+CELL = 0.25
+"""Edge of a cell [m]."""
+BLOCK = 8
+"""Cells along the edge of a block, which is one row of the store."""
+REACH = 3.0
+"""Looks from farther away do not count [m]."""
+RAYS = 2500
+"""A denser scan is thinned to about this many rays."""
+AROUND = np.array(
+    [
+        (0, 0, 0),
+        (0, 0, -1),
+        (1, 0, 0),
+        (-1, 0, 0),
+        (0, 1, 0),
+        (0, -1, 0),
+        (1, 0, -1),
+        (-1, 0, -1),
+        (0, 1, -1),
+    ],
+    np.float64,
+)
+"""Points at and just outside of a box, as parts of its half edges."""
+_HALF = 1 << 15
+_SIZE = BLOCK**3
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def _cells(points: Array, hit: Array, origin: Array, r: Array, t: Array, stride: int) -> Array:
+    """Returns (N, 3) int64 cells in which rays end near the sensor."""
+    count = (points.shape[0] + stride - 1) // stride
+    cells = np.empty((count, 3), np.int64)
+    n = 0
+    for k in range(0, points.shape[0], stride):
+        if not hit[k]:
+            continue
+        x, y, z = np.float64(points[k, 0]), np.float64(points[k, 1]), np.float64(points[k, 2])
+        away = (x - origin[0]) ** 2 + (y - origin[1]) ** 2 + (z - origin[2]) ** 2
+        if not away <= REACH * REACH:
+            continue
+        for i in range(3):
+            cells[n, i] = np.int64(np.floor((r[i, 0] * x + r[i, 1] * y + r[i, 2] * z + t[i]) / CELL))
+        n += 1
+    return cells[:n]
+
+
+def _number(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns one number for each (N, 3) block."""
+    shifted = blocks + _HALF
+    return (shifted[:, 0] * 2 * _HALF + shifted[:, 1]) * 2 * _HALF + shifted[:, 2]
+
+
+def _address(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the blocks' numbers and the places in them of (N, 3) cells."""
+    blocks = cells // BLOCK
+    inside = cells - blocks * BLOCK
+    return _number(blocks), (inside[:, 0] * BLOCK + inside[:, 1]) * BLOCK + inside[:, 2]
+
+
+class Coverage:
+    """Counts in how many keyframes each piece of surface was seen from nearby."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def add(self, scans: tuple[Scan, ...], map_T_base: Pose) -> list[int]:
+        """Counts the scans of one keyframe; returns the blocks that have changed."""
+        rotation, shift = map_T_base.rotation(), map_T_base.position
+        found = [
+            _cells(s.points, s.hit, s.origin, rotation, shift, -(-len(s.points) // RAYS))
+            for s in scans
+            if s.origin is not None and len(s.points)
+        ]
+        if not found:
+            return []
+        cells = np.concatenate(found)
+        blocks, inside = _address(cells)
+        keys = np.unique(blocks * _SIZE + inside)
+        numbers, starts = np.unique(keys // _SIZE, return_index=True)
+        for number, part in zip(numbers.tolist(), np.split(keys % _SIZE, starts[1:])):
+            block = self._blocks.setdefault(number, np.zeros(_SIZE, np.uint8))
+            block[part] += block[part] < 255
+        changed: list[int] = numbers.tolist()
+        return changed
+
+    def looks(self, positions: NDArray[np.float64], extents: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Returns (N,) int64: in how many keyframes the surface at boxes was seen.
+
+        Args:
+            positions: (N, 3) centres [m].
+            extents: (N, 3) edges [m].
+        """
+        if len(positions) == 0:
+            return np.zeros(0, np.int64)
+        half = extents[:, None, :] / 2 + 0.04
+        points = positions[:, None, :] + AROUND * half  # (N, P, 3)
+        cells = np.floor(points.reshape(-1, 3) / CELL).astype(np.int64)
+        blocks, inside = _address(cells)
+        counts = [
+            int(self._blocks[b][i]) if b in self._blocks else 0
+            for b, i in zip(blocks.tolist(), inside.tolist())
+        ]
+        return np.array(counts, np.int64).reshape(len(positions), -1).max(axis=1)
+
+    def payloads(self) -> dict[int, bytes]:
+        """Returns the blocks by number."""
+        return {number: block.tobytes() for number, block in self._blocks.items()}
+
+    def payload(self, number: int) -> bytes:
+        """Returns one block."""
+        return self._blocks[number].tobytes()
+
+    def restore(self, payloads: dict[int, bytes]) -> None:
+        """Replaces everything by blocks of `payloads`.
+
+        Raises:
+            ValueError: a block of another size.
+        """
+        self._blocks = {}
+        for number, payload in payloads.items():
+            block = np.frombuffer(payload, np.uint8).copy()
+            if len(block) != _SIZE:
+                raise ValueError(f"a block of {len(block)} cells")
+            self._blocks[number] = block
