@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from embodied_mem.errors import ConfigError, EmbodiedMemError
 
@@ -33,6 +34,7 @@ VERBS = {
         "export:export",
         "hand a memory or a log to other tools: OctoMap, Nav2, networkx, Minari, ...",
     ),
+    "guide": ("guide:guide", "show a guide: train, deploy, replay, ask, extend"),
     "completion": ("completion:completion", "print what completes these words in bash, zsh or fish"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
@@ -78,6 +80,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     name, rest = arguments[0], arguments[1:]
+    if str(Path.cwd()) not in sys.path:  # environments of the user's own: my_rooms:Corridor-v0
+        sys.path.append(str(Path.cwd()))
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.0)[0]
         raise ConfigError(f'no verb "{name}"; did you mean "{near}"? `embodied-mem --help` lists them')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ class TrainConfig:
     env: str = "EmbodiedMem/ProofOfMemory-v0"
     """A registered gymnasium environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment."""
+    """Arguments of the environment; with another --env the config's are left out."""
     n_envs: int = 16
     """Environments stepped side by side."""
     total_steps: int = 100_000
@@ -82,7 +82,7 @@ def train(arguments: list[str]) -> int:
         return 0
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError("missing: CONFIG.yaml, first of all; `embodied-mem train --help` tells more")
-    path = Path(arguments[0])
+    path = _config_path(arguments[0])
     prog = f"embodied-mem train {path}"
     loaded = load_config(TrainConfig, path)
 
@@ -91,6 +91,8 @@ def train(arguments: list[str]) -> int:
         outputs: Annotated[Outputs, tyro.conf.OmitArgPrefixes] = Outputs(),
     ) -> int:
         """Train a policy, evaluate it, and export it."""
+        if config.env != loaded.env and config.env_kwargs == loaded.env_kwargs:
+            config = replace(config, env_kwargs={})  # those were for the config's own environment
         result = run_training(
             config,
             outputs.out or Path("runs") / path.stem,
@@ -110,6 +112,19 @@ def train(arguments: list[str]) -> int:
         return 0
 
     return parse(run, prog, arguments[1:], positional=False)()
+
+
+def _config_path(text: str) -> Path:
+    """Returns the path of a config: a file, or the name of one that comes with the package."""
+    path = Path(text)
+    if path.exists() or path.suffix not in ("", ".yaml"):
+        return path
+    from embodied_mem.verbs.demo import find_config
+
+    try:
+        return find_config(f"{path.stem}.yaml")
+    except ConfigError:
+        return path
 
 
 def make_model(config: TrainConfig) -> Any:
