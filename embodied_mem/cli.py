@@ -116,12 +116,27 @@ def main(arguments: list[str] | None = None) -> None:
         install = f"`pip install 'embodied-mem[{extra}]'`" if extra else f"`pip install {missing}`"
         _complain(f"this needs the package {missing}; install it with {install}")
         sys.exit(2)
+    except (FileExistsError, NotADirectoryError) as error:
+        if debug:
+            raise
+        _complain(f"{error.filename} is a file, or lies below one; name a folder")
+        sys.exit(2)
+    except MemoryError:
+        if debug:
+            raise
+        _complain(f"there is not enough memory for: embodied-mem {' '.join(arguments)}")
+        sys.exit(2)
     except KeyboardInterrupt as stop:  # `Interrupted` says how to go on
         _complain(f"interrupted; {stop}" if str(stop) else "interrupted; the same command starts again")
         sys.exit(130)
     except BrokenPipeError:  # `embodied-mem ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # no space, no permission, a network drive that is gone
+        if debug or not error.strerror:
+            raise
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        sys.exit(2)
 
 
 def _complain(line: str) -> None:

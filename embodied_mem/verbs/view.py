@@ -118,9 +118,12 @@ def write_rrd(file: Path, out: Path, how: Shown = Shown()) -> str:
 
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: name a file in a folder that exists")
-    stream = file_stream(file.stem, out)
-    said = _show(file, stream, how)
-    stream.disconnect()
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".view-") as folder:
+        fresh = Path(folder) / out.name
+        stream = file_stream(file.stem, fresh)
+        said = _show(file, stream, how)
+        stream.disconnect()
+        fresh.replace(out)
     return said
 
 
