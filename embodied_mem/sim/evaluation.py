@@ -133,6 +133,15 @@ def evaluate_agent(
 ) -> list[EpisodeResult]:
     """Plays seeded episodes with a reference agent; the same arguments give the same results.
 
+    Args:
+        agent: one of `AGENTS`.
+        env_id: the environment.
+        episodes: how many.
+        seed: of the first; the next ones follow.
+        memory: "wiped" empties it whenever a new goal is given.
+        env_kwargs: arguments of the environment.
+        on_episode: told each result.
+
     Raises:
         ConfigError: no such agent or environment.
         InputError: fewer than one episode, or a negative seed.
