@@ -10,9 +10,14 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 from embodied_mem.verbs.completion_scripts import SCRIPTS
+
+
+LONGEST = 90
+"""Characters of what is shown beside an option."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,14 @@ def _environments() -> tuple[str, tuple[str, ...]]:
 
 
 def _arguments_of(doc: str) -> dict[str, str]:
-    """Returns the first line about each argument of a docstring."""
-    found = {}
+    """Returns what a docstring says about each argument, as far as it fits a line."""
+    found: dict[str, str] = {}
+    last = ""
     for line in doc.partition("\nArgs:\n")[2].splitlines():
         name, colon, what = line.partition(": ")
         if colon and name.startswith("    ") and name.strip().isidentifier() and name[4] != " ":
-            found[name.strip()] = what
-    return found
+            last = name.strip()
+            found[last] = what
+        elif last and line.startswith("        "):
+            found[last] += f" {line.strip()}"
+    return {name: shorten(what, LONGEST, placeholder=" ...") for name, what in found.items()}
