@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from embodied_mem.verbs.completion_scripts import SCRIPTS
 
-
 LONGEST = 90
 """Characters of what is shown beside an option."""
 
