@@ -29,10 +29,12 @@ CORE = [  # memory, replay and query
     "zstandard>=0.22",
 ]
 DDS = "cyclonedds>=11.0; platform_machine == 'x86_64'"
-# cyclonedds: nodes as processes; pyoctomap: what the tests compare with; tensorboard: where training may log
+# cyclonedds: nodes as processes; model2vec: words by their meaning; pyoctomap: what the tests compare with;
+# tensorboard: where training may log
 TEST = [
     DDS,
     "hypothesis>=6.100",
+    "model2vec>=0.4",
     "pyoctomap>=1.2",
     "pytest>=8.2",
     "setuptools>=64",

@@ -305,6 +305,7 @@ class MemoryTokens:
         feature: (K, D) float32.
         mask: (K,) bool, True where a token is present.
         place_id: id of the place the agent is in, or -1.
+        crops: (C, P, P) uint8 egocentric pictures of the map (`memory.crops`), None where not asked for.
     """
 
     id: NDArray[np.int64]
@@ -322,6 +323,7 @@ class MemoryTokens:
     feature: NDArray[np.float32]
     mask: NDArray[np.bool_]
     place_id: int = -1
+    crops: NDArray[np.uint8] | None = None
 
     @classmethod
     def empty(cls, count: int, feature_size: int) -> MemoryTokens:

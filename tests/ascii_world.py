@@ -9,6 +9,7 @@ import numpy as np
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.scene.space import Space
 from embodied_mem.types import Detection, LabelMap, Percept, Scan
 
 LABELS = LabelMap(("unknown", "wall", "grey door", "green key", "red ball", "goal"))
@@ -63,6 +64,14 @@ def percept(step: int = 0, x: float = 0.5, y: float = 0.5, *, yaw: float = 0.0, 
     """A percept at a pose."""
     kwargs.setdefault("labels", LABELS)
     return Percept(step * STEP_NS, step, Pose.from_xyz_yaw(x, y, 0.0, yaw), is_first=step == 0, **kwargs)
+
+
+def copy(space: Space, other: Space) -> None:
+    """Saves a space into another."""
+    tiles = {f.key(tile): f.payload(tile) for f in space.floors for tile in f.tiles()}
+    rows = [list(table.payloads().values()) for table in (space.places, space.rooms)]
+    other.restore(space.meta(), tiles, *rows)
+    other.places.next_id, other.rooms.next_id = space.places.next_id, space.rooms.next_id
 
 
 class AsciiWorld:

@@ -89,6 +89,20 @@ def test_a_file_of_the_former_schema_opens_and_goes_on(tmp_path: Path):
     database.close()
 
 
+def test_a_file_of_schema_2_keeps_summaries_utilities_and_what_was_said(tmp_path: Path):
+    path = tmp_path / "old.emem"
+    shutil.copy(OLD.with_name("schema_2.emem"), path)
+    with Memory.open(path) as memory:
+        assert memory.episodes.summaries() == {13: tuple(range(9))}
+        assert memory.episodes.utilities[3] == pytest.approx(0.3)
+        assert np.array_equal(memory.episodes.used, memory.episodes.stamps)
+        (answer,) = memory.recall(Query(text="former days", k=1))
+        assert answer.id == 12
+        digest = memory.digest()
+    with Memory.open(path, read_only=True) as memory:
+        assert memory.digest() == digest and memory.check().is_clean
+
+
 def test_a_run_whose_clock_starts_again_is_laid_after_the_newest(path: Path):
     with Memory.open(path) as memory:
         newest = memory.stamp

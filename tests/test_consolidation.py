@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory import Memory, RecallConfig
+from embodied_mem.memory import EpisodeConfig, Memory, RecallConfig
+from embodied_mem.memory.episodes.entries import Episode
+from embodied_mem.memory.episodes.vectors import quantise
 from embodied_mem.types import Command, Query
+from embodied_mem.verbs.bench_memory.workload import Rooms, grid_config, keyframes
 
 LAP = len(grid_walk.CELLS)
 
@@ -88,9 +91,11 @@ def test_an_object_that_only_one_entry_tells_of_goes_with_it():
 def test_feedback_ranks_what_was_useful_first_and_only_where_it_is_on():
     for on in (True, False):
         memory = walked(recall=RecallConfig(utility=on))
-        view = memory.episodes.embeddings[7].astype(np.float32)
+        first_view, second_view = memory.episodes.embeddings[[7, 12]].astype(np.float32)
+        view = first_view / np.linalg.norm(first_view) + second_view / np.linalg.norm(second_view)
         query = Query(kind="episode", like=view, k=4)
         before = memory.recall(query)
+        assert {before[0].id, before[1].id} == {7, 12}
         for _ in range(5):
             (second,) = [a for a in memory.recall(query) if a.id == before[1].id]
             (first,) = [a for a in memory.recall(query) if a.id == before[0].id]
@@ -118,3 +123,55 @@ def test_a_reward_is_credited_to_what_was_recalled_before_it_as_a_command():
 def test_feedback_on_an_unknown_recall_is_refused():
     with pytest.raises(InputError, match="recall 99"):
         walked(3).feedback(99, useful=True)
+
+
+def test_summaries_are_made_after_so_many_entries_and_replay_makes_the_same(tmp_path):
+    def written(path=None) -> Memory:
+        config = grid_config(episodes=EpisodeConfig(consolidate=64))
+        memory = Memory(config) if path is None else Memory.open(path, config)
+        for percept in keyframes(300, Rooms(3)):
+            memory.write(percept)
+        return memory
+
+    memory = written()
+    summaries = memory.episodes.summaries()
+    covered = sorted(memory.episodes.summarised())
+    assert len(summaries) >= 5 and len(covered) == sum(map(len, summaries.values()))
+    assert len(covered) >= 0.6 * 300 and not set(covered) & set(summaries)
+    for evidence in summaries.values():
+        rooms = {memory.episodes.entry(i).room_id for i in evidence}
+        assert len(rooms) == 1
+    with written(tmp_path / "home.emem") as filed:
+        assert filed.digest() == memory.digest() == written().digest()
+    never = Memory(grid_config(episodes=EpisodeConfig(consolidate=0)))
+    for percept in keyframes(300, Rooms(3)):
+        never.write(percept)
+    assert not never.episodes.summaries()
+
+
+def test_a_summary_is_told_for_words_and_never_for_a_moment():
+    memory = Memory(grid_config(episodes=EpisodeConfig(consolidate=64)))
+    for percept in keyframes(200, Rooms(3)):
+        memory.write(percept)
+    summaries = memory.episodes.summaries()
+    told = memory.recall(Query(kind="episode", text="summary", k=50))
+    assert {answer.id for answer in told} == set(summaries)
+    for query in (
+        Query(kind="episode", k=500),
+        Query(kind="episode", until=memory.stamp, k=500),
+        Query(kind="episode", near=(10.0, 3.0, 0.0), radius=50.0, k=500),
+        Query(kind="episode", label="cup", k=500),
+    ):
+        answers = memory.recall(query)
+        assert answers and not summaries.keys() & {answer.id for answer in answers}
+
+
+def test_what_was_useful_elsewhere_does_not_push_out_what_is_relevant():
+    memory = Memory(grid_walk.config(recall=RecallConfig(utility=True, consensus=False)))
+    for number, view in enumerate([[1.0, 0.1, 0.0], [1.0, 0.0, 0.1], [0.0, 0.2, 1.0]]):
+        embedding = quantise(np.array(view))
+        memory.episodes.add(Episode(number, number * 10**9, number, memory.map_T_base, embedding=embedding))
+    memory.apply(Command("feedback", {"entries": [2], "value": 1.0}))
+    memory.apply(Command("feedback", {"entries": [0], "value": 0.5}))
+    query = Query(kind="episode", like=np.array([1.0, 0.06, 0.05], np.float32), k=3)
+    assert [answer.id for answer in memory.recall(query)] == [0, 1, 2]

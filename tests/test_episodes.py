@@ -143,7 +143,7 @@ def test_exporting_since_a_version_gives_what_changed_and_no_more():
     episodes.observe(standing(20, x=9.0), changes(1))
     episodes.forget(4)
     episodes.forget_object(2)
-    changed = episodes.export_rows(version)
+    changed = episodes.take_rows(version)()["episodes"]
     assert len(changed) < 20
     for number, payload in changed:
         rows[number] = payload

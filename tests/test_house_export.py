@@ -180,9 +180,13 @@ def test_ids_and_dark_colours_survive_as_colours():
 def test_export_is_the_same_each_time_and_houses_share_a_folder(house: House, folder: Path, tmp_path: Path):
     export_house(house, tmp_path)
     export_house(make_house(8), tmp_path)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DATASET)
+    assert len(files) == 13
+    for file in files:
         assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes()
     assert len(list((tmp_path / "scenes").iterdir())) == 2
+    both = json.loads((tmp_path / DATASET).read_text())["navmesh_instances"]
+    assert both == {name: f"navmeshes/{name}.navmesh" for name in (f"house_{SEED}", "house_8")}
 
 
 def test_the_command_writes_a_dataset_and_complains_in_one_line(tmp_path: Path, capsys):

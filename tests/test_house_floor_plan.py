@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embodied_mem.sim.house.config import RobotConfig
-from embodied_mem.sim.house.floor_plan import FloorPlan, path_length
+from embodied_mem.sim.house.floor_plan import NORMALS, SKIN, FloorPlan, path_length
 from embodied_mem.sim.house.house import House, make_house
 from embodied_mem.sim.house.robot import Action, Robot
 
@@ -64,7 +64,7 @@ def test_the_way_around_a_box_is_the_one_that_geometry_tells():
     tangent = math.sqrt(reach**2 - 0.2**2)
     heading = math.pi / 4 + math.asin(0.2 / reach)
     exact = 2 * tangent + 2.0 + 2 * 0.2 * heading
-    assert plan.geodesic(a, b) == pytest.approx(exact, rel=0.02)
+    assert plan.geodesic(a, b) == pytest.approx(exact, rel=0.01)
     field = plan.distance_field(np.array([plan.nearest_free(b)]))
     assert plan.look_up(field, a) == pytest.approx(exact, rel=0.03)
 
@@ -84,7 +84,7 @@ def test_geodesics_are_symmetric_free_and_never_shorter_than_the_straight_line(h
             assert plan.clearance(along).min() >= plan.radius - 1e-6
         grid = plan.look_up(plan.distance_field(np.array([plan.nearest_free(b)])), a)
         assert length <= grid + 1e-6 and grid <= 1.04 * length + 0.1
-        assert length == pytest.approx(path_length(path))
+        assert 0.93 * path_length(path) <= length <= path_length(path)
     assert longer >= 4
 
 
@@ -99,4 +99,38 @@ def test_where_there_is_no_way_the_distance_is_infinite():
 def test_clearance_agrees_with_the_free_cells(house: House):
     plan = house.floor_plan
     cells = np.random.default_rng(2).integers(0, plan.free.size, 3000)
-    assert np.array_equal(plan.clearance(plan.centers[cells]) >= plan.radius, plan.free.flat[cells])
+    clearance, free = plan.clearance(plan.centers[cells]), plan.free.flat[cells]
+    assert (clearance[free] >= plan.radius).all() and (clearance[~free] < 1.02 * plan.radius).all()
+    assert [plan.is_free(point) for point in plan.centers[cells[:300]]] == free[:300].tolist()
+
+
+def test_what_the_robot_cannot_be_in_are_boxes_with_bevelled_corners():
+    plan = around_a_box()
+    for corners, offsets in zip(plan.outlines, plan.offsets):
+        along = corners @ NORMALS.T
+        assert (along <= offsets + 1e-9).all()
+        assert (np.isclose(along, offsets).sum(axis=1) == 2).all()  # a corner lies on two sides
+        edges = np.roll(corners, -1, axis=0) - corners
+        assert (edges[:, 0] * np.roll(edges[:, 1], -1) > edges[:, 1] * np.roll(edges[:, 0], -1)).all()
+    middle = plan.outlines[-1].mean(axis=0)
+    assert np.allclose(middle, [3.0, 2.0]) and not plan.is_free(middle)
+    out = plan.outlines[-1] + 1e-6 * (plan.outlines[-1] - middle)
+    assert all(plan.is_free(point) for point in out)
+    assert not any(plan.is_free(point) for point in middle + 0.999 * (plan.outlines[-1] - middle))
+
+
+def test_steps_are_as_long_as_the_way_is_free():
+    """Against the same steps in pieces of a tenth of a millimetre."""
+    plan, rng = make_house(20_003).floor_plan, np.random.default_rng(3)
+    blocked = 0
+    for cell in rng.choice(np.flatnonzero(plan.main_part), 150):
+        start, heading = plan.centers[cell], float(rng.uniform(-math.pi, math.pi))
+        ahead = np.array([math.cos(heading), math.sin(heading)])
+        end, stopped = plan.advance(start, heading, 0.25)
+        along = np.arange(0.0, 0.25 + SKIN, 1e-4)
+        free = np.array([plan.is_free(start + way * ahead) for way in along])
+        reach = 0.25 + SKIN if free.all() else along[int(np.argmin(free))]
+        assert np.hypot(*(end - start)) == pytest.approx(min(0.25, max(0.0, reach - SKIN)), abs=2e-4)
+        assert stopped != free.all() and plan.is_free(end)
+        blocked += stopped
+    assert blocked > 15

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -397,16 +392,3 @@ def test_wrong_input_is_one_clear_error_and_changes_nothing(call, words):
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ConfigError):
         Octree(**settings)
-
-
-def test_kernels_are_compiled_once_into_the_cache_folder(tmp_path):
-    root = Path(__file__).resolve().parents[1]
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
-    code = "from embodied_mem.memory.octree import warm_up; warm_up()"
-
-    def compiled() -> dict[Path, int]:
-        subprocess.run([sys.executable, "-c", code], env=env, check=True)
-        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
-
-    first = compiled()
-    assert first and compiled() == first

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import grid_walk
 import pytest
 
@@ -41,6 +43,13 @@ def memory() -> Memory:
         ("when was I last in the bathroom", "visit", "", "bathroom"),
         ("where was I at step 12", "whereabouts", "", ""),
         ("how many mugs are there in the kitchen", "count", "mugs", "kitchen"),
+        ("is there a bed in the kitchen", "where", "bed", "kitchen"),
+        ("have I seen a cup?", "where", "cup", ""),
+        ("do you know where the sink is", "where", "sink", ""),
+        ("what rooms are there", "rooms", "", ""),
+        ("how many rooms do you know", "rooms", "", ""),
+        ("what happened in the last minute", "story", "", ""),
+        ("what did I do", "story", "", ""),
         ("purple elephants dance", "text", "", ""),
         ("why is the sky blue", "text", "", ""),
     ],
@@ -136,3 +145,37 @@ def test_what_cannot_be_answered_is_refused_in_one_line(memory: Memory, words: s
     with pytest.raises(InputError, match=hint) as error:
         memory.ask(words)
     assert "\n" not in str(error.value)
+
+
+def test_what_happened_is_told_in_order(memory: Memory):
+    answer = memory.ask("what happened")
+    assert answer.sentence.endswith("the milk is in the fridge (just now).")
+    assert answer.sentence.index("red ball is gone") < answer.sentence.index("milk")
+    assert answer.answers and answer.answers[0].stamp == memory.stamp
+    early = memory.ask("what happened before step 5").sentence
+    assert "first saw" in early and "milk" not in early
+
+
+def test_rooms_are_counted_and_named(memory: Memory):
+    names = [room.name for room in memory.scene.rooms()]
+    sentence = memory.ask("what rooms are there").sentence
+    assert sentence.startswith(f"I know of {len(names)} rooms") and all(name in sentence for name in names)
+
+
+def test_a_name_that_several_rooms_bear_means_all_of_them(memory: Memory, monkeypatch: pytest.MonkeyPatch):
+    rooms = memory.scene.rooms()
+    inside = {a.id for room in rooms for a in memory.recall(Query(kind="object", room=room.id, k=99))}
+    same = [dataclasses.replace(room, name="kitchen") for room in rooms]
+    monkeypatch.setattr(type(memory.scene), "rooms", lambda self: same)
+    answer = memory.ask("what is in the kitchen", k=99)
+    assert {a.id for a in answer.answers if a.existence >= 0.5} == {
+        i for i in inside if memory.scene.object(i).existence >= 0.5
+    }
+    with pytest.raises(InputError, match="2 rooms are called"):
+        memory.recall(Query(room="kitchen"))
+
+
+def test_what_is_not_understood_is_answered_with_what_can_be_asked(memory: Memory):
+    answer = memory.ask("purple elephants dance")
+    assert not answer.understood and 'Ask for example "where is the' in answer.sentence
+    assert memory.ask("how many unicorns are there").sentence.startswith("Nothing")

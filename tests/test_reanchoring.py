@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 
 import grid_walk
 import numpy as np
 import pytest
+import zstandard
 from scipy.spatial import cKDTree
 
-from embodied_mem.errors import InputError
+from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import GateConfig, Memory, MemoryConfig, OctreeConfig, SubmapConfig
 from embodied_mem.memory.submaps.correction import Correction
-from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe, unpack_keyframe
+from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe, unpack_keyframe, unpack_sightings
 from embodied_mem.memory.submaps.thin import one_per_voxel
 from embodied_mem.types import Command, Detection, LabelMap, Percept, Query, Scan
 
@@ -20,6 +22,7 @@ LABELS = LabelMap(("unknown", "wall", "red mug"))
 MUGS = np.array([[3.0, 2.0, 0.5], [-2.0, 3.0, 0.5], [-3.0, -2.5, 0.5], [2.5, -3.0, 0.5]])
 STEPS = 60
 S = 10**8
+ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def config(**parts) -> MemoryConfig:
@@ -145,6 +148,45 @@ def test_questions_are_answered_from_the_old_map_until_the_swap():
     assert memory.octree.digest() == before
     still(memory, 1)
     assert memory.octree.digest() != before
+
+
+def test_the_caller_waits_for_no_scan_to_be_unpacked(monkeypatch: pytest.MonkeyPatch):
+    memory = walked(True)
+    before, threads = memory.octree.digest(), set()
+    go_on = threading.Event()
+
+    def unpack(payload: bytes) -> Keyframe:
+        threads.add(threading.current_thread().name)
+        assert go_on.wait(30)
+        return unpack_keyframe(payload)
+
+    monkeypatch.setattr("embodied_mem.memory.submaps.rebuild.unpack_keyframe", unpack)
+    monkeypatch.setattr("embodied_mem.memory.reanchoring.unpack_keyframe", unpack)
+    memory.correct(anchors(memory))  # returns although no scan can be unpacked yet
+    rebuild = memory.contents.rebuild
+    assert rebuild is not None and rebuild.is_running
+    for _ in range(20):
+        assert memory.recall(Query(kind="object", label="mug"))
+    still(memory, 3)
+    assert memory.octree.digest() == before and rebuild.is_running
+    go_on.set()
+    still(memory, 2)
+    assert memory.octree.digest() != before and threads == {"rebuild"}
+
+
+def test_submaps_of_the_former_format_are_read():
+    told = percept(7, True)
+    keyframe = Keyframe.of(told, (4, 2)[: len(told.detections)], 0.1, True)
+    new = pack_keyframe(keyframe)
+    at = new.index(ZSTD)
+    old = zstandard.compress(b"\x01" + new[1:at] + zstandard.decompress(new[at:]))
+    assert np.array_equal(unpack_sightings(old).objects, unpack_sightings(new).objects)
+    (a,), (b,) = unpack_keyframe(old).scans, unpack_keyframe(new).scans
+    assert np.array_equal(a.points, b.points) and np.array_equal(a.hit, b.hit)
+    with pytest.raises(StoreError, match="damaged"):
+        unpack_keyframe(new[: at + 20])
+    with pytest.raises(StoreError, match="damaged"):
+        unpack_sightings(new[:10])
 
 
 def test_a_replayed_correction_gives_the_same_digest_at_every_step():

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory, MemoryConfig, RecallConfig
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.episodes.vectors import Vectors, quantise, unit
 from embodied_mem.memory.recall.search import most_similar
+from embodied_mem.memory.recall.sentence_model import SentenceModel
 from embodied_mem.types import NS_PER_S, Query
 from embodied_mem.verbs.bench_memory.recall import NumpyPeer, scattered
 from embodied_mem.verbs.bench_memory.trust import bench_trust
@@ -173,3 +177,41 @@ def test_words_are_found_by_their_meaning_where_a_model_tells():
     assert memory.recall(Query(kind="episode", text="mug kitchen", since=NS_PER_S)) == []
     memory.use_sentences(None)
     assert memory.recall(query) == []
+
+
+@pytest.fixture
+def word_model(tmp_path: Path) -> Path:
+    """A model2vec model of eight words, made here: synonyms have nearly the same vector."""
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = ("[UNK]", "the", "mug", "cup", "sofa", "couch", "is", "stands")
+    meanings = np.eye(4, dtype=np.float32)[[3, 3, 0, 0, 1, 1, 3, 2]]
+    meanings[[0, 1, 6]] = 0.0
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = tmp_path / "tiny"
+    StaticModel(meanings, tokenizer, config={"normalize": True}).save_pretrained(folder)
+    return folder
+
+
+def test_a_real_sentence_model_finds_synonyms(word_model: Path):
+    memory = Memory()
+    for i, text in enumerate(["the cup is there", "the couch", "nothing"]):
+        memory.episodes.add(Episode(i, i * NS_PER_S, i, Pose(), text=text))
+    assert memory.recall(Query(kind="episode", text="mug")) == []
+    memory.use_sentences(SentenceModel(str(word_model)))
+    assert [a.id for a in memory.recall(Query(kind="episode", text="mug"))] == [0]
+    assert [a.id for a in memory.recall(Query(kind="episode", text="sofa"))] == [1]
+
+
+def test_a_sentence_model_that_is_not_there_is_said_in_one_line(tmp_path: Path):
+    with pytest.raises(InputError, match="no such folder") as told:
+        SentenceModel(str(tmp_path / "nowhere"))
+    assert "\n" not in str(told.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="cannot load the sentence model") as told:
+        SentenceModel(str(tmp_path / "empty"))
+    assert "\n" not in str(told.value)

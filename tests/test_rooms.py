@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, grid_of
+from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, copy, grid_of
 
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.floor import Box, box_of
 from embodied_mem.memory.scene.graph import SceneGraph
-from embodied_mem.memory.scene.rooms import Rooms, boundary_mask, room_name
+from embodied_mem.memory.scene.rooms import door_boxes, mark_doors, room_name
+from embodied_mem.memory.scene.space import Space
 
 GRID_CONFIG = SceneConfig(diagonal=False, detection_rate=0.999, false_rate=0.001)
 
@@ -33,16 +35,28 @@ def flat(width: float, door: float, furniture: bool = False) -> GridMap:
     return GridMap(cells, np.array([-3.0, 0.0]), 0.05, 0.0)
 
 
-def no_doors(grid: GridMap) -> np.ndarray:
-    return np.zeros(grid.cells.shape, bool)
+def find(space: Space, grid: GridMap, doors: np.ndarray | None = None) -> list[int]:
+    """Takes in a map with doors under cells of a mask; returns the rooms that are no more."""
+    space.update(grid, None, np.array([*grid.origin, 0.0]))
+    y, x = np.nonzero(np.zeros(grid.cells.shape, bool) if doors is None else doors)
+    centers = np.stack([x + 0.5, y + 0.5, 0.0 * x], axis=1) * grid.resolution + [*grid.origin, 0.0]
+    return space.find_rooms(centers, np.zeros((len(x), 3)))
+
+
+def raster_of(space: Space, grid: GridMap) -> np.ndarray:
+    """(H, W) ids of the rooms of a map's cells."""
+    floor = space.floors[0]
+    return floor.rooms[floor.slices(box_of(grid))]
 
 
 def test_a_door_separates_rooms_and_without_it_they_are_one() -> None:
-    grid, rooms = grid_of(TWO_ROOMS), Rooms(GRID_CONFIG)
-    rooms.update(grid, no_doors(grid))
-    assert len(rooms) == 1
-    rooms = Rooms(GRID_CONFIG)
-    rooms.update(grid, doors_of(TWO_ROOMS))
+    grid, space = grid_of(TWO_ROOMS), Space(GRID_CONFIG)
+    rooms = space.rooms
+    find(space, grid)
+    assert len(rooms) == 2  # a gap in a wall is a passage, with or without a door
+    space = Space(GRID_CONFIG)
+    rooms = space.rooms
+    find(space, grid, doors_of(TWO_ROOMS))
     assert len(rooms) == 2
     left, right = rooms.at((1.5, 1.5, 0.0)), rooms.at((8.5, 1.5, 0.0))
     assert left != right and min(left, right) >= 0
@@ -68,60 +82,66 @@ def swap(world: AsciiWorld):
 
 @pytest.mark.parametrize(("door", "count"), [(0.8, 2), (2.0, 1)])
 def test_narrow_passages_separate_and_wide_openings_do_not(door: float, count: int) -> None:
-    grid, rooms = flat(6.15, door), Rooms(SceneConfig())
-    rooms.update(grid, no_doors(grid))
+    grid, space = flat(6.15, door), Space(SceneConfig())
+    rooms = space.rooms
+    find(space, grid)
     assert len(rooms) == count
-    assert (rooms.raster[grid.cells == 0] >= 0).all()
+    assert (raster_of(space, grid)[grid.cells == 0] >= 0).all()
 
 
 def test_furniture_with_several_gaps_does_not_separate() -> None:
-    grid, rooms = flat(6.15, 0.8, furniture=True), Rooms(SceneConfig())
-    rooms.update(grid, no_doors(grid))
+    grid, space = flat(6.15, 0.8, furniture=True), Space(SceneConfig())
+    rooms = space.rooms
+    find(space, grid)
     assert len(rooms) == 2
     assert rooms.at((-2.5, 0.5, 0.0)) == rooms.at((-0.5, 0.5, 0.0)) != rooms.at((1.5, 0.5, 0.0))
 
 
 def test_ids_stay_while_the_map_grows_on_all_sides() -> None:
     text = FOUR_ROOMS.strip().splitlines()
-    rooms = Rooms(GRID_CONFIG)
+    space = Space(GRID_CONFIG)
+    rooms = space.rooms
     owner: dict[tuple[int, int], int] = {}
     for step in range(8, -1, -1):
         # Ever more is known around the middle: lower rows, left columns and so on come in later.
         kept = [line[step // 2 : len(line) - step // 2] for line in text[step // 3 : len(text) - step // 3]]
         part, corner = "\n".join(kept), (step // 2, step // 3)
         grid = grid_of(part, origin=corner)
-        rooms.update(grid, doors_of(part))
-        for y, x in np.argwhere(rooms.raster >= 0):
-            cell = (int(y) + corner[1], int(x) + corner[0])
-            room = int(rooms.ids[rooms.raster[y, x]])
+        find(space, grid, doors_of(part))
+        raster = raster_of(space, grid)
+        for y, x in np.argwhere(raster >= 0):
+            cell, room = (int(y) + corner[1], int(x) + corner[0]), int(raster[y, x])
             assert owner.setdefault(cell, room) == room
     assert len(rooms) == 4
     assert len(set(owner.values())) == 4
 
 
 def test_merged_rooms_keep_the_larger_ones_id_and_ids_are_not_reused() -> None:
-    rooms = Rooms(GRID_CONFIG)
+    space = Space(GRID_CONFIG)
+    rooms = space.rooms
     split = "############\n#...#......#\n#...#......#\n############"
-    rooms.update(grid_of(split), no_doors(grid_of(split)))
+    find(space, grid_of(split))
     small, large = rooms.at((1.5, 1.5)), rooms.at((8.5, 1.5))
     joined = split.replace("#...#......#", "#..........#")
-    gone = rooms.update(grid_of(joined), no_doors(grid_of(joined)))
+    gone = find(space, grid_of(joined))
     assert rooms.ids.tolist() == [large] and gone == [small]
-    rooms.update(grid_of(split), no_doors(grid_of(split)))
+    find(space, grid_of(split))
     assert rooms.at((8.5, 1.5)) == large
     assert rooms.at((1.5, 1.5)) not in (small, large, -1)
 
 
 def test_small_pockets_are_no_rooms() -> None:
     grid = grid_of("#######\n#.#...#\n###...#\n#######")
-    rooms = Rooms(GRID_CONFIG)
-    rooms.update(grid, no_doors(grid))
+    space = Space(GRID_CONFIG)
+    rooms = space.rooms
+    find(space, grid)
     assert len(rooms) == 1 and rooms.sizes.tolist() == [6]
 
 
 def test_things_on_no_floor_belong_to_the_nearest_room_within_reach() -> None:
-    grid, rooms = grid_of(TWO_ROOMS), Rooms(GRID_CONFIG)
-    rooms.update(grid, doors_of(TWO_ROOMS))
+    grid, space = grid_of(TWO_ROOMS), Space(GRID_CONFIG)
+    rooms = space.rooms
+    find(space, grid, doors_of(TWO_ROOMS))
     assert rooms.at((2.5, 3.5)) == rooms.at((1.5, 1.5))  # the key's cell is an obstacle
     assert rooms.at((8.5, 2.5)) == rooms.at((8.5, 1.5))
     assert rooms.at((40.0, 2.5)) == -1
@@ -129,27 +149,27 @@ def test_things_on_no_floor_belong_to_the_nearest_room_within_reach() -> None:
 
 
 def test_boundary_covers_the_door_and_at_least_its_own_cell() -> None:
-    grid = GridMap(np.zeros((20, 20), np.int8), np.array([-1.0, -1.0]), 0.1, 0.0)
-    wide = boundary_mask(grid, np.array([[0.05, 0.05, 1.0]]), np.array([[0.9, 0.1, 2.0]]))
+    window = Box(-10, -10, 10, 10)
+    centers, extents = np.array([[0.05, 0.05, 1.0], [0.02, 0.62, 1.0], [9.0, 9.0, 1.0]]), np.zeros((3, 3))
+    extents[0], extents[2] = (0.9, 0.1, 2.0), 1.0
+    wide, thin, outside = (mark_doors(window, door_boxes(0.1, centers[[i]], extents[[i]])) for i in range(3))
     assert np.argwhere(wide).tolist() == [[10, x] for x in range(6, 15)]
-    thin = boundary_mask(grid, np.array([[0.02, 0.02, 1.0]]), np.zeros((1, 3)))
-    assert np.argwhere(thin).tolist() == [[10, 10]]
-    outside = boundary_mask(grid, np.array([[9.0, 9.0, 1.0]]), np.ones((1, 3)))
+    assert np.argwhere(thin).tolist() == [[16, 10]]
     assert not outside.any()
 
 
 def test_saved_rooms_come_back_and_go_on() -> None:
     grid = grid_of(FOUR_ROOMS, origin=(-5.0, -7.0))
-    rooms, again = Rooms(GRID_CONFIG), Rooms(GRID_CONFIG)
-    rooms.update(grid, doors_of(FOUR_ROOMS))
-    again.restore(list(rooms.payloads().values()))
-    again.next_id = rooms.next_id
-    assert again.payloads() == rooms.payloads()
+    space, again = Space(GRID_CONFIG), Space(GRID_CONFIG)
+    rooms = space.rooms
+    find(space, grid, doors_of(FOUR_ROOMS))
+    copy(space, again)
+    assert again.rooms.payloads() == rooms.payloads()
     positions = np.random.default_rng(0).uniform(-6, 8, (200, 2))
-    assert [again.at(p) for p in positions] == [rooms.at(p) for p in positions]
-    np.testing.assert_array_equal(again.extents(), rooms.extents())
-    again.update(grid, doors_of(FOUR_ROOMS))
-    assert again.payloads() == rooms.payloads() and again.next_id == rooms.next_id
+    assert [again.rooms.at(p) for p in positions] == [rooms.at(p) for p in positions]
+    np.testing.assert_array_equal(again.rooms.extents(), rooms.extents())
+    find(again, grid, doors_of(FOUR_ROOMS))
+    assert again.rooms.payloads() == rooms.payloads() and again.rooms.next_id == rooms.next_id
 
 
 def test_rooms_are_named_after_what_is_in_them() -> None:
@@ -186,3 +206,28 @@ def test_room_every_keeps_a_fixed_pace() -> None:
         slow.update(seen, world.tree, grid)
         counts.append(slow.room_table.sizes.sum())
     assert counts[0] == counts[1] == counts[2] != counts[3]
+
+
+def test_a_room_larger_than_what_is_looked_at_again_stays_one() -> None:
+    # A corridor of 60 x 2 m with rooms beside it: something comes and goes at one end of it.
+    cells = np.zeros((70, 602), np.int8)
+    cells[[0, 22, -1]] = cells[:, [0, -1]] = 100
+    for x in range(0, 602, 60):
+        cells[22:, x] = 100
+        cells[22, x + 25 : x + 33] = 0
+    grid, space = GridMap(cells[:, :601].copy(), np.array([0.0, 0.0]), 0.1, 0.0), Space(SceneConfig())
+    grid.cells[:, -1] = 100
+    find(space, grid)
+    corridor, before = space.rooms.at((1.0, 1.0)), space.rooms.payloads()
+    for state in (100, 0):
+        grid.cells[8:14, 590:594] = state
+        assert find(space, grid) == []
+        assert space.rooms.at((1.0, 1.0)) == space.rooms.at((59.8, 1.0)) == corridor
+        again = Space(space.config)
+        copy(space, again)
+        assert again.rooms.payloads() == space.rooms.payloads()
+        np.testing.assert_array_equal(again.rooms.boxes, space.rooms.boxes)
+        np.testing.assert_array_equal(again.rooms.sizes, space.rooms.sizes)
+    assert {i: p["runs"] for i, p in space.rooms.payloads().items()} == {
+        i: p["runs"] for i, p in before.items()
+    }

@@ -16,6 +16,7 @@ import pytest
 from embodied_mem.errors import ConfigError, StoreError
 from embodied_mem.memory import GateConfig, Memory, OctreeConfig, StoreConfig
 from embodied_mem.memory.store.store import SCHEMA, Store
+from embodied_mem.memory.store.writer import StoreWriter
 from embodied_mem.types import LabelMap, Query
 
 EAGER = StoreConfig(commit_interval=0.0)
@@ -142,6 +143,22 @@ def test_snapshots_are_in_the_file_and_go_with_their_entry(path: Path):
     with Memory.open(path) as memory:
         assert memory.snapshot(2) is None
         assert memory.snapshot(3) is not None
+
+
+def test_an_image_that_nobody_can_change_is_not_copied(path: Path, monkeypatch: pytest.MonkeyPatch):
+    copied = []
+    copy = StoreWriter._copy
+    monkeypatch.setattr(StoreWriter, "_copy", lambda self, image: copied.append(1) or copy(self, image))
+    pixels = np.full((8, 8, 3), 40, np.uint8)
+    frozen = np.frombuffer(pixels.tobytes(), np.uint8).reshape(8, 8, 3)
+    view = pixels[:]
+    view.flags.writeable = False  # yet who has `pixels` can write
+    with Memory.open(path, grid_walk.config()) as memory:
+        for step, image in enumerate((frozen, pixels, view)):
+            memory.write(grid_walk.percept(step, snapshot=image))
+        pixels[:] = 200
+        shown = [memory.snapshot(step) for step in range(3)]
+    assert len(copied) == 2 and all(image is not None and abs(image.mean() - 40) < 3 for image in shown)
 
 
 def test_a_percepts_image_may_be_overwritten_after_the_write(path: Path):
@@ -375,7 +392,7 @@ def test_damage_anywhere_is_found_or_harmless(path: Path, finished):
     whole = finished[0].read_bytes()
     rng = np.random.default_rng(2)
     refused = 0
-    for _ in range(60):
+    for _ in range(80):
         spoilt = bytearray(whole)
         at, length = int(rng.integers(100, len(whole))), int(rng.integers(1, 600))
         spoilt[at : at + length] = rng.integers(

@@ -40,8 +40,8 @@ class Asked:
         """Lets `Query.text` find words by their meaning too.
 
         Args:
-            encoder: with a method `encode`, such as a model of model2vec (the extra "text") or of
-                sentence-transformers; None finds by the words alone again.
+            encoder: with a method `encode`: `recall.sentence_model.SentenceModel("minishlab/potion-base-8M")`
+                (the extra "text"), or a model of sentence-transformers; None finds by the words alone again.
         """
         self._sentences = None if encoder is None else SentenceIndex(encoder)
 
@@ -89,10 +89,14 @@ class Asked:
             self.apply(Command("feedback", {"entries": entries, "value": 1.0 if useful else -1.0}))
 
     def _credit(self, percept: Percept) -> None:
-        """Credits a reward to what was recalled shortly before it, as a command of its own."""
-        settings = self._contents.config.recall
-        if not settings.utility or percept.reward == 0 or not self._contents.stamp:
+        """Notes what was recalled since the last write, and credits a reward to it: commands of their own."""
+        stamp, config = self._contents.stamp, self._contents.config
+        budget, settings = config.budget, config.recall
+        used = self._recent.take_new()
+        if used and budget.limit and budget.evict == "lru":
+            self.apply(Command("recalled", {"entries": list(used)}))
+        if not settings.utility or percept.reward == 0 or not stamp:
             return
-        entries = self._recent.since(self._contents.stamp - round(settings.utility_horizon * NS_PER_S))
+        entries = self._recent.since(stamp - round(settings.utility_horizon * NS_PER_S))
         if entries:
             self.apply(Command("feedback", {"entries": list(entries), "value": float(percept.reward)}))

@@ -24,8 +24,8 @@ EVERY = 64
 """Writes from one look at the sizes to the next."""
 SPARE = 0.05
 """Share of its part that is freed at once, so that it is not done at every look."""
-VOXELS, HISTORY = 0.4, 0.15
-"""At most so much of the budget is for voxels, and for trajectory and encounters."""
+VOXELS, HISTORY, OBJECTS = 0.4, 0.15, 0.15
+"""At most so much of the budget is for voxels, for trajectory and encounters, and for objects."""
 FILL = 0.9
 """How much of the budget is planned for: indexes, free pages and the WAL need the rest."""
 BLOCK_BYTES, RECORD_BYTES, POSITION_BYTES, ENCOUNTER_BYTES, OBJECT_BYTES = 290, 8, 34, 48, 1200
@@ -41,7 +41,7 @@ class BudgetConfig:
     evict: Literal["place", "fifo", "lru", "utility"] = "place"
     """Which entries go first. "place": of the places with the most entries, entries without words
     first, the oldest first, and never the last one of a place; "fifo": the oldest; "lru": those
-    of the place that the agent has not been at for longest; "utility": the least useful."""
+    written or recalled longest ago; "utility": the least useful."""
     snapshots: float = 0.5
     """Share that is left to snapshots, once there are any."""
 
@@ -75,12 +75,14 @@ class Evicted:
 
     Attributes:
         entries: ids, ascending.
+        objects: ids of objects.
         blocks: octree blocks.
         positions: positions of the trajectory.
         encounters: encounters.
     """
 
     entries: NDArray[np.int64]
+    objects: tuple[int, ...] = ()
     blocks: int = 0
     positions: int = 0
     encounters: int = 0
@@ -100,19 +102,37 @@ def enforce(contents: Contents) -> Evicted | None:
         gone.blocks = contents.octree.drop_oldest((voxels - (VOXELS - SPARE) * planned) / voxels)
         voxels = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES)
     history = _trim_history(contents, HISTORY * planned, gone)
-    objects = OBJECT_BYTES * (len(contents.scene.object_table) + len(contents.scene.place_table))
+    objects = _trim_objects(contents, OBJECTS * planned, gone)
     room = planned * (1.0 - (config.snapshots if contents.counts["snapshots"] else 0.0))
     room = max(room - voxels - history - objects, 0.1 * planned)
     before, counts = len(contents.episodes), contents.counts
-    used = contents.episodes.content_bytes + counts["submap_bytes"]
+    used = contents.episodes.stored_bytes + counts["submap_bytes"]
     if used > room:
         excess = (used - (1.0 - SPARE) * room) / used
         gone.entries = choose(contents, int(np.ceil(excess * before)))
         contents.episodes.remove(gone.entries)
         # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
         counts["submap_bytes"] -= counts["submap_bytes"] * len(gone.entries) // before
-    some = len(gone.entries) or gone.blocks or gone.positions or gone.encounters
+    some = len(gone.entries) or gone.objects or gone.blocks or gone.positions or gone.encounters
     return gone if some else None
+
+
+def _trim_objects(contents: Contents, room: float, gone: Evicted) -> float:
+    """Drops objects: those believed gone first, then those unseen for longest; returns bytes of what is left.
+
+    What is in view now stays, and so do places: paths lead over them.
+    """
+    table = contents.scene.object_table
+    excess = OBJECT_BYTES * len(table) - room
+    if excess > 0:
+        order = np.lexsort((table.ids, table.last_seen, table.existence >= 0.5))
+        order = order[table.last_seen[order] < (contents.stamp or 0)]
+        count = int(np.ceil((excess + SPARE * room) / OBJECT_BYTES))
+        gone.objects = tuple(table.ids[order[:count]].tolist())
+        for object_id in gone.objects:
+            contents.scene.forget_object(object_id)
+            contents.episodes.encounters.forget_object(object_id)
+    return OBJECT_BYTES * float(len(table) + len(contents.scene.place_table))
 
 
 def _trim_history(contents: Contents, room: float, gone: Evicted) -> float:
@@ -138,11 +158,7 @@ def choose(contents: Contents, count: int) -> NDArray[np.int64]:
     if evict == "utility":
         order = np.lexsort((ids, episodes.utilities))
     elif evict == "lru":
-        places = contents.scene.place_table
-        last = dict(zip(places.ids.tolist(), places.last_visits.tolist()))
-        known, where = np.unique(episodes.place_ids, return_inverse=True)
-        visits = np.array([last.get(place, -1) for place in known.tolist()], np.int64)
-        order = np.lexsort((ids, visits[where.reshape(-1)]))
+        order = np.lexsort((ids, episodes.used))
     else:
         order = np.arange(len(ids))
     return np.sort(ids[order[:count]])

@@ -78,6 +78,13 @@ def feedback(memory: Memory, entries: Sequence[int], value: float) -> None:
     memory.episodes.learn(entries, float(value), memory.config.recall.utility_rate)
 
 
+def recalled(memory: Memory, entries: Sequence[int]) -> None:
+    """Notes that entries were recalled just now, which decides what is evicted under "lru"."""
+    if not entries or not all(isinstance(i, int) for i in entries):
+        raise InputError("recalled needs the ids of entries")
+    memory.episodes.use(entries, memory.stamp)
+
+
 def consolidate(memory: Memory, keep: int = KEEP_FRESH) -> None:
     """Makes summaries of entries that have none yet, except of the newest `keep`."""
     if not isinstance(keep, int) or keep < 0:
@@ -104,6 +111,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "forget": forget,
     "note": note,
     "feedback": feedback,
+    "recalled": recalled,
     "consolidate": consolidate,
     "correct": correct,
     "relocalize": relocalize,

@@ -54,13 +54,15 @@ class NavigationConfig:
     """Free height the robot needs above the floor [m]."""
     step_height: float = 0.1
     """What lies at most this high above the floor is no obstacle [m]."""
+    drop_height: float = 0.35
+    """Where it is free this far below the floor there is an edge to fall over [m]; 0: nowhere."""
     robot_radius: float = 0.0
     """Free cells nearer than this to an obstacle are obstacles too [m]."""
     passable: tuple[str, ...] = ("door",)
     """Words of labels of what can be passed or opened, occupied or not."""
 
     def __post_init__(self) -> None:
-        for name in ("step_height", "robot_radius"):
+        for name in ("step_height", "drop_height", "robot_radius"):
             value = getattr(self, name)
             _require(value >= 0, f"navigation.{name}", "zero or positive", value)
         wrong = not self.robot_height > self.step_height
@@ -81,13 +83,15 @@ class EpisodeConfig:
     """A new entry after having turned this far [rad]."""
     gap: float = 0.5
     """An object unseen for longer than this is met anew when it returns, which makes an entry [s]."""
+    consolidate: int = 512
+    """After so many entries, stretches of them are summarised without being asked; 0 is never."""
     snapshot_quality: int = 80
     """JPEG quality of snapshots, 1 to 100; 0 keeps none."""
     snapshot_size: int = 640
     """Longest edge of a snapshot; larger images are made smaller [px]."""
 
     def __post_init__(self) -> None:
-        for name in ("distance", "angle", "gap"):
+        for name in ("distance", "angle", "gap", "consolidate"):
             value = getattr(self, name)
             _require(value >= 0, f"episodes.{name}", "zero or positive", value)
         quality, size = self.snapshot_quality, self.snapshot_size

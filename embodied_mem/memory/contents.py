@@ -18,6 +18,8 @@ import numpy as np
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
+from embodied_mem.memory.episodes.chunks import ALIVE, HEADS
+from embodied_mem.memory.episodes.details import FetchPart
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.contents import Contents as Blocks
@@ -37,6 +39,7 @@ COUNTS = (
     "dropped_detections",
     "dropped_embeddings",
     "evicted_entries",
+    "evicted_objects",
     "evicted_blocks",
     "evicted_positions",
     "evicted_encounters",
@@ -45,8 +48,8 @@ RUN_GAP = NS_PER_S
 """From the newest stamp to the first of a run whose clock has started again [ns]."""
 QUARANTINED = 32
 """So many of the newest rejected writes are listed."""
-LOADED = ("meta", "graph", "episodes", "encounters", "octree")
-"""Tables that are read when a memory is opened; snapshots and submaps are fetched when they are asked for."""
+LOADED = ("meta", "graph", "episodes", HEADS, ALIVE, "encounters", "octree")
+"""Tables that are read when a memory is opened; the others are fetched when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class Contents:
         return lambda: {
             **tables,
             "graph": graph(),
-            "episodes": episodes(),
+            **episodes(),
             "octree": [*pack_blocks(newest(octree)), *gone],
         }
 
@@ -201,8 +204,14 @@ class Contents:
         self.submaps.settle(marks.submaps)
         self.gone_blocks = {k: v for k, v in self.gone_blocks.items() if v > marks.gone}
 
-    def restore(self, tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+    def restore(
+        self, tables: Mapping[str, Sequence[tuple[Any, ...]]], fetch: FetchPart | None = None
+    ) -> None:
         """Takes over what `export(Marks())` of another memory gave.
+
+        Args:
+            tables: rows by table, those of `LOADED`.
+            fetch: reads rows of the other tables by their keys when they are needed.
 
         Raises:
             StoreError: the rows contradict themselves.
@@ -213,7 +222,7 @@ class Contents:
         try:
             self.octree.import_blocks(tables["octree"])
             self.scene.import_rows(tables["graph"])
-            self.episodes.import_rows(tables["episodes"])
+            self.episodes.restore(tables, fetch)
             self.episodes.encounters.import_rows(tables["encounters"])
             self._take_state(json.loads(state))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -235,6 +244,7 @@ class Contents:
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
             "next_episode": self.episodes.next_id,
+            "consolidated": self.episodes.consolidated,
             "next_encounter": self.episodes.encounters.next_id,
             "episodes": len(self.episodes),
             "encounters": len(self.episodes.encounters),
@@ -256,6 +266,7 @@ class Contents:
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)
         episodes.newest = None if newest is None else (int(newest[0]), int(newest[1]))
         episodes.next_id = int(state["next_episode"])
+        episodes.consolidated = int(state.get("consolidated", 0))
         episodes.encounters.next_id = int(state["next_encounter"])
         if (len(episodes), len(episodes.encounters)) != (state["episodes"], state["encounters"]):
             raise StoreError("entries are missing")

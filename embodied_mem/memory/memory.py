@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory import budget, reanchoring
+from embodied_mem.memory import reanchoring
 from embodied_mem.memory.asked import Asked
 from embodied_mem.memory.budget import parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
@@ -41,6 +41,7 @@ from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.store.archive import Archive, create_archive, open_archive
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
+from embodied_mem.memory.upkeep import upkeep
 from embodied_mem.types import (
     Command,
     Goal,
@@ -218,8 +219,13 @@ class Memory(Asked, Filed):
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        grid_map = None if held.rebuild_left else self.grid_map()
-        changes = held.scene.update(percept, held.octree, grid_map)
+        ground = (
+            None
+            if held.rebuild_left
+            else self._ground.take(self.octree, self.labels, held.pose, self.scene.floor_height)
+        )
+        grid_map, where = ground or (None, None)
+        changes = held.scene.update(percept, held.octree, grid_map, where)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
@@ -233,23 +239,12 @@ class Memory(Asked, Filed):
         if entry_id >= 0 and percept.snapshot is not None and self.config.episodes.snapshot_quality:
             self._keep_snapshot(entry_id, percept.snapshot)
         held.counts["writes"] += 1
-        if self.config.budget.limit and held.counts["writes"] % budget.EVERY == 0:
-            self._enforce_budget()
+        for gone in upkeep(held):
+            self.drop_images(gone)
         held.counts["dropped_points"] += cleaned.points + dropped
         held.counts["dropped_detections"] += cleaned.detections + changes.dropped
         held.counts["dropped_embeddings"] += cleaned.embeddings
         return self._done("accepted", "", entry_id)
-
-    def _enforce_budget(self) -> None:
-        gone = budget.enforce(self._contents)
-        if gone is not None:
-            counts = self._contents.counts
-            counts["evicted_entries"] += len(gone.entries)
-            counts["evicted_blocks"] += gone.blocks
-            counts["evicted_positions"] += gone.positions
-            counts["evicted_encounters"] += gone.encounters
-            for entry_id in gone.entries.tolist():
-                self.drop_images(entry_id)
 
     def _keep_snapshot(self, entry_id: int, image: NDArray[np.uint8]) -> None:
         settings = self.config.episodes
@@ -373,7 +368,7 @@ class Memory(Asked, Filed):
 
     def grid_map(self) -> GridMap:
         """Returns traversable space at the agent's floor; 0 x 0 cells where nothing is known."""
-        return self._ground.grid_map(self.octree, self.labels, self.map_T_base)
+        return self._ground.grid_map(self.octree, self.labels, self.map_T_base, self.scene.floor_height)
 
     def read(self, map_T_base: Pose, goal: Goal | None = None) -> MemoryTokens:
         """Returns the entries that matter at a pose, for a policy; changes nothing.

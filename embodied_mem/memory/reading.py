@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
+from embodied_mem.memory.crops import egocentric_crops
 from embodied_mem.memory.navigation import centers_of, nearest_traversable, shortest_path, steps_from
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
@@ -59,6 +60,10 @@ class ReadConfig:
     """Objects less likely to exist are left out."""
     reach: float = 1.0
     """Path distances of things beside free space count from free cells at most this far away [m]."""
+    crops: tuple[float, ...] = ()
+    """Edges [m] of the egocentric pictures of the map that go with the tokens; none where empty."""
+    crop_pixels: int = 24
+    """Pixels along the edge of such a picture."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.tokens <= 64:
@@ -78,6 +83,8 @@ class ReadConfig:
             raise ConfigError(f"read.min_existence must be in [0, 1], got {self.min_existence}")
         if not self.reach >= 0.0:
             raise ConfigError(f"read.reach must not be negative, got {self.reach}")
+        if not all(edge > 0.0 for edge in self.crops) or self.crop_pixels < 1:
+            raise ConfigError(f"read.crops are edges [m] of {self.crop_pixels} pixels, got {self.crops}")
 
 
 class Queryable(Protocol):
@@ -221,6 +228,24 @@ class _Reader:
             result |= d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2 <= self.config.reach**2
         return result
 
+    def crops(self, goal: Goal | None) -> None:
+        """Draws the map around the agent, with every known thing that the goal names."""
+        if not self.config.crops:
+            return
+        o = self.scene.object_table
+        is_goal = self._is_goal(o.labels, o.positions, goal) & (o.existence >= self.config.min_existence)
+        self.tokens = replace(
+            self.tokens,
+            crops=egocentric_crops(
+                self.grid,
+                self.pose,
+                self.scene.trajectory_table.positions,
+                o.positions[is_goal],
+                self.config.crops,
+                self.config.crop_pixels,
+            ),
+        )
+
     def _feature(self, slot: int, wanted: bool, state: str, embedding: NDArray[np.float32] | None) -> None:
         feature = self.tokens.feature[slot]
         feature[0] = wanted
@@ -339,6 +364,7 @@ def read_tokens(
     reader.rooms(first)
     first += config.rooms
     reader.episodes(first, episodes)
+    reader.crops(goal)
     return reader.finish()
 
 

@@ -18,7 +18,7 @@ from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.scene.motion import move_scene
 from embodied_mem.memory.submaps.correction import Correction
-from embodied_mem.memory.submaps.keyframe import Keyframe, unpack_keyframe
+from embodied_mem.memory.submaps.keyframe import Sightings, unpack_keyframe, unpack_sightings
 from embodied_mem.memory.submaps.rebuild import Rebuild, integrate_scans
 
 BLENDED = 0.05
@@ -39,7 +39,7 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     finish(contents)
     episodes = contents.episodes
     packed = contents.submaps.packed()
-    keyframes = [(i, unpack_keyframe(payload)) for i, payload in packed.items()]
+    keyframes = [(i, unpack_sightings(payload)) for i, payload in packed.items()]
     shifts = _object_shifts(contents, correction, keyframes)
     episodes.move(correction.poses(_stamps_of_evidence(contents), episodes.poses.copy()))
     now = np.array([contents.stamp or 0], np.int64)
@@ -95,7 +95,7 @@ def _stamps_of_evidence(contents: Contents) -> NDArray[np.int64]:
 
 
 def _object_shifts(
-    contents: Contents, correction: Correction, keyframes: list[tuple[int, Keyframe]]
+    contents: Contents, correction: Correction, keyframes: list[tuple[int, Sightings]]
 ) -> dict[int, NDArray[np.float64]]:
     """Returns by how much each object moves [m], from the keyframes of its present stay.
 

@@ -137,6 +137,10 @@ class PPOConfig:
     """Stop a full update's epochs once the approximate KL divergence exceeds 1.5 times this."""
     normalize_advantage: bool = True
     """Normalise advantages per minibatch."""
+    anchor_coef: float = 0.0
+    """After an imitation: weight of the divergence from the imitated policy; it falls to 0."""
+    critic_steps: int = 0
+    """Steps at the beginning in which only the values are learned."""
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_epochs", "minibatches"):
@@ -151,6 +155,40 @@ class PPOConfig:
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         _check_choice("schedule", self.schedule, ("constant", "linear", "cosine"))
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """Learning from a teacher before learning from rewards."""
+
+    demonstrations: int = 0
+    """Episodes of the first collection; 0: no imitation."""
+    rounds: int = 0
+    """Further collections in which the policy acts and the teacher prefers (DAgger, Ross et al. 2011)."""
+    round_demonstrations: int = 0
+    """Episodes of each of these."""
+    epochs: int = 20
+    """Passes over all demonstrations after every collection."""
+    lane_steps: int = 128
+    """Decisions in a lane of a minibatch."""
+    lanes: int = 8
+    """Lanes in a minibatch: its gradient flows through whole lanes."""
+    imitation_rate: float = 1e-3
+    """Peak learning rate of Adam; it falls to 0 along a cosine."""
+    value_coef: float = 0.1
+    """Weight of the value loss."""
+    hidden: float = 0.15
+    """Probability with which an episode hides each kind of memory token, and the pictures of the map."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "lane_steps", "lanes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"imitation.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("demonstrations", "rounds", "round_demonstrations"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"imitation.{name} must not be negative, got {getattr(self, name)}")
+        if not 0.0 <= self.hidden < 1.0:
+            raise ConfigError(f"imitation.hidden must be in [0, 1), got {self.hidden}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

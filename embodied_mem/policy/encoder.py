@@ -11,10 +11,14 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_ima
 from torch import Tensor, nn
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.policy.pointer import CANDIDATE_KEYS
 from embodied_mem.policy.reader import TOKEN_KEYS, UNREAD_KEYS, MemoryReader, has_tokens
 
 SMALL_IMAGE = 20
 """Images with an edge shorter than this [px] are convolved at full resolution."""
+
+MIDDLE_IMAGE = 40
+"""Those with an edge shorter than this [px], such as crops of a map, in steps of two."""
 
 MOST_SYMBOLS = 32
 """An integer Box from 0 to less than this holds symbols (MiniGrid's views), embedded one by one."""
@@ -33,6 +37,8 @@ class ImageEncoder(nn.Module):
         channels, edge = shape[0], min(shape[1:])
         if edge < SMALL_IMAGE:
             steps = [(channels, 16, 3, 1), (16, 32, 3, 1)]
+        elif edge < MIDDLE_IMAGE:
+            steps = [(channels, 16, 3, 2), (16, 32, 3, 2)]
         else:
             steps = [(channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]
         layers: list[nn.Module] = []
@@ -104,7 +110,7 @@ class ObservationEncoder(nn.Module):
         check_space(space)
         parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         self.tokens = has_tokens(space)
-        unread = (*UNREAD_KEYS, *TOKEN_KEYS) if self.tokens else UNREAD_KEYS
+        unread = (*UNREAD_KEYS, *CANDIDATE_KEYS, *(TOKEN_KEYS if self.tokens else ()))
         self.keys = tuple(key for key in parts if key not in unread)
         # keys are names of gymnasium's, which ModuleDict would refuse where they hold a dot
         self.parts = nn.ModuleList(self._part(parts[key], width) for key in self.keys)

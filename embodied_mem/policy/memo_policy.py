@@ -23,6 +23,7 @@ from embodied_mem.policy.core import Core, NoMemory
 from embodied_mem.policy.encoder import ObservationEncoder
 from embodied_mem.policy.hcam import Hcam
 from embodied_mem.policy.places import Whereabouts, locate, place_key
+from embodied_mem.policy.pointer import PointerHead, has_candidates
 from embodied_mem.policy.transformer import Memo
 
 CORES: dict[str, Callable[[PolicyConfig], Core]] = {
@@ -79,16 +80,35 @@ class MemoPolicy(BasePolicy):
                 'and this task has no places: use bank "rewrite"'
             )
         self.action_dist = make_proba_distribution(action_space)
-        heads = self.action_dist.proba_distribution_net(latent_dim=c.width)
+        pointer = self._make_pointer()
+        heads: Any = pointer or self.action_dist.proba_distribution_net(latent_dim=c.width)
         self.action_net, self.log_std = heads if isinstance(heads, tuple) else (heads, None)
         self.value_net = nn.Linear(c.width, 1)
-        self.action_net.apply(lambda m: self.init_weights(m, gain=0.01))
+        if pointer is None:
+            self.action_net.apply(lambda m: self.init_weights(m, gain=0.01))
         self.value_net.apply(lambda m: self.init_weights(m, gain=1.0))
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),
             **self.optimizer_kwargs,
         )
+
+    def _make_pointer(self) -> PointerHead | None:
+        """Returns the head for observations that describe candidates, None for others.
+
+        Raises:
+            ConfigError: the actions do not number the candidates.
+        """
+        space = self.observation_space
+        if not isinstance(space, spaces.Dict) or not has_candidates(space):
+            return None
+        pointer = PointerHead(space, self.config.width, self.config.labels)
+        if not isinstance(self.action_space, spaces.Discrete) or self.action_space.n != pointer.count + 1:
+            raise ConfigError(
+                f"an observation of {pointer.count} candidates needs actions Discrete({pointer.count + 1}), "
+                f"got {self.action_space}"
+            )
+        return pointer
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -113,8 +133,11 @@ class MemoPolicy(BasePolicy):
         """Returns the state of `batch` environments before their first step."""
         return self.core.initial_state(batch)
 
-    def distribution(self, h: Tensor) -> Distribution | Choice:
-        """Returns the distribution of actions for features (B, d)."""
+    def distribution(self, h: Tensor, obs: PyTorchObs) -> Distribution | Choice:
+        """Returns the distribution of actions for features (B, d) of observations (B, ...)."""
+        if isinstance(self.action_net, PointerHead):
+            assert isinstance(obs, dict)
+            return Choice(self.action_net(h, obs))
         mean = self.action_net(h)
         if isinstance(self.action_space, spaces.Discrete):
             return Choice(mean)
@@ -148,7 +171,7 @@ class MemoPolicy(BasePolicy):
         h, state = self.core.advance(
             self.embed(obs), state, episode_starts, where=self.locate(obs), jitter=jitter, inplace=inplace
         )
-        distribution = self.distribution(h)
+        distribution = self.distribution(h, obs)
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, self.value_net(h)[:, 0], distribution.log_prob(actions), state
 
@@ -158,9 +181,20 @@ class MemoPolicy(BasePolicy):
         values: Tensor = self.value_net(h)[:, 0]
         return values
 
-    def evaluate_actions(self, h: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def log_probabilities(self, h: Tensor, obs: PyTorchObs) -> Tensor:
+        """Returns the log-probabilities (B, A) of all discrete actions, from features (B, d).
+
+        Raises:
+            InputError: the actions are not discrete.
+        """
+        distribution = self.distribution(h, obs)
+        if not isinstance(distribution, Choice):
+            raise InputError(f"only discrete actions have probabilities, not {self.action_space}")
+        return distribution.log_p
+
+    def evaluate_actions(self, h: Tensor, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns values, log-probabilities and entropies (B,) of actions, from features (B, d)."""
-        distribution = self.distribution(h)
+        distribution = self.distribution(h, obs)
         log_prob = distribution.log_prob(actions)
         entropy = distribution.entropy()
         return self.value_net(h)[:, 0], log_prob, -log_prob if entropy is None else entropy
@@ -168,7 +202,7 @@ class MemoPolicy(BasePolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         x = self.embed(observation)
         h, _ = self.core.advance(x, self.initial_state(len(x)), where=self.locate(observation))
-        return self.distribution(h).get_actions(deterministic=deterministic)
+        return self.distribution(h, observation).get_actions(deterministic=deterministic)
 
     def predict(
         self,
@@ -207,7 +241,7 @@ class MemoPolicy(BasePolicy):
             x = self.embed(tensors)
             where = self.locate(tensors)
             h, state = self.core.advance(x, state, torch.from_numpy(starts).to(x.device), where=where)
-            actions = self.distribution(h).get_actions(deterministic=deterministic).cpu().numpy()
+            actions = self.distribution(h, tensors).get_actions(deterministic=deterministic).cpu().numpy()
         assert self.action_space.shape is not None
         actions = actions.reshape(-1, *self.action_space.shape)
         if isinstance(self.action_space, spaces.Box):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -25,9 +26,9 @@ from embodied_mem.errors import InputError
 from embodied_mem.policy.config import split_settings
 from embodied_mem.policy.encoder import check_space
 from embodied_mem.policy.finite import check_observation, check_rewards
-from embodied_mem.policy.loss import ppo_loss
 from embodied_mem.policy.memo_policy import MemoPolicy
-from embodied_mem.policy.parallel import average_gradients, mean_over_processes, normalized, same_weights
+from embodied_mem.policy.minibatch import minibatch_loss
+from embodied_mem.policy.parallel import average_gradients, mean_over_processes, same_weights
 from embodied_mem.policy.random_state import random_state, restore_random_state
 from embodied_mem.policy.rollout import SequenceBuffer, Sequences, inner_starts
 from embodied_mem.policy.whole_file import whole_file
@@ -110,6 +111,9 @@ class MemoPPO(OnPolicyAlgorithm):
         self.normalize_advantage, self.inner_returns = ppo.normalize_advantage, ppo.inner_returns
         self.first_ratio_error = math.nan
         """Largest |ratio - 1| in the last update's first minibatch, before any gradient step."""
+        self.anchor: MemoPolicy | None = None
+        """A frozen policy near which this one is held, with a weight that falls to 0; see `hold`."""
+        self.anchor_coef, self.critic_steps = ppo.anchor_coef, ppo.critic_steps
         self._generator = np.random.default_rng(seed)
         self._rng: dict[str, Any] | None = None
         self._state: Any = None
@@ -172,8 +176,9 @@ class MemoPPO(OnPolicyAlgorithm):
                 return False
             self._update_info_buffer(infos, dones)
             check_rewards(rewards, self._place(buffer.pos))
-            rewards = rewards + self.gamma * self._truncated_values(infos, dones)
-            buffer.add(obs, actions, rewards, starts, values, log_probs, self._state.closed)
+            discounts = self._discounts(infos)
+            rewards = rewards + discounts * self._truncated_values(infos, dones)
+            buffer.add(obs, actions, rewards, starts, values, log_probs, self._state.closed, discounts)
             self._last_obs, self._last_episode_starts = new_obs, dones.astype(bool)
             if buffer.pos in partial:
                 self._update_partially(updated)
@@ -223,6 +228,11 @@ class MemoPPO(OnPolicyAlgorithm):
         where = None if where is None else where.view(-1, data.envs)
         return self.policy.core.replay(x, data.plan, data.carry, where=where, end=end)
 
+    def _discounts(self, infos: list[dict[str, Any]]) -> NDArray[np.float32]:
+        """Returns (N,) discounts of what comes after the actions: `info["duration"]` steps, 1 if not told."""
+        durations = np.array([info.get("duration", 1) for info in infos], np.float32)
+        return np.float32(self.gamma) ** durations
+
     def _place(self, step: int) -> str:
         return f"step {step} of the rollout (time step {self.num_timesteps})"
 
@@ -265,6 +275,22 @@ class MemoPPO(OnPolicyAlgorithm):
         return values
 
     # ---------------------------------------------------------------- updates
+
+    def hold(self, policy: MemoPolicy) -> None:
+        """Holds the policy near another, by the divergence KL(policy || other) in the loss; not saved."""
+        self.anchor = copy.deepcopy(policy)
+        self.anchor.set_training_mode(False)
+        self.anchor.requires_grad_(False)
+
+    @property
+    def is_learning_values(self) -> bool:
+        """Tells whether only the values are learned yet (`critic_steps`)."""
+        return self.num_timesteps <= self.critic_steps
+
+    @property
+    def progress_remaining(self) -> float:
+        """What is left of the training, from 1 to 0."""
+        return self._current_progress_remaining
 
     def train(self) -> None:
         """Updates the policy on the whole rollout: `n_epochs` passes over the sequences."""
@@ -321,20 +347,7 @@ class MemoPPO(OnPolicyAlgorithm):
 
     def _minibatch(self, data: Sequences, first: int) -> dict[str, float]:
         """Takes one gradient step (PPO, Schulman et al. 2017)."""
-        h, _ = self._replay(data)
-        skip = first * data.envs
-        h = h[data.plan.prefix :].flatten(0, 1)[skip:]  # (V, d)
-        actions = data.actions[skip:].float()
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
-        values, log_prob, entropy = self.policy.evaluate_actions(h, actions)
-        advantages = data.advantages[skip:]
-        if self.normalize_advantage and len(advantages) > 1:
-            advantages = normalized(advantages)
-        loss, stats = ppo_loss(
-            values, log_prob, entropy, data.log_probs[skip:], advantages, data.returns[skip:],
-            clip_range=self.clip_range, ent_coef=self.ent_coef, vf_coef=self.vf_coef,
-        )  # fmt: skip
+        loss, stats = minibatch_loss(self, data, first)
         if not math.isfinite(stats["loss"]):
             raise InputError(
                 f"the loss is {stats['loss']} at update {self._n_updates}: lower learning_rate, or scale "
@@ -363,7 +376,7 @@ class MemoPPO(OnPolicyAlgorithm):
         return super()._setup_learn(total_timesteps, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_state", "_last_obs", "_last_original_obs"]
+        return [*super()._excluded_save_params(), "_state", "_last_obs", "_last_original_obs", "anchor"]
 
     def save(
         self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None

@@ -26,7 +26,7 @@ TOKEN_KEYS = (
 """Observation keys that describe tokens, (K, ...) each."""
 
 UNREAD_KEYS = ("mem_id", "mem_place_id", "place_id")
-"""Observation keys that are never embedded: ids are for pointers and logs."""
+"""Observation keys that are never embedded: ids are for logs."""
 
 WAVELENGTHS = (2.0, 8.0, 32.0)
 """Wavelengths [m] of the relative-position encoding."""
@@ -55,23 +55,22 @@ def encode_position(position: Tensor) -> Tensor:
     return torch.cat([position / (distance + 1e-6), torch.log1p(distance), *waves], dim=-1)
 
 
-class MemoryReader(nn.Module):
-    """Cross-attention from a step's embedding to its memory tokens.
+class TokenEncoder(nn.Module):
+    """Embeds memory tokens, each by itself.
 
     Args:
         space: the Dict observation space with the `mem_*` keys; `mem_mask` (K,) must be there,
             any other of `TOKEN_KEYS` may be.
-        width: size d of the step's embedding.
-        heads: attention heads.
+        width: size d of an embedding.
         labels: size of the label table; ids beyond it read as unknown.
     """
 
-    def __init__(self, space: spaces.Space[Any], width: int, heads: int = 4, labels: int = 64) -> None:
+    def __init__(self, space: spaces.Space[Any], width: int, labels: int = 64) -> None:
         super().__init__()
         if not isinstance(space, spaces.Dict) or "mem_mask" not in space.spaces:
             raise ConfigError('the observation has no "mem_mask": wrap the environment in MemoryWrapper')
         self.keys = tuple(key for key in TOKEN_KEYS if key in space.spaces)
-        self.heads, self.labels = heads, labels
+        self.labels = labels
         self.kind = nn.Embedding(len(TOKEN_KINDS), width)
         self.label = nn.Embedding(labels, width)
         nn.init.normal_(self.kind.weight, std=0.5)
@@ -83,11 +82,14 @@ class MemoryReader(nn.Module):
             size += int(space["mem_feature"].shape[-1])  # type: ignore[index]
         self.numbers = nn.Linear(size, width)
         self.token_mlp = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width))
-        self.nothing = nn.Parameter(torch.zeros(width))  # what is read where there are no tokens
-        self.query_norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+
+    def present(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the `mem_*` observations with zeros where tokens are absent: these may hold anything."""
+        mask = obs["mem_mask"] > 0.5  # (B, K)
+        return {
+            key: torch.where(mask.view(*mask.shape, *(1,) * (obs[key].dim() - 2)), obs[key], 0.0)
+            for key in self.keys
+        }
 
     def embed(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Returns the tokens' embeddings (B, K, d)."""
@@ -111,6 +113,26 @@ class MemoryReader(nn.Module):
             x = x + self.label(torch.where((label < 0) | (label >= self.labels), 0, label))
         embedded: Tensor = self.token_mlp(x)
         return embedded
+
+
+class MemoryReader(TokenEncoder):
+    """Cross-attention from a step's embedding to its memory tokens.
+
+    Args:
+        space: as for `TokenEncoder`.
+        width: size d of the step's embedding.
+        heads: attention heads.
+        labels: as for `TokenEncoder`.
+    """
+
+    def __init__(self, space: spaces.Space[Any], width: int, heads: int = 4, labels: int = 64) -> None:
+        super().__init__(space, width, labels)
+        self.heads = heads
+        self.nothing = nn.Parameter(torch.zeros(width))  # what is read where there are no tokens
+        self.query_norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Reads the tokens.
@@ -145,14 +167,9 @@ class MemoryReader(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns queries (B, H, 1, d / H), keys and values (B, H, 1 + K, d / H), and the mask (B, 1 + K)."""
         b, d = x.shape
-        # absent tokens may hold anything
-        mask = obs["mem_mask"] > 0.5  # (B, K)
-        present = {
-            key: torch.where(mask.view(*mask.shape, *(1,) * (obs[key].dim() - 2)), obs[key], 0.0)
-            for key in self.keys
-        }
-        tokens = torch.cat([self.nothing.expand(b, 1, d), self.embed(present)], dim=1)  # (B, 1 + K, d)
-        mask = F.pad(mask, (1, 0), value=True)
+        embedded = self.embed(self.present(obs))
+        tokens = torch.cat([self.nothing.expand(b, 1, d), embedded], dim=1)  # (B, 1 + K, d)
+        mask = F.pad(obs["mem_mask"] > 0.5, (1, 0), value=True)
         q = self.query(self.query_norm(x)).view(b, self.heads, 1, d // self.heads)
         key_value = self.key_value(tokens).view(b, -1, 2, self.heads, d // self.heads)
         k, v = key_value.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, 1 + K, d / H)

@@ -32,6 +32,11 @@ def inner_starts(obs: Any, envs: int) -> NDArray[np.bool_]:
     return np.asarray(obs[INNER]).reshape(envs, -1)[:, 0] > 0
 
 
+def rows(obs: Any, first: int) -> Any:
+    """Returns observations (B, ...) from row `first` on."""
+    return {key: value[first:] for key, value in obs.items()} if isinstance(obs, dict) else obs[first:]
+
+
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """Whole sequences of some environments, ready for `Core.replay`; n environments, V = steps x n.
@@ -82,6 +87,7 @@ class SequenceBuffer(RolloutBuffer):
         self.actions = np.zeros((size, envs, self.action_dim), self.action_space.dtype)
         for name in ("rewards", "returns", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros((size, envs), np.float32))
+        self.discounts = np.full((size, envs), self.gamma, np.float32)
         self.episode_starts = np.zeros((size, envs), bool)
         self.closes = np.zeros((size, envs), bool)
         self.pos, self.full, self.generator_ready = 0, False, False
@@ -111,13 +117,18 @@ class SequenceBuffer(RolloutBuffer):
         value: Tensor,
         log_prob: Tensor,
         closed: Tensor,
+        discount: NDArray[np.float32] | float | None = None,
     ) -> None:
-        """Adds one step of every environment; `closed` (N,) tells which of them closed a segment."""
+        """Adds one step of every environment; `closed` (N,) tells which of them closed a segment.
+
+        `discount` (N,) is that of what comes after the step, gamma where None: actions may last longer.
+        """
         parts = obs if isinstance(obs, dict) else {SINGLE: obs}
         for key, store in self.observations.items():
             store[self.pos] = parts[key]
         self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[self.pos] = reward
+        self.discounts[self.pos] = self.gamma if discount is None else discount
         self.episode_starts[self.pos] = episode_start
         self.values[self.pos] = value.cpu().numpy()
         self.log_probs[self.pos] = log_prob.cpu().numpy()
@@ -139,8 +150,9 @@ class SequenceBuffer(RolloutBuffer):
         if not self.inner_returns and INNER in self.observations:
             starts = starts | (self.observations[INNER].reshape(*starts.shape, -1)[..., 0] > 0)
         for t in reversed(range(self.pos)):
-            delta = self.rewards[t] + self.gamma * value * alive - self.values[t]
-            after = delta + self.gamma * self.gae_lambda * alive * after
+            discount = self.discounts[t] * alive
+            delta = self.rewards[t] + discount * value - self.values[t]
+            after = delta + discount * self.gae_lambda * after
             self.advantages[t] = after
             value, alive = self.values[t], 1.0 - starts[t]
         self.returns[: self.pos] = self.advantages[: self.pos] + self.values[: self.pos]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Loop, Moment
-from embodied_mem.memory import Memory, MemoryConfig
+from embodied_mem.memory import Memory, MemoryConfig, ReadConfig
+from embodied_mem.memory.crops import CHANNELS
 from embodied_mem.perception import Perception, PerceptionConfig
 from embodied_mem.sim.world import EmbodiedEnv, EnvWorld
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens
@@ -54,7 +55,7 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         own = env.observation_space
         spaces = dict(own.spaces) if isinstance(own, gymnasium.spaces.Dict) else {"observation": own}
         if tokens:
-            spaces |= token_spaces(self.memory_config.read.tokens, self.memory_config.read.feature_size)
+            spaces |= read_spaces(self.memory_config.read)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
     @property
@@ -90,6 +91,15 @@ class MemoryWrapper(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return self._sense()
 
 
+def read_spaces(read: ReadConfig) -> dict[str, gymnasium.Space[Any]]:
+    """Returns one flat Box per field of the `MemoryTokens` that are read so."""
+    spaces = token_spaces(read.tokens, read.feature_size)
+    if read.crops:
+        shape = (len(read.crops) * len(CHANNELS), read.crop_pixels, read.crop_pixels)
+        spaces["mem_crops"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    return spaces
+
+
 def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any]]:
     """Returns one flat Box per field of `MemoryTokens` with K = `count` tokens."""
     big = 2**62  # Box.sample() computes high - low, which must fit
@@ -118,8 +128,9 @@ def token_spaces(count: int, feature_size: int) -> dict[str, gymnasium.Space[Any
 
 
 def flat_tokens(tokens: MemoryTokens) -> dict[str, NDArray[Any]]:
-    """Returns the tokens as the arrays that `token_spaces` describes."""
-    return {
+    """Returns the tokens as the arrays that `read_spaces` describes."""
+    pictures = {} if tokens.crops is None else {"mem_crops": tokens.crops}
+    return pictures | {
         "mem_id": tokens.id,
         "mem_kind": tokens.kind,
         "mem_level": tokens.level,

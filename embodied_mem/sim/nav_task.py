@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium
@@ -22,6 +22,7 @@ from embodied_mem.sim.house.config import RobotConfig
 from embodied_mem.sim.house.renderer import Camera, View
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
 from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
+from embodied_mem.sim.nav_oracle import NavOracle
 from embodied_mem.sim.seeker import Seeker
 from embodied_mem.types import CameraFrame, Goal, Image, LabelMap, Observation
 
@@ -167,6 +168,10 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             self.explorer(), int(Action.FOUND), int(Action.LEFT), circle, reach=0.6 * self.success_radius
         )
 
+    def oracle(self) -> NavOracle:
+        """Returns an agent that knows the place: the shortest way to every goal."""
+        return NavOracle(self)
+
     @property
     def goal_label(self) -> str:
         """Category of the current goal."""
@@ -189,15 +194,20 @@ class NavTask(gymnasium.Env[NavObs, Any]):
 
         Args:
             seed: of the episode.
-            options: what `enter` understands.
+            options: what `enter` understands; "goals" (categories, one after another) and "start" (x, y
+                [m], yaw [rad]) are taken as they are instead of drawn, so that other worlds or agents can
+                play the same episode.
 
         Raises:
             ConfigError: the place lacks every goal category, or an option makes no sense.
         """
         super().reset(seed=seed)
-        self.site = self.enter(options or {})
-        self._measures = NavMeasures(self._draw_goals())
-        self._place_robot()
+        given = options or {}
+        self.site = self.enter(given)
+        self._measures = NavMeasures(
+            self._given_goals(given["goals"]) if "goals" in given else self._draw_goals()
+        )
+        self._place_robot(given.get("start"))
         self._steps = 0
         self._last: dict[str, Any] = {"is_first": True}
         self._distance = self._start_leg()
@@ -213,9 +223,21 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             raise ConfigError(f"{site.title} has none of the goals {', '.join(wanted)}; it has: {there}")
         return draw_legs(labels, self.goals, self.revisit, self.np_random)
 
-    def _place_robot(self) -> None:
-        position = self.site.start(self.goal_label, self.success_radius, self.np_random)
-        yaw = float(self.np_random.uniform(-np.pi, np.pi))
+    def _given_goals(self, labels: Sequence[str]) -> list[Leg]:
+        lacking = [label for label in labels if label not in self.site.labels]
+        if lacking or not labels:
+            there = ", ".join(self.site.labels)
+            raise ConfigError(f"{self.site.title} has no {', '.join(lacking) or 'goals'}; it has: {there}")
+        return [Leg(label, label in labels[:i]) for i, label in enumerate(labels)]
+
+    def _place_robot(self, start: Sequence[float] | None) -> None:
+        if start is None:
+            position = self.site.start(self.goal_label, self.success_radius, self.np_random)
+            yaw = float(self.np_random.uniform(-np.pi, np.pi))
+        elif len(start) == 3 and np.isfinite(start).all():
+            position, yaw = np.array(start[:2], np.float64), float(start[2])
+        else:
+            raise ConfigError(f"start must be x, y and yaw, got {start}")
         self.robot = self.site.robot(self.robot_config, position, yaw)
         noise_rng = np.random.default_rng(int(self.np_random.integers(2**31)))
         self._noise_rng = noise_rng

@@ -84,6 +84,11 @@ ENVIRONMENTS = (
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),
     EnvEntry("House-MultiObjectNav-v0", "embodied_mem.sim.house.object_nav:MultiObjectNav"),
+    EnvEntry(
+        "House-Pointing-v0",
+        "embodied_mem.sim.pointing.pointing:make_pointing",
+        {"env_id": f"{NAMESPACE}/House-MultiObjectNav-v0"},
+    ),
     EnvEntry("Habitat-ObjectNav-v0", "embodied_mem.sim.habitat.object_nav:HabitatObjectNav", needs="habitat"),
     EnvEntry(
         "Habitat-MultiObjectNav-v0",

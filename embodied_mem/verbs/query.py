@@ -26,6 +26,7 @@ def query(
     room: str | None = None,
     text: str | None = None,
     kind: Literal["object", "place", "room", "episode"] | None = None,
+    model: str | None = None,
     k: Annotated[int, tyro.conf.arg(name="k", aliases=["-k"])] = 5,
     json: bool = False,
 ) -> int:
@@ -48,12 +49,18 @@ def query(
         room: id of a room, or its name.
         text: words to look for in labels, events and notes.
         kind: what to look for; anything where it is left out.
+        model: finds words by their meaning too: a folder with a model2vec model, or its name on the
+            Hugging Face hub (pip install "embodied-mem[text]").
         k: how many answers at most.
         json: print JSON.
     """
     if radius is not None and near is None:
         raise InputError("--radius needs --near X Y Z")
     with Memory.open(memory, read_only=True) as opened:
+        if model is not None:
+            from embodied_mem.memory.recall.sentence_model import SentenceModel
+
+            opened.use_sentences(SentenceModel(model))
         if question is not None:
             return _answer(opened, question, k, json)
         asked = Query(

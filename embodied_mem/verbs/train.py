@@ -13,7 +13,7 @@ import tyro
 from embodied_mem.arguments import parse
 from embodied_mem.configs import load_config, save_config
 from embodied_mem.errors import ConfigError
-from embodied_mem.policy.config import PolicyConfig, PPOConfig
+from embodied_mem.policy.config import ImitationConfig, PolicyConfig, PPOConfig
 from embodied_mem.verbs.interrupt import Interrupted, stopping
 from embodied_mem.verbs.progress import progress
 
@@ -56,6 +56,8 @@ class TrainConfig:
     """The network."""
     ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PPOConfig)
     """The optimisation."""
+    imitation: Annotated[ImitationConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImitationConfig)
+    """What is learned from a teacher before; for tasks that have one (House-Pointing-v0)."""
 
     def __post_init__(self) -> None:
         for name in ("n_envs", "total_steps", "threads", "eval_episodes"):
@@ -204,6 +206,7 @@ def run_training(
             raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
     out.mkdir(parents=True, exist_ok=True)
+    imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
@@ -217,6 +220,7 @@ def run_training(
         "parameters": sum(p.numel() for p in model.policy.parameters()),
         "evaluation": evaluate_checkpoint(checkpoint, episodes=config.eval_episodes),
         "curve": record.curve(),
+        **({"imitation": imitated} if imitated else {}),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result
@@ -261,3 +265,21 @@ def _how_to_go_on(out: Path, command: str) -> str:
     again = command if command.endswith("--resume") else f"{command} --resume"
     how = f"go on with `{again}`" if command else "the same command goes on with it"
     return f"what was trained is in {out / RESUME}; {how}"
+
+
+def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]]:
+    """Runs what imitation the config asks for; returns its history, of a training that is past it too."""
+    if not config.imitation.demonstrations:
+        return []
+    import gymnasium
+
+    from embodied_mem.verbs.imitation import Imitation
+
+    def make() -> Any:
+        return gymnasium.make(config.env, disable_env_checker=True, **config.env_kwargs)
+
+    stage = Imitation(model, config.imitation, make, out, config.seed, print)
+    found = stage.history() if model.num_timesteps else stage.run()
+    if config.ppo.anchor_coef:
+        model.hold(stage.imitated())
+    return found

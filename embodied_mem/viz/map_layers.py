@@ -110,11 +110,7 @@ def draw_places(ax: Axes, scene: SceneGraph) -> list[Any]:
     places = {p.id: p for p in scene.places()}
     if not places:
         return []
-    lines = [
-        (places[a].position[:2], places[b].position[:2])
-        for a, b, _ in scene.edges()
-        if a in places and b in places
-    ]
+    lines = [scene.place_table.trace([a, b])[:, :2] for a, b, _ in scene.edges()]
     ax.add_collection(LineCollection(lines, colors=PLACE, linewidths=0.8, alpha=0.8, zorder=2))
     handles: list[Any] = []
     for visited, name in ((True, "place, visited"), (False, "place, only seen")):

@@ -20,40 +20,54 @@ PAUSE_NS = 300 * NS_PER_S
 """A stretch ends where nothing was remembered for so long."""
 
 
-def consolidate(episodes: Episodes, keep: int, name_of: Callable[[int], str]) -> tuple[int, ...]:
+def consolidate(
+    episodes: Episodes, keep: int, name_of: Callable[[int], str], *, whole: bool = False
+) -> tuple[int, ...]:
     """Makes summaries of what has none yet, except of the newest entries; returns their ids.
 
-    Entries of one stretch follow each other, in one room, without a long pause.
+    Entries of one stretch follow each other, in one room, without a long pause. What has been gone
+    through is not gone through again (`Episodes.consolidated`).
 
     Args:
         episodes: changed in place; the entries summarised stay as they are.
         keep: so many of the newest entries are left for later.
         name_of: object id -> the name of its label.
+        whole: leave the last stretch for later, as it may go on.
     """
-    covered = episodes.summarised()
-    made = []
-    for rows in _stretches(episodes, max(len(episodes) - keep, 0), covered):
-        made.append(episodes.add(_summary(episodes, rows, name_of)))
-    return tuple(made)
+    last = max(len(episodes) - keep, 0)
+    stretches, open_stretch = _stretches(episodes, last)
+    if not whole and len(open_stretch) >= SHORTEST:
+        stretches, open_stretch = [*stretches, open_stretch], []
+    if open_stretch:
+        last = open_stretch[0]
+    before = int(episodes.ids[last]) if last < len(episodes) else episodes.next_id
+    made = tuple(episodes.add(_summary(episodes, rows, name_of)) for rows in stretches)
+    episodes.consolidated = max(episodes.consolidated, before)
+    return made
 
 
-def _stretches(episodes: Episodes, last: int, covered: set[int]) -> list[list[int]]:
-    """Returns rows by stretch, those long enough for a summary."""
-    ids, rooms, stamps = episodes.ids.tolist(), episodes.room_ids.tolist(), episodes.stamps.tolist()
+def _stretches(episodes: Episodes, last: int) -> tuple[list[list[int]], list[int]]:
+    """Returns rows by stretch, those long enough for a summary, and the rows of the last one."""
+    first = int(np.searchsorted(episodes.ids, episodes.consolidated))
+    ids, rooms, stamps = (
+        column[first:last].tolist() for column in (episodes.ids, episodes.room_ids, episodes.stamps)
+    )
     summaries = episodes.summaries()
+    covered = episodes.summarised() if episodes.consolidated == 0 else set()
     stretches: list[list[int]] = []
     current: list[int] = []
-    for row in range(last):
-        if ids[row] in summaries or ids[row] in covered:
+    for at in range(len(ids)):
+        if ids[at] in summaries or ids[at] in covered:
             continue
         if current:
             before = current[-1]
-            ends = rooms[row] != rooms[before] or stamps[row] - stamps[before] > PAUSE_NS
+            ends = rooms[at] != rooms[before] or stamps[at] - stamps[before] > PAUSE_NS
             if ends or len(current) == LONGEST:
                 stretches.append(current)
                 current = []
-        current.append(row)
-    return [stretch for stretch in [*stretches, current] if len(stretch) >= SHORTEST]
+        current.append(at)
+    long = [[first + at for at in stretch] for stretch in stretches if len(stretch) >= SHORTEST]
+    return long, [first + at for at in current]
 
 
 def _summary(episodes: Episodes, rows: list[int], name_of: Callable[[int], str]) -> Episode:
@@ -69,7 +83,7 @@ def _summary(episodes: Episodes, rows: list[int], name_of: Callable[[int], str])
         place_id=Counter(e.place_id for e in entries).most_common(1)[0][0],
         room_id=newest.room_id,
         object_ids=tuple(sorted(seen)),
-        embedding=_mean(episodes.embeddings[rows]),
+        embedding=_mean(episodes.vectors.some(np.array(rows))[0][rows]),
         reward=0.0,
         event="summary",
         text=_words(entries, seen, name_of),

@@ -2,84 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied_mem.memory.episodes.columns import EntryColumns
 from embodied_mem.memory.episodes.details import Details
 from embodied_mem.memory.episodes.row import EpisodeRow
 
+_NONE = np.empty(0, np.int64)
+
 
 class EntryIndex:
-    """Lists of entry ids, ascending, by object and by word; what each summary rests on.
+    """Ids of entries, ascending, by object and by word; what each summary rests on.
 
-    Of entries that came from a file, the lists are made when they are first asked for.
+    Both lists are made over all entries when they are first asked for, and added to from then on.
+    Entries that are removed stay in them, and are left out of what is answered; the lists are made
+    anew once half of them is stale.
 
     Args:
-        ids: gives the ids of all entries, in the order of `details`.
-        details: of all entries.
-
-    Attributes:
-        summaries: summary -> ids of its evidence.
+        columns: of all entries.
+        details: of all entries, in the same order.
+        evidence: summary -> ids of the entries it rests on; kept up to date here.
     """
 
-    def __init__(self, ids: Callable[[], NDArray[np.int64]], details: Details) -> None:
-        self.summaries: dict[int, tuple[int, ...]] = {}
-        self._ids = ids
+    def __init__(self, columns: EntryColumns, details: Details, evidence: dict[int, tuple[int, ...]]) -> None:
+        self.evidence = evidence
+        self._columns = columns
         self._details = details
-        self._waits = False
-        self._seen_in: dict[int, list[int]] = {}
-        self._by_word: dict[str, list[int]] = {}
+        self._removed = 0
+        self._seen: _Postings | None = None
+        self._said: dict[str, list[int]] | None = None
 
-    @property
-    def seen_in(self) -> dict[int, list[int]]:
-        """Object id -> ids of the entries in which it was seen."""
-        self._make()
-        return self._seen_in
+    def seen_in(self, object_id: int) -> NDArray[np.int64]:
+        """Returns the ids of the entries in which an object was seen, ascending, without summaries."""
+        if self._seen is None:
+            self._seen = _Postings()
+            summaries = np.array(sorted(self.evidence), np.int64)
+            for entries, objects in self._details.seen():
+                there = self._exist(entries) & ~np.isin(entries, summaries)
+                self._seen.extend(entries[there], objects[there])
+            for row in range(self._details.sealed, len(self._columns)):
+                entry_id = int(self._columns.ids[row])
+                if entry_id not in self.evidence:
+                    self._see(entry_id, self._details.object_ids(row))
+        return self._existing(self._seen.of(object_id))
 
-    @property
-    def by_word(self) -> dict[str, list[int]]:
-        """Word of an event, text or change -> ids of the entries that hold it."""
-        self._make()
-        return self._by_word
+    def with_word(self, word: str) -> NDArray[np.int64]:
+        """Returns the ids of the entries whose event, text or changes hold a word, ascending."""
+        if self._said is None:
+            self._said = {}
+            self._details.read_texts()
+            ids = self._columns.ids
+            for row in np.flatnonzero(self._columns.has_words).tolist():
+                self._say(int(ids[row]), self._details[row])
+        return self._existing(np.array(self._said.get(word, ()), np.int64))
 
-    def wait(self, summaries: dict[int, tuple[int, ...]]) -> None:
-        """Notes that the entries have come from a file, with these summaries among them."""
-        self.summaries.update(summaries)
-        self._waits = True
+    def _existing(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        return found[self._exist(found)] if self._removed else found
 
-    def _make(self) -> None:
-        if self._waits:
-            self._waits = False
-            for entry_id, row in zip(self._ids().tolist(), self._details):
-                self._list(entry_id, row)
+    def _exist(self, found: NDArray[np.int64]) -> NDArray[np.bool_]:
+        ids = self._columns.ids
+        if not len(ids):
+            return np.zeros(len(found), bool)
+        return np.asarray(ids[np.minimum(np.searchsorted(ids, found), len(ids) - 1)] == found)
 
     def add(self, entry_id: int, row: EpisodeRow) -> None:
         """Takes in an entry whose id is the greatest."""
         if row.evidence:
-            self.summaries[entry_id] = row.evidence
-        if not self._waits:
-            self._list(entry_id, row)
+            self.evidence[entry_id] = row.evidence
+        if self._seen is not None and not row.evidence:
+            self._see(entry_id, row.object_ids)
+        if self._said is not None and row.is_spoken:
+            self._say(entry_id, row)
 
-    def _list(self, entry_id: int, row: EpisodeRow) -> None:
-        for object_id in row.object_ids:
-            self._seen_in.setdefault(object_id, []).append(entry_id)
-        if row.event or row.text or row.changes:
-            for word in row.words():
-                self._by_word.setdefault(word, []).append(entry_id)
+    def _see(self, entry_id: int, object_ids: tuple[int, ...]) -> None:
+        assert self._seen is not None
+        for object_id in object_ids:
+            self._seen.newer.setdefault(object_id, []).append(entry_id)
 
-    def remove(self, entry_ids: Sequence[int], rows: Sequence[int]) -> None:
-        """Takes entries out, before their rows go; each list that names one is gone through once."""
-        gone = set(entry_ids)
-        for entry_id in gone & self.summaries.keys():
-            del self.summaries[entry_id]
-        if self._waits:
-            return
-        objects: set[int] = set()
-        words: set[str] = set()
-        for row in (self._details[number] for number in rows):
-            objects.update(row.object_ids)
-            words.update(row.words())
-        for held in (*(self._seen_in[i] for i in objects), *(self._by_word[word] for word in words)):
-            held[:] = [entry_id for entry_id in held if entry_id not in gone]
+    def _say(self, entry_id: int, row: EpisodeRow) -> None:
+        assert self._said is not None
+        for word in row.words():
+            self._said.setdefault(word, []).append(entry_id)
+
+    def remove(self, entry_ids: NDArray[np.int64]) -> None:
+        """Notes that entries are no more."""
+        for entry_id in self.evidence.keys() & set(entry_ids.tolist()):
+            del self.evidence[entry_id]
+        self._removed += len(entry_ids)
+        if self._removed > len(self._columns):
+            self.forget()
+
+    def forget(self) -> None:
+        """Lets go of the lists; they are made anew when they are asked for."""
+        self._seen, self._said, self._removed = None, None, 0
+
+
+class _Postings:
+    """Entry ids by object: one sorted table of those there were, and lists of those that came since."""
+
+    def __init__(self) -> None:
+        self.newer: dict[int, list[int]] = {}
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._entries = self._objects = _NONE
+
+    def extend(self, entries: NDArray[np.int64], objects: NDArray[np.int64]) -> None:
+        """Adds (m,) entries that saw (m,) objects, later than any before."""
+        self._parts.append((entries, objects))
+
+    def of(self, object_id: int) -> NDArray[np.int64]:
+        """Returns the ids of the entries that saw an object, ascending."""
+        if self._parts:
+            entries, objects = (np.concatenate(column) for column in zip(*self._parts))
+            order = np.argsort(objects, kind="stable")
+            self._entries, self._objects, self._parts = entries[order], objects[order], []
+        first, last = np.searchsorted(self._objects, (object_id, object_id + 1)).tolist()
+        newer = self.newer.get(object_id, ())
+        return np.concatenate([self._entries[first:last], np.array(newer, np.int64)])

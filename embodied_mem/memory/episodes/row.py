@@ -24,6 +24,7 @@ HEAD = np.dtype(
         ("reward", "<f8"),
         ("trust", "<f8"),
         ("utility", "<f8"),
+        ("used", "<i8"),
         ("pose", "<f8", (7,)),
     ]
 )
@@ -55,6 +56,7 @@ class Episode:
         trust: in [0, 1].
         evidence: ids of the entries that a summary was made of, ascending; else empty.
         utility: learned usefulness, 0 before any feedback.
+        used: when it was last recalled [ns], where recalls are noted; else its stamp.
     """
 
     id: int
@@ -74,13 +76,14 @@ class Episode:
     trust: float = 1.0
     evidence: tuple[int, ...] = ()
     utility: float = 0.0
+    used: int = -1
 
     def head(self) -> tuple[Any, ...]:
         """Returns the values of `HEAD`."""
         where = self.pose.to_list()
         return (
             self.id, self.stamp, self.step, self.place_id, self.room_id,
-            self.reward, self.trust, self.utility, where,
+            self.reward, self.trust, self.utility, max(self.used, self.stamp), where,
         )  # fmt: skip
 
 
@@ -109,10 +112,12 @@ class EpisodeRow:
         """Bytes of it as it is stored, with the lengths of the parts."""
         words = len(self.event.encode()) + len(self.text.encode()) + len(self.source.encode())
         numbers = 8 * (len(self.object_ids) + len(self.evidence))
-        return PARTS * _LENGTH.size + numbers + len(self.action) + words + len(self._changes())
+        return PARTS * _LENGTH.size + numbers + len(self.action) + words + len(changes_to(self.changes))
 
-    def _changes(self) -> bytes:
-        return json.dumps(self.changes, separators=(",", ":")).encode() if self.changes else b""
+    @property
+    def is_spoken(self) -> bool:
+        """Whether it says anything in words."""
+        return bool(self.event or self.text or self.changes)
 
     def words(self) -> tuple[str, ...]:
         """Returns the distinct words of event, text and changes."""
@@ -138,7 +143,18 @@ class EpisodeRow:
             trust=float(head["trust"]),
             evidence=self.evidence,
             utility=float(head["utility"]),
+            used=int(head["used"]),
         )
+
+
+def changes_to(changes: tuple[tuple[int, str], ...]) -> bytes:
+    """Returns what changed about objects as JSON; b"" where nothing did."""
+    return json.dumps(changes, separators=(",", ":")).encode() if changes else b""
+
+
+def changes_from(data: bytes) -> tuple[tuple[int, str], ...]:
+    """Reads what `changes_to` made; `ValueError` or `TypeError` where it is damaged."""
+    return tuple((int(i), str(words)) for i, words in json.loads(data)) if data else ()
 
 
 def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.int8] | None) -> bytes:
@@ -153,7 +169,7 @@ def pack_row(head: Any, row: EpisodeRow, embedding: NDArray[np.int8] | None) -> 
         row.action,
         row.event.encode(),
         row.text.encode(),
-        row._changes(),
+        changes_to(row.changes),
         row.source.encode(),
         vector,
         np.array(row.evidence, "<i8").tobytes(),
@@ -195,7 +211,7 @@ def _read_parts(payload: bytes) -> tuple[EpisodeRow, bytes]:
             action,
             event.decode(),
             text.decode(),
-            tuple((int(i), str(words)) for i, words in json.loads(changes)) if changes else (),
+            changes_from(changes),
             source.decode(),
             tuple(np.frombuffer(evidence, "<i8").tolist()) if evidence else (),
         )

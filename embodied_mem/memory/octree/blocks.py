@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
-from embodied_mem.memory.octree.segments import Segments
+from embodied_mem.memory.octree.segments import Segments, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
+
+Spread = Callable[[Callable[[int, int], None], int], None]
+"""Calls work(first, last) on parts of a range, on several threads if there are."""
 
 _NO_NAMES = np.empty((0, 512), np.int32)
 
@@ -86,15 +89,16 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[:before], slots)
         rows[absent], self.count = kernels.insert_rows(self.table, keys[absent], before)
         if self.count > len(self.keys):
-            self._grow(max(self.count, len(self.keys) * 9 // 8))
+            self._grow(roomy(self.count))
         self.keys[rows] = keys
         return rows
 
     def _grow(self, capacity: int) -> None:
-        more = capacity - len(self.keys)
-
         def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:
-            return np.concatenate([column, np.full((more, *column.shape[1:]), fill, column.dtype)])
+            grown = np.empty((capacity, *column.shape[1:]), column.dtype)
+            grown[: len(column)] = column
+            grown[len(column) :] = fill
+            return grown
 
         self.keys, self.versions = longer(self.keys, 0), longer(self.versions, 0)
         self.stamps = longer(self.stamps, NEVER)
@@ -113,17 +117,18 @@ class BlockStore:
 
     def _fit(self, rows: NDArray[np.int64], words: NDArray[np.uint64], wanted: NDArray[np.int64]) -> None:
         """Keeps the log-odds of those blocks whose segment did not fit: `wanted` is not FITS."""
-        misfit = wanted != octants.FITS
-        rows, words, wanted = rows[misfit], words[misfit], wanted[misfit]
+        misfits = np.flatnonzero(wanted != octants.FITS)
+        if not len(misfits):
+            return
         segments, pool = self._segments, self.log_odds.words
-        slots = segments.refit(rows, wanted, len(pool))
+        slots = segments.refit(rows[misfits], wanted[misfits], len(pool))
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
-            grown = np.empty(max(segments.tail, len(pool) * 9 // 8), np.uint64)
+            grown = np.empty(roomy(segments.tail), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
-        octants.store_blocks(rows, words, self.log_odds)
+        octants.store_blocks(misfits, rows, words, self.log_odds)
 
     def keep_labels(self) -> None:
         """Makes room for labels: of free voxels too."""
@@ -152,7 +157,7 @@ class BlockStore:
         steps: NDArray[np.int64],
         stamp: int,
         version: int,
-        spread: Callable[[Callable[[int, int], None], int], None],
+        spread: Spread,
     ) -> tuple[int, int]:
         """Adds a scan's evidence to its blocks, made where they are absent.
 
@@ -163,7 +168,7 @@ class BlockStore:
             steps: (4,) int64: hit, miss, lower and upper clamp.
             stamp: [ns] of the scan.
             version: that the blocks get.
-            spread: calls work on parts of a range, on several threads if there are.
+            spread: calls work on the threads that there are.
 
         Returns:
             voxels that got a miss, voxels that got a hit.
@@ -172,15 +177,7 @@ class BlockStore:
         older = rows[self.stamps[rows] != stamp]
         if self.masks.noted[older].any():  # from now on voxels may be older than their block
             self.keep_stamps()
-        seen, named = np.empty((len(rows), 8), np.uint64), np.empty((len(rows), 8), np.uint64)
-        if len(names) or self.records.used:
-            spread(
-                lambda i, j: records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j]), len(rows)
-            )
-            if len(names) and named.any():
-                self.keep_labels()
-            else:
-                names = _NO_NAMES
+        seen, named, names = self._see(marks, names, spread)
         before = self.masks.noted[rows]
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
@@ -199,6 +196,22 @@ class BlockStore:
         self.stamps[rows] = stamp
         misses, hits = (sum(column) for column in zip(*counts))
         return misses, hits
+
+    def _see(
+        self, marks: NDArray[np.uint8], names: NDArray[np.int32], spread: Spread
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]]:
+        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0."""
+        seen, named = np.zeros((len(marks), 8), np.uint64), np.zeros((len(marks), 8), np.uint64)
+        if len(names) or self.records.used:
+
+            def see(i: int, j: int) -> None:
+                records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+
+            spread(see, len(marks))
+        if not named.any():
+            return seen, named, _NO_NAMES
+        self.keep_labels()
+        return seen, named, names
 
     def _note(self, rows: NDArray[np.int64], before: NDArray[np.uint64], noted: NDArray[np.uint64]) -> None:
         """Gives blocks other noted masks, and their voxels' records other places."""

@@ -49,6 +49,29 @@ class Directory:
 
 
 @njit(cache=True, nogil=True)
+def _places(points: Array, inverse: float, shape: Array, lo: Array, place: Array, local: Array) -> None:
+    """Finds where points lie: in which place of the grid, -1 outside, and where in the block there.
+
+    `local` gets the number of the octant, times eight, plus that of the voxel in it.
+    """
+    ny, nz = np.int32(shape[1]), np.int32(shape[2])
+    lx, ly, lz = np.float64(lo[0] * 8), np.float64(lo[1] * 8), np.float64(lo[2] * 8)
+    hx, hy, hz = np.float64(shape[0] * 8), np.float64(ny * 8), np.float64(nz * 8)
+    for i in range(points.shape[0]):
+        x = np.floor(np.float64(points[i, 0]) * inverse) - lx
+        y = np.floor(np.float64(points[i, 1]) * inverse) - ly
+        z = np.floor(np.float64(points[i, 2]) * inverse) - lz
+        inside = (x >= 0) & (y >= 0) & (z >= 0) & (x < hx) & (y < hy) & (z < hz)  # False for NaN
+        vx = np.int32(x if inside else 0.0)
+        vy = np.int32(y if inside else 0.0)
+        vz = np.int32(z if inside else 0.0)
+        at = np.int32(np.int32(np.int32((vx >> 3) * ny) + (vy >> 3)) * nz) + (vz >> 3)
+        place[i] = np.int32(at) if inside else np.int32(-1)
+        octant = ((vx & 6) << 3) | ((vy & 6) << 1) | ((vz & 6) >> 1)
+        local[i] = np.int32((octant << 3) | ((vx & 1) << 2) | ((vy & 1) << 1) | (vz & 1))
+
+
+@njit(cache=True, nogil=True)
 def query_directory(
     points: Array, inverse: float, grid: Array, lo: Array, log_odds: LogOdds, unit: float
 ) -> Array:
@@ -68,27 +91,12 @@ def query_directory(
     n = points.shape[0]
     out = np.empty(n, np.float32)
     rows, evens = grid.reshape(-1), log_odds.even.reshape(-1)
-    ny, nz = np.int32(grid.shape[1]), np.int32(grid.shape[2])
-    lx, ly, lz = np.float64(lo[0] * 8), np.float64(lo[1] * 8), np.float64(lo[2] * 8)
-    hx, hy, hz = np.float64(grid.shape[0] * 8), np.float64(ny * 8), np.float64(nz * 8)
-    place = np.empty(LANE, np.int32)
-    local = np.empty(LANE, np.int32)
+    shape = np.array(grid.shape)
+    place, local = np.empty(LANE, np.int32), np.empty(LANE, np.int32)
     one = np.uint64(1)
     for first in range(0, n, LANE):
         size = min(LANE, n - first)
-        for i in range(size):
-            x = np.floor(np.float64(points[first + i, 0]) * inverse) - lx
-            y = np.floor(np.float64(points[first + i, 1]) * inverse) - ly
-            z = np.floor(np.float64(points[first + i, 2]) * inverse) - lz
-            inside = (x >= 0) & (y >= 0) & (z >= 0) & (x < hx) & (y < hy) & (z < hz)  # False for NaN
-            vx = np.int32(x if inside else 0.0)
-            vy = np.int32(y if inside else 0.0)
-            vz = np.int32(z if inside else 0.0)
-            at = np.int32(np.int32(np.int32((vx >> 3) * ny) + (vy >> 3)) * nz) + (vz >> 3)
-            place[i] = np.int32(at) if inside else np.int32(-1)
-            octant = ((vx & 6) << 3) | ((vy & 6) << 1) | ((vz & 6) >> 1)
-            within = ((vx & 1) << 2) | ((vy & 1) << 1) | (vz & 1)
-            local[i] = np.int32((octant << 3) | within)
+        _places(points[first : first + size], inverse, shape, lo, place, local)
         for i in range(size):
             found = rows[np.uint32(max(place[i], 0))]
             row = np.uint64(max(found, 0))

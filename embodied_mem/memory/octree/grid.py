@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory.octree import masks
+from embodied_mem.memory.octree import kernels, masks
 from embodied_mem.memory.octree.blocks import BlockStore
 from embodied_mem.memory.octree.records import label_masks
 from embodied_mem.memory.octree.types import GridMap
@@ -14,11 +16,37 @@ from embodied_mem.memory.octree.types import GridMap
 MAX_CELLS = 1 << 27
 
 
+class Band(NamedTuple):
+    """What heights above the floor count, in the order of `Octree.traversable`'s arguments.
+
+    Attributes:
+        low: what lies no higher than this is no obstacle [m].
+        high: what lies higher is none either [m].
+        drop: where it is free this far below the floor there is an edge to fall over [m]; 0: nowhere.
+    """
+
+    low: float
+    high: float
+    drop: float = 0.0
+
+    def voxels(self, floor_z: float, resolution: float) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Returns the first and last voxel of what can be in the way, and of what must not be free.
+
+        Their centres (k + 0.5) * resolution lie in (low, high], and in (-2 drop, -drop].
+        """
+
+        def between(low: float, high: float) -> tuple[int, int]:
+            first = int(np.floor((floor_z + low) / resolution - 0.5)) + 1
+            return first, int(np.floor((floor_z + high) / resolution - 0.5 + 1e-9))
+
+        return between(self.low, self.high), between(-2.0 * self.drop, -self.drop)
+
+
 def project(
     store: BlockStore,
     resolution: float,
     floor_z: float,
-    band: tuple[float, float],
+    band: Band,
     robot_radius: float,
     passable_labels: tuple[int, ...],
 ) -> GridMap:
@@ -28,7 +56,7 @@ def project(
         store: the blocks.
         resolution: edge of a voxel [m].
         floor_z: height of the floor [m].
-        band: heights above the floor (low, high] [m].
+        band: heights above the floor.
         robot_radius: free cells nearer than this to an obstacle's centre become obstacles [m].
         passable_labels: occupied voxels with these labels count as free.
 
@@ -38,36 +66,90 @@ def project(
     Raises:
         InputError: the plan would have more than 2^27 cells.
     """
-    # First and last voxel whose centre (k + 0.5) * resolution lies in (low, high].
-    first = int(np.floor((floor_z + band[0]) / resolution - 0.5)) + 1
-    last = int(np.floor((floor_z + band[1]) / resolution - 0.5 + 1e-9))
+    layers = band.voxels(floor_z, resolution)
     rows = np.arange(store.count, dtype=np.int64)
-    far = 1 << 30
-    lo, hi = np.array([-far, -far, first]), np.array([far, far, last])
-    inside = masks.box_masks(store.coords(rows), lo, hi)
-    rows = rows[inside.any(axis=1)]
-    inside, coords = inside[rows], store.coords(rows)
-    blocked = store.masks.occupied[rows] & inside
-    free = store.masks.free[rows] & inside
-    if passable_labels:
-        wanted = np.zeros(65536, np.bool_)
-        wanted[list(passable_labels)] = True
-        if store.records.has("labels"):
-            passable = label_masks(rows, wanted, store.masks.noted, store.records.columns) & blocked
-        else:
-            passable = blocked * np.uint64(wanted[0])
-        blocked, free = blocked & ~passable, free | passable
+    height = store.coords(rows)[:, 2]
+    near = np.zeros(len(rows), bool)
+    for first, last in layers:
+        near |= (first <= last) & (height >= first >> 3) & (height <= last >> 3)
+    rows = rows[near]
+    coords = store.coords(rows)
+    free, blocked = _free_and_blocked(store, rows, layers, passable_labels)
     lower, upper = masks.tight_bounds(coords, blocked | free)
     if lower[0] > upper[0]:
         return GridMap(np.empty((0, 0), np.int8), np.zeros(2), resolution, floor_z)
-    width, height = (int(n) for n in upper[:2] - lower[:2] + 1)
-    if width * height > MAX_CELLS:
-        raise InputError(f"a ground plan of {width} x {height} cells is too large; clear far outliers")
-    cells = np.full((height, width), -1, np.int8)
+    width, depth = (int(n) for n in upper[:2] - lower[:2] + 1)
+    if width * depth > MAX_CELLS:
+        raise InputError(f"a ground plan of {width} x {depth} cells is too large; clear far outliers")
+    cells = np.full((depth, width), -1, np.int8)
     masks.fill_columns(coords, free, blocked, lower[:2], cells)
     if robot_radius > 0:
         cells[_near(cells == 100, robot_radius / resolution) & (cells == 0)] = 100
     return GridMap(cells, lower[:2] * resolution, resolution, floor_z)
+
+
+def project_columns(
+    store: BlockStore,
+    resolution: float,
+    floor_z: float,
+    band: Band,
+    passable_labels: tuple[int, ...],
+    since_version: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Projects anew the columns of blocks in which a block has changed.
+
+    Args:
+        store: the blocks.
+        resolution: edge of a voxel [m].
+        floor_z: height of the floor [m].
+        band: heights above the floor.
+        passable_labels: occupied voxels with these labels count as free.
+        since_version: blocks changed after this version of the octree count.
+
+    Returns:
+        (N, 2) int64 block coordinates x and y, and (N, 8, 8) int8 cells [y, x], -1 unknown, 0 free, 100
+        obstacle.
+    """
+    layers = band.voxels(floor_z, resolution)
+    levels = {z for first, last in layers if first <= last for z in range(first >> 3, (last >> 3) + 1)}
+    heights = np.array(sorted(levels), np.int64) + kernels.BIAS
+    keys = store.keys[np.flatnonzero(store.versions[: store.count] > since_version)]
+    columns = np.unique(keys[np.isin(keys & ((1 << 21) - 1), heights)] >> 21)
+    rows = store.find(((columns[:, None] << 21) | heights).reshape(-1)).astype(np.int64)
+    which = np.repeat(np.arange(len(columns)), len(heights))[rows >= 0]
+    free, blocked = _free_and_blocked(store, rows[rows >= 0], layers, passable_labels)
+    cells = np.full((len(columns), 8, 8), -1, np.int8)
+    masks.fill_patches(which, free, blocked, cells)
+    return np.stack([columns >> 21, columns & ((1 << 21) - 1)], axis=1) - kernels.BIAS, cells
+
+
+def _free_and_blocked(
+    store: BlockStore,
+    rows: NDArray[np.int64],
+    layers: tuple[tuple[int, int], tuple[int, int]],
+    passable_labels: tuple[int, ...],
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Returns (M, 8) uint64 masks of the voxels that an agent can pass, and that it cannot."""
+    far, coords = 1 << 30, store.coords(rows)
+    inside, under = (
+        masks.box_masks(coords, np.array([-far, -far, first]), np.array([far, far, last]))
+        for first, last in layers
+    )
+    blocked = store.masks.occupied[rows] & inside
+    free = store.masks.free[rows] & inside
+    if passable_labels:
+        passable = _labelled(store, rows, passable_labels) & blocked
+        blocked, free = blocked & ~passable, free | passable
+    return free, blocked | (store.masks.free[rows] & under)
+
+
+def _labelled(store: BlockStore, rows: NDArray[np.int64], labels: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Returns the (M, 8) uint64 masks of occupied voxels with one of the labels."""
+    if not store.records.has("labels"):
+        return store.masks.occupied[rows] * np.uint64(0 in labels)
+    wanted = np.zeros(65536, np.bool_)
+    wanted[list(labels)] = True
+    return np.asarray(label_masks(rows, wanted, store.masks.noted, store.records.columns))
 
 
 def _near(obstacle: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:

@@ -20,8 +20,8 @@ class Nodes:
     """All nodes of one level, at one version of the tree.
 
     Attributes:
-        keys: (M,) int64, sorted: packed coordinates of the nodes above blocks; at and below
-            the level of blocks, unused.
+        keys: (M,) int64, sorted: packed coordinates of the nodes above blocks; empty at and below
+            the level of blocks.
         log_odds: (M,) int8 maxima, above blocks only.
         labels: (M,) int32 dominant label of a node's noted voxels, 0 where none is labelled.
         weights: (M,) int32 by how many voxels.
@@ -68,6 +68,11 @@ class Levels:
             np.where(inside, nodes.weights[found], 0).astype(np.int32),
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the answers prepared since the last change take."""
+        return sum(a.nbytes for n in self._nodes.values() for a in (n.keys, n.log_odds, n.labels, n.weights))
+
     def _at(self, level: int, version: int) -> Nodes:
         if version != self._version:
             self._nodes.clear()
@@ -86,11 +91,10 @@ class Levels:
             rows, first = np.arange(count), np.zeros(count, np.int64)
             np.maximum.at(maxima, node_of_row, node_maxima(rows, first, BLOCK_LEVEL, store.log_odds))
         else:
-            keys = np.arange(count * _parts(level), dtype=np.int64)
+            keys, maxima = np.empty(0, np.int64), np.empty(0, np.int8)
             node_of_row = np.arange(count, dtype=np.int64)
-            maxima = np.empty(0, np.int8)
-        labels = np.zeros(len(keys) + 1, np.int32)
-        weights = np.zeros(len(keys) + 1, np.int32)
+        size = len(keys) if level > BLOCK_LEVEL else count * _parts(level)
+        labels, weights = np.zeros(size + 1, np.int32), np.zeros(size + 1, np.int32)
         which, local, names = self._labelled_voxels()
         node = node_of_row[which]
         if level <= BLOCK_LEVEL:

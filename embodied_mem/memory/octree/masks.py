@@ -232,6 +232,51 @@ def fill_columns(coords: Array, free: Array, blocked: Array, first: Array, grid:
 
 
 @njit(cache=True, nogil=True)
+def fill_patches(which: Array, free: Array, blocked: Array, patches: Array) -> None:
+    """Projects voxels onto patches of ground, one per column of blocks, as `fill_columns`.
+
+    Args:
+        which: (M,) int64 patch of each block.
+        free: (M, 8) uint64.
+        blocked: (M, 8) uint64.
+        patches: (N, 8, 8) int8 indexed [patch, y, x], changed in place.
+    """
+    for i in range(which.shape[0]):
+        for x in range(8):
+            for y in range(8):
+                shift = np.uint64(8 * y)
+                if (blocked[i, x] >> shift) & np.uint64(0xFF):
+                    patches[which[i], y, x] = 100
+                elif (free[i, x] >> shift) & np.uint64(0xFF) and patches[which[i], y, x] < 0:
+                    patches[which[i], y, x] = 0
+
+
+@njit(cache=True, nogil=True)
+def widen(ys: Array, xs: Array, new: Array, offsets: Array, raw: Array, near: Array, cells: Array) -> None:
+    """Sets cells of a ground plan and keeps free cells near obstacles blocked.
+
+    Args:
+        ys: (C,) int64 rows of the cells.
+        xs: (C,) int64 columns.
+        new: (C,) int8, -1 unknown, 0 free, 100 obstacle.
+        offsets: (K, 2) int64 y and x of what is near.
+        raw: (H, W) int8 without what is near, changed in place.
+        near: (H, W) int32 number of obstacles near each cell, changed in place.
+        cells: (H, W) int8 the plan, changed in place.
+    """
+    for i in range(ys.shape[0]):
+        y, x = ys[i], xs[i]
+        change = (1 if new[i] > 0 else 0) - (1 if raw[y, x] > 0 else 0)
+        raw[y, x] = new[i]
+        if change != 0:
+            for k in range(offsets.shape[0]):
+                ny, nx = y + offsets[k, 0], x + offsets[k, 1]
+                near[ny, nx] += change
+                cells[ny, nx] = 100 if raw[ny, nx] == 0 and near[ny, nx] > 0 else raw[ny, nx]
+        cells[y, x] = 100 if raw[y, x] == 0 and near[y, x] > 0 else raw[y, x]
+
+
+@njit(cache=True, nogil=True)
 def tight_bounds(coords: Array, masks: Array) -> tuple[Array, Array]:
     """Finds the smallest box around the set voxels of blocks.
 

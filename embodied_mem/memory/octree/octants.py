@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.words import count_bits, double_bytes, even_bytes, state_bits
+from embodied_mem.memory.octree.words import count_bits, double_bytes, even_bytes, transpose_bits
 
 Array = NDArray[Any]
 
@@ -29,6 +29,8 @@ FITS = -1
 """The number of words wanted by a block which has a segment that will do."""
 _LANE = 0xFFFF
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
+_LOWEST = np.uint64(0x0101010101010101)
+"""The lowest bit of each byte."""
 
 
 class LogOdds(NamedTuple):
@@ -90,51 +92,53 @@ def _load(log_odds: LogOdds, r: int, values: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _differs(values: Array, j: int) -> int:
-    """Marks the 16 bits of each octant of a group in which two voxels differ: zero where none do."""
-    a, b, c, d = values[j], values[j + 1], values[j + 8], values[j + 9]
-    return (a ^ b) | (a ^ c) | (a ^ d) | ((a ^ (a >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF))
+def _pack(log_odds: LogOdds, r: int, values: Array, packed: Array) -> int:
+    """Splits the new log-odds of block r into those of even octants, kept, and of uneven ones.
 
+    Args:
+        log_odds: the map's.
+        r: the block.
+        values: (64,) uint64.
+        packed: (64,) uint64, its first places filled with the words of uneven octants.
 
-@njit(cache=True, nogil=True)
-def _count_uneven(values: Array) -> int:
-    count = 0
-    for group in range(16):
-        differs = _differs(values, (group >> 2) * 16 + (group & 3) * 2)
-        if differs:
-            for z in range(4):
-                count += (differs >> np.uint64(16 * z)) & np.uint64(_LANE) != _ZERO
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _store(log_odds: LogOdds, r: int, values: Array) -> None:
-    """Keeps 64 words as the log-odds of block r, whose segment must have room."""
-    uneven = _ZERO
+    Returns:
+        how many those are.
+    """
+    uneven, count = _ZERO, 0
     four = log_odds.even.view(np.uint32)
-    k = np.int64(log_odds.starts[r])
     for group in range(16):
         j = (group >> 2) * 16 + (group & 3) * 2
-        four[r, group] = np.uint32(even_bytes(values[j]))
-        differs = _differs(values, j)
+        a, b, c, d = values[j], values[j + 1], values[j + 8], values[j + 9]
+        four[r, group] = np.uint32(even_bytes(a))
+        # The 16 bits of each octant in which two voxels differ.
+        differs = (a ^ b) | (a ^ c) | (a ^ d) | ((a ^ (a >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF))
         shift = _ZERO
         while differs:
             if differs & np.uint64(_LANE):
                 uneven |= _ONE << ((shift >> np.uint64(4)) + np.uint64(4 * group))
-                log_odds.words[k] = (
-                    ((values[j] >> shift) & np.uint64(_LANE))
-                    | ((values[j + 1] >> shift) & np.uint64(_LANE)) << np.uint64(16)
-                    | ((values[j + 8] >> shift) & np.uint64(_LANE)) << np.uint64(32)
-                    | ((values[j + 9] >> shift) & np.uint64(_LANE)) << np.uint64(48)
+                packed[count] = (
+                    ((a >> shift) & np.uint64(_LANE))
+                    | ((b >> shift) & np.uint64(_LANE)) << np.uint64(16)
+                    | ((c >> shift) & np.uint64(_LANE)) << np.uint64(32)
+                    | ((d >> shift) & np.uint64(_LANE)) << np.uint64(48)
                 )
-                k += 1
+                count += 1
             differs >>= np.uint64(16)
             shift += np.uint64(16)
     log_odds.uneven[r] = uneven
+    return count
 
 
 @njit(cache=True, nogil=True)
-def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks) -> int:
+def _put(log_odds: LogOdds, r: int, packed: Array, count: int) -> None:
+    """Keeps the words of uneven octants of block r, whose segment must have room."""
+    first = np.int64(log_odds.starts[r])
+    for k in range(count):
+        log_odds.words[first + k] = packed[k]
+
+
+@njit(cache=True, nogil=True)
+def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Array) -> int:
     """Keeps the new log-odds of block r and their masks.
 
     Returns:
@@ -143,16 +147,18 @@ def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks) -> int:
     """
     for x in range(8):
         occupied, free = _ZERO, _ZERO
-        for y in range(8):
-            full, empty = state_bits(values[x * 8 + y])
-            occupied |= full << np.uint64(8 * y)
-            free |= empty << np.uint64(8 * y)
-        masks.occupied[r, x] = occupied
-        masks.free[r, x] = free
-    count, size = _count_uneven(values), np.int64(log_odds.sizes[r])
+        for y in range(8):  # bit 8 * z + y
+            word = values[x * 8 + y]
+            low = word & np.uint64(0x7F7F7F7F7F7F7F7F)
+            known = (low + np.uint64(0x7F7F7F7F7F7F7F7F)) & word  # negative, and not UNKNOWN
+            occupied |= ((~word >> np.uint64(7)) & _LOWEST) << np.uint64(y)
+            free |= ((known >> np.uint64(7)) & _LOWEST) << np.uint64(y)
+        masks.occupied[r, x] = transpose_bits(occupied)
+        masks.free[r, x] = transpose_bits(free)
+    count, size = _pack(log_odds, r, values, packed), np.int64(log_odds.sizes[r])
     if count > size or size - count >= (2 * UNIT if count > 0 else 1):
         return count
-    _store(log_odds, r, values)
+    _put(log_odds, r, packed, count)
     return FITS
 
 
@@ -188,18 +194,17 @@ def add_marks(
         voxels that got a miss, voxels that got a hit.
     """
     observed, hits = 0, 0
-    values = np.empty(64, np.uint64)
+    values, packed = np.empty(64, np.uint64), np.empty(64, np.uint64)
     steps = values.view(np.int8)
     words = marks.view(np.uint64)
-    low = np.uint64(0x0101010101010101)
     for i in range(rows.shape[0]):
         for j in range(64):
             word = words[i, j]
-            observed += count_bits((word | (word >> _ONE)) & low)
-            hits += count_bits((word >> _ONE) & low)
+            observed += count_bits((word | (word >> _ONE)) & _LOWEST)
+            hits += count_bits((word >> _ONE) & _LOWEST)
         _load(log_odds, rows[i], values)
         _add_evidence(steps, marks, i, table)
-        wanted[i] = _settle(log_odds, rows[i], values, masks)
+        wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
         if wanted[i] != FITS:
             words[i] = values
     return observed - hits, hits
@@ -223,7 +228,7 @@ def erase_voxels(
         voxels erased.
     """
     count = 0
-    values = np.empty(64, np.uint64)
+    values, packed = np.empty(64, np.uint64), np.empty(64, np.uint64)
     steps = values.view(np.int8)
     for i in range(rows.shape[0]):
         _load(log_odds, rows[i], values)
@@ -232,7 +237,7 @@ def erase_voxels(
             for j in range(64):
                 if (erased[i, x] >> np.uint64(j)) & _ONE:
                     steps[x * 64 + j] = np.int8(UNKNOWN)
-        wanted[i] = _settle(log_odds, rows[i], values, masks)
+        wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
         if wanted[i] != FITS:
             words[i] = values
     return count
@@ -244,15 +249,25 @@ def replace_blocks(rows: Array, words: Array, log_odds: LogOdds, masks: Masks, w
 
     `wanted` (M,) int64 is filled with FITS or the words of the pool that a block needs.
     """
+    packed = np.empty(64, np.uint64)
     for i in range(rows.shape[0]):
-        wanted[i] = _settle(log_odds, rows[i], words[i], masks)
+        wanted[i] = _settle(log_odds, rows[i], words[i], masks, packed)
 
 
 @njit(cache=True, nogil=True)
-def store_blocks(rows: Array, words: Array, log_odds: LogOdds) -> None:
-    """Keeps (M, 64) uint64 words as the log-odds of blocks whose segments have room."""
-    for i in range(rows.shape[0]):
-        _store(log_odds, rows[i], words[i])
+def store_blocks(which: Array, rows: Array, words: Array, log_odds: LogOdds) -> None:
+    """Keeps log-odds of blocks whose segments have room.
+
+    Args:
+        which: (K,) int64, those of the M blocks to keep.
+        rows: (M,) int64.
+        words: (M, 64) uint64.
+        log_odds: of the map, changed in place.
+    """
+    packed = np.empty(64, np.uint64)
+    for i in which:
+        count = _pack(log_odds, rows[i], words[i], packed)
+        _put(log_odds, rows[i], packed, count)
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.memory.octree import kernels, masks, octants
 from embodied_mem.memory.octree.blocks import BlockStore
 from embodied_mem.memory.octree.directory import query_directory
-from embodied_mem.memory.octree.grid import project
+from embodied_mem.memory.octree.grid import Band, project, project_columns
 from embodied_mem.memory.octree.levels import Levels
 from embodied_mem.memory.octree.records import count_records
 from embodied_mem.memory.octree.scan import ByteMap
@@ -222,6 +222,7 @@ class OctreeReader:
         step_height: float = 0.1,
         robot_radius: float = 0.0,
         passable_labels: Iterable[int] = (),
+        drop_height: float = 0.0,
     ) -> GridMap:
         """Projects a band above the floor onto a ground plan.
 
@@ -235,10 +236,33 @@ class OctreeReader:
             step_height: what the robot can climb [m].
             robot_radius: free cells nearer than this to an obstacle become obstacles [m].
             passable_labels: label ids of things that can be passed or opened.
+            drop_height: where it is free this far below the floor, a column is an obstacle too: an edge to
+                fall over [m]; 0: nowhere.
         """
-        band = (float(step_height), float(robot_height))
+        band = Band(float(step_height), float(robot_height), float(drop_height))
         return project(
             self._store, self.resolution, float(floor_z), band, float(robot_radius), tuple(passable_labels)
+        )
+
+    def changed_columns(
+        self,
+        since_version: int,
+        floor_z: float,
+        *,
+        robot_height: float,
+        step_height: float = 0.1,
+        passable_labels: Iterable[int] = (),
+        drop_height: float = 0.0,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Returns what `traversable` shows, without a radius, where blocks have changed after a version.
+
+        Returns:
+            (N, 2) int64 block coordinates x and y of columns, 8 cells to an edge, and (N, 8, 8) int8 their
+            cells [y, x]: -1 unknown, 0 free, 100 obstacle.
+        """
+        band = Band(float(step_height), float(robot_height), float(drop_height))
+        return project_columns(
+            self._store, self.resolution, float(floor_z), band, tuple(passable_labels), since_version
         )
 
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -260,8 +284,11 @@ class OctreeReader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated for the map, with the room kept for growth; not the scratch of scans."""
-        return self._store.nbytes
+        """Bytes allocated for the map and for answers about it, with the room kept for growth.
+
+        What scans are marked in is not the map's: it does not grow with it.
+        """
+        return self._store.nbytes + self._levels.nbytes
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level <= MAX_LEVEL:

@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.segments import Segments
+from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
-from embodied_mem.memory.octree.words import count_bits
+from embodied_mem.memory.octree.words import count_bits, transpose_bits
 
 Array = NDArray[Any]
 
@@ -108,7 +108,7 @@ class Records:
                 if len(column):
                     column[: len(slots)] = column[slots]
         if self.segments.tail > self._size:
-            self._extend(max(self.segments.tail, self._size * 9 // 8))
+            self._extend(roomy(self.segments.tail))
         _drop(rows, counts, lifted, self.columns)
 
     def _empty(self, count: int) -> Columns:
@@ -167,19 +167,22 @@ def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> Non
     """Finds what a scan has seen, and what of that has a label.
 
     Args:
-        marks: (M, 512) uint8, 0 where nothing was observed.
+        marks: (M, 512) uint8 of two bits, 0 where nothing was observed.
         names: (M, 512) int32 labels voted for, or (0, 512).
         seen: (M, 8) uint64, filled with the voxels observed.
         named: (M, 8) uint64, filled with those of them that have a label.
     """
+    words = marks.view(np.uint64)
     for i in range(marks.shape[0]):
         for x in range(8):
             some, label = np.uint64(0), np.uint64(0)
-            for j in range(64):
-                some |= np.uint64(marks[i, x * 64 + j] != 0) << np.uint64(j)
+            for y in range(8):
+                word = words[i, x * 8 + y]
+                some |= ((word | (word >> np.uint64(1))) & np.uint64(0x0101010101010101)) << np.uint64(y)
             if names.shape[0] > 0:
                 for j in range(64):
                     label |= np.uint64(names[i, x * 64 + j] > 0) << np.uint64(j)
+            some = transpose_bits(some)
             seen[i, x] = some
             named[i, x] = label & some
 

@@ -20,6 +20,11 @@ _FULL = 2**31 - LARGEST
 _TAIL, _SPARE, _SPARES = 0, 1, 2
 
 
+def roomy(count: int) -> int:
+    """Returns how long an array should become that has to hold so many things, and more later."""
+    return count + count // 16
+
+
 class Segments:
     """Which part of a pool each block has, and the holes between those parts.
 
@@ -95,18 +100,16 @@ class Segments:
         spares = int(self._state[_SPARES])
         if len(rows) > spares:
             more, first = max(len(rows) - spares, len(self._holes) // 8), len(self._holes)
-            fresh = np.stack([np.zeros(more), np.arange(first + 1, first + more + 1)], axis=-1)
-            fresh[-1, 1] = self._state[_SPARE]
-            self._holes = np.concatenate([self._holes, fresh.astype(np.int32)])
+            self._holes = np.concatenate([self._holes, np.empty((more, 2), np.int32)])
+            self._holes[first:, 1] = np.arange(first + 1, first + more + 1)
+            self._holes[-1, 1] = self._state[_SPARE]
             self._state[_SPARE], self._state[_SPARES] = first, spares + more
         self.held -= int(self.sizes[rows].sum(dtype=np.int64))
         _release(rows, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
 
     def _compact(self) -> NDArray[np.int64]:
-        sizes = self.sizes.astype(np.int64)
-        starts = np.cumsum(sizes) - sizes
-        slots = np.repeat(self.starts - starts, sizes) + np.arange(self.held)
-        self.starts[:] = starts
+        slots = np.empty(self.held, np.int64)
+        _compact(self.starts, self.sizes, slots)
         self._empty_holes(self.held)
         return slots
 
@@ -152,6 +155,18 @@ def _allot(
             holes[hole, 1] = state[_SPARE]
             state[_SPARE] = hole
             state[_SPARES] += 1
+
+
+@njit(cache=True, nogil=True)
+def _compact(starts: Array, sizes: Array, slots: Array) -> None:
+    """Lets segments follow one another; `slots` is filled with where each place was."""
+    n = 0
+    for r in range(starts.shape[0]):
+        first, size = np.int64(starts[r]), np.int64(sizes[r])
+        for k in range(size):
+            slots[n + k] = first + k
+        starts[r] = n
+        n += size
 
 
 @njit(cache=True, nogil=True)

@@ -20,25 +20,14 @@ def count_bits(w: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def high_bits(word: int) -> int:
-    """Gathers the highest bit of each byte of a uint64 into its lowest eight bits."""
-    ones = (word >> np.uint64(7)) & np.uint64(0x0101010101010101)
-    return (ones * np.uint64(0x0102040810204080)) >> np.uint64(56)
-
-
-@njit(cache=True, nogil=True)
-def state_bits(word: int) -> tuple[int, int]:
-    """Tells which of eight voxels are occupied and which are free.
-
-    Args:
-        word: uint64, their log-odds as int8, -128 unknown.
-
-    Returns:
-        eight bits each.
-    """
-    low = word & np.uint64(0x7F7F7F7F7F7F7F7F)
-    known = (low + np.uint64(0x7F7F7F7F7F7F7F7F)) & word  # negative, and not -128
-    return high_bits(~word), high_bits(known)
+def transpose_bits(word: int) -> int:
+    """Swaps bit 8 * a + b of a uint64 with bit 8 * b + a (Warren, "Hacker's Delight", 7-3)."""
+    t = (word ^ (word >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
+    word ^= t ^ (t << np.uint64(7))
+    t = (word ^ (word >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
+    word ^= t ^ (t << np.uint64(14))
+    t = (word ^ (word >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
+    return word ^ t ^ (t << np.uint64(28))
 
 
 @njit(cache=True, nogil=True)

@@ -19,6 +19,8 @@ HERE = 1.5
 """The agent is "here" again when it is this close to where it is now [m]."""
 BESIDE = 1.2
 """What lies this close to a thing is near it [m]."""
+TOLD = 12
+"""At most so many things that happened are told, the newest."""
 CHANGE_WORDS = ("gone", "back", "now", "moved", "returned", "appeared")
 """Words of the events that make entries about changes."""
 
@@ -56,7 +58,23 @@ def ask(words: str, contents: Contents, recall: Recaller, k: int = 5) -> Answer:
         raise InputError('ask something, for example "where did I last see the red mug"')
     asked = parse(words, contents.episodes, contents.stamp or 0)
     asked = _without_unknown_room(asked, contents)
-    return _Asked(asked, contents, recall, k).answer()
+    return _Asked(asked, contents, _in_all_rooms(recall, contents), k).answer()
+
+
+def _in_all_rooms(recall: Recaller, contents: Contents) -> Recaller:
+    """Lets a name that several rooms bear, such as "bedroom", mean all of them."""
+
+    def ask_all(query: Query) -> list[Recall]:
+        wanted = query.room
+        if not isinstance(wanted, str):
+            return recall(query)
+        rooms = [room.id for room in contents.scene.rooms() if room.name.lower() == wanted.lower()]
+        if len(rooms) < 2:
+            return recall(query)
+        found = [answer for room in rooms for answer in recall(replace(query, room=room))]
+        return sorted(found, key=lambda a: (-a.score, -a.stamp, a.id))[: query.k]
+
+    return ask_all
 
 
 def _without_unknown_room(asked: Question, contents: Contents) -> Question:
@@ -98,6 +116,8 @@ class _Asked:
             "changes": self._changes,
             "whereabouts": self._whereabouts,
             "count": self._count,
+            "rooms": self._rooms,
+            "story": self._story,
             "text": self._text,
         }[self.asked.intent]()
 
@@ -137,10 +157,13 @@ class _Asked:
         q, label = self.asked, _head(self.asked.subject, self.contents)
         if not self.contents.labels.matching(label):
             return self._text()
-        found = self.recall(self._query(kind="object", label=label))
+        query = self._query(kind="object", label=label)
+        found = self.recall(query)
         understood = f'{q.intent} was an object whose label holds "{label}" last seen{self._bounds()}'
         if not found:
-            return Answer(understood, f"I have not seen any {q.subject}{self._bounds()}.", ())
+            return Answer(
+                understood, f"I have not seen any {q.subject}{self._room_words(query)}{self._bounds()}.", ()
+            )
         best = found[0]
         gone = " It is no longer there." if best.existence < 0.5 else ""
         heard = "" if label == q.subject else f' (nothing is called "{q.subject}")'
@@ -166,7 +189,14 @@ class _Asked:
             return self._text()
         found = self.recall(self._query(kind="object", label=label, min_existence=0.5, k=1000))
         understood = f'how many objects have a label that holds "{label}"{self._bounds()}'
-        return Answer(understood, f"I know of {len(found)}{self._bounds()}.", tuple(found[: self.k]))
+        told = f"I know of {len(found) or 'no'} {self.asked.subject}{self._bounds()}."
+        return Answer(understood, told, tuple(found[: self.k]))
+
+    def _rooms(self) -> Answer:
+        found = self.recall(Query(kind="room", k=1000))
+        names = sorted(room.name for room in self.contents.scene.rooms())
+        told = f"I know of {len(names)} rooms: {_listed(names)}." if names else "I know of no rooms yet."
+        return Answer("what rooms there are", told, tuple(found[: self.k]))
 
     # ---- the agent
 
@@ -206,6 +236,22 @@ class _Asked:
             return Answer(understood, "I remember nothing of that time.", ())
         return Answer(
             understood, f"I was {self._place(found[0])}, {self._ago(found[0].stamp)}.", tuple(found)
+        )
+
+    def _story(self) -> Answer:
+        """The newest entries that say anything, in the order in which they happened."""
+        episodes, q = self.contents.episodes, self.asked
+        stamps, summaries = episodes.stamps, set(episodes.summary_rows.tolist())
+        rows = [row for row in np.flatnonzero(episodes.has_words).tolist() if row not in summaries]
+        rows = [row for row in rows if q.since is None or stamps[row] >= q.since]
+        rows = [row for row in rows if q.until is None or stamps[row] <= q.until][-TOLD:]
+        parts = [f"{episodes.sentence(row)} ({self._ago(int(stamps[row]))})" for row in rows]
+        newest = [
+            self.recall(Query(kind="episode", since=t, until=t, k=1)) for t in stamps[rows][::-1].tolist()
+        ]
+        told = f"{'; '.join(parts)}." if parts else "Nothing happened that I noted."
+        return Answer(
+            f"what happened{self._bounds()}", told, tuple(a for part in newest for a in part)[: self.k]
         )
 
     def _changes(self) -> Answer:
@@ -250,8 +296,13 @@ class _Asked:
     def _text(self) -> Answer:
         words = " ".join(content_words(self.asked.words))
         found = self.recall(Query(text=words, since=self.asked.since, until=self.asked.until, k=self.k))
-        told = found[0].text if found else "Nothing in the memory holds these words."
+        told = found[0].text if found else f"Nothing in the memory holds these words. {self._hint()}"
         return Answer("", told, tuple(found))
+
+    def _hint(self) -> str:
+        names = sorted({self.contents.object_name(int(i)) for i in self.contents.scene.object_table.ids})
+        thing = next((name for name in names if name), "red mug")
+        return f'Ask for example "where is the {thing}", "what rooms are there", "what happened".'
 
     def _bounds(self) -> str:
         q, first = self.asked, self.contents.episodes.first_stamp

@@ -21,13 +21,15 @@ class RecallConfig:
     """Rank the relevant entries by learned utility too."""
     utility_weight: float = 0.5
     """Share of utility in the rank, the rest is relevance."""
+    utility_floor: float = 0.7
+    """Entries less relevant than this share of the best are not ranked by utility, and go behind."""
     utility_rate: float = 0.3
     """Step from the old utility towards each new feedback or reward."""
     utility_horizon: float = 20.0
     """A reward is credited to what was recalled at most this long before it [s]."""
 
     def __post_init__(self) -> None:
-        for name in ("related", "utility_weight", "utility_rate"):
+        for name in ("related", "utility_weight", "utility_floor", "utility_rate"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"recall.{name} must be in [0, 1], got {getattr(self, name)}")
         if self.pool < 1:

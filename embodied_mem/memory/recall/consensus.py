@@ -90,8 +90,8 @@ def _compare(
     names: list[frozenset[str]],
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Returns (M, M) which entries are about the same thing, and how alike their claims are."""
-    vectors = episodes.vectors
-    unit = vectors.rows[rows].astype(np.float32) * vectors.scales[rows][:, None]  # (M, D)
+    codes, scales = episodes.vectors.some(np.sort(rows))
+    unit = codes[rows].astype(np.float32) * scales[rows][:, None]  # (M, D)
     cosines = unit @ unit.T
     spoken, shown = (np.array([bool(c) for c in claims]) for claims in (words, names))
     speak = spoken[:, None] & spoken[None, :] & (cosines >= related)

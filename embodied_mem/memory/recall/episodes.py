@@ -87,7 +87,7 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
     size = last - first if listed is None else len(listed)
     filters = (query.place, terms.room_id, terms.near)
     if listed is None and query.min_trust <= 0 and all(f is None for f in filters):
-        return _Found(np.arange(first, last))
+        return _Found(_told(terms, contents, np.arange(first, last)))
     kept, squared = np.empty(size, np.int64), np.empty(size)
     near = terms.near is not None
     count = select(
@@ -100,9 +100,12 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         float(query.radius) if near and query.radius is not None else -1.0,
         kept, squared,
     )  # fmt: skip
-    found = _Found(kept[:count].copy())
+    there = _told(terms, contents, kept[:count].copy())
+    found = _Found(there)
     if near:
-        found.distances = np.sqrt(squared[:count])
+        if len(there) < count:
+            squared[: len(there)] = squared[np.searchsorted(kept[:count], there)]
+        found.distances = np.sqrt(squared[: len(there)])
         found.scores["near"] = 1.0 / (1.0 + found.distances)
     if query.text is not None:
         found.words, found.meanings = shares, meanings
@@ -110,6 +113,19 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         meant = np.array([meanings.get(row, 0.0) for row in found.rows.tolist()])
         found.scores["text"] = np.maximum(terms.shares(held), meant)
     return found
+
+
+def _told(terms: Terms, contents: Contents, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns rows, ascending, without summaries where a moment is asked for: they are of a stretch."""
+    if not terms.is_timed and (terms.like is not None or terms.query.text is not None):
+        return rows
+    summaries = contents.episodes.summary_rows
+    if not len(summaries) or not len(rows):
+        return rows
+    at = np.minimum(np.searchsorted(rows, summaries), len(rows) - 1)
+    keep = np.ones(len(rows), bool)
+    keep[at[rows[at] == summaries]] = False
+    return rows[keep]
 
 
 def _meanings(terms: Terms, contents: Contents) -> dict[int, float]:
@@ -202,15 +218,18 @@ def _order(contents: Contents, found: _Found, settings: RecallConfig) -> None:
     """Puts what the relevant entries were good for into their order, and what is flagged behind."""
     if not len(found.rows):
         return
-    rank = found.relevance
+    rank, behind = found.relevance, np.zeros(len(found.rows), bool)
     if settings.utility:
-        # Relevance first, then both as standard scores (MemRL).
-        weight = settings.utility_weight
-        utility = contents.episodes.utilities[found.rows]
-        rank = (1.0 - weight) * _standard(found.relevance) + weight * _standard(utility)
+        # Relevance first: what is far less relevant than the best stays behind, however useful it
+        # was elsewhere. Then both as standard scores among the rest (MemRL).
+        behind = rank < settings.utility_floor * rank.max()
+        weight, utility = settings.utility_weight, contents.episodes.utilities[found.rows]
+        both = (1.0 - weight) * _standard(rank[~behind]) + weight * _standard(utility[~behind])
+        rank = rank.copy()
+        rank[~behind] = both
     flagged = np.array([row in found.flags for row in found.rows.tolist()])
     stamps = contents.episodes.stamps[found.rows]
-    found.keep(np.lexsort((found.rows, -stamps, -rank, flagged)))
+    found.keep(np.lexsort((found.rows, -stamps, -rank, behind, flagged)))
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:

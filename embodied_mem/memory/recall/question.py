@@ -10,7 +10,9 @@ from typing import Literal
 from embodied_mem.memory.episodes.entries import Episodes
 from embodied_mem.types import NS_PER_S
 
-Intent = Literal["where", "when", "inventory", "visit", "changes", "whereabouts", "count", "text"]
+Intent = Literal[
+    "where", "when", "inventory", "visit", "changes", "whereabouts", "count", "rooms", "story", "text"
+]
 
 _UNITS = {"second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86400}
 _EPOCH_NS = 10**17
@@ -19,6 +21,9 @@ _DAY = timedelta(days=1)
 
 _ARTICLE = r"(?:the|a|an|my|any|some|your|his|her|our)\s+"
 _PATTERNS: tuple[tuple[Intent, str], ...] = (
+    ("rooms", r"^(?:what|which|how many) rooms?\b(?P<rest>(?: (?:is|are|do you know|have you seen)\b.*)?)$"),
+    ("story", r"^what (?:has |have |did )?(?:i |we |you |it )?(?:happen(?:ed)?|do|done)\b(?P<rest>.*)$"),
+    ("story", r"^what (?:was|were) (?:i|we|you) doing\b(?P<rest>.*)$"),
     ("whereabouts", r"^where (?:was|were|am|are) (?:i|we|you)\b(?P<rest>.*)$"),
     ("visit", r"^when (?:was|were) (?:i|we|you)(?: last| ever|)(?P<rest>.*)$"),
     ("visit", r"^when did (?:i|we|you) (?:last )?(?:visit|enter|go to|come to)(?P<rest>.*)$"),
@@ -35,6 +40,9 @@ _PATTERNS: tuple[tuple[Intent, str], ...] = (
      r"(?: last)?(?P<subject>.+)$"),
     ("where", r"^where(?:'s| is| are| was| were| can i find| do i find| did)(?P<subject>.+)$"),
     ("where", r"^(?:find|locate|look for|show me)(?P<subject> .+)$"),
+    ("where", r"^(?:is|are|was|were) there(?: any| ever)?(?P<subject> .+)$"),
+    ("where", r"^(?:have|did) (?:i|we|you) (?:ever )?(?:see|seen|saw|noticed?|find|found)(?P<subject> .+)$"),
+    ("where", r"^do (?:i|we|you) know where(?P<subject> .+?)(?: (?:is|are))?$"),
 )  # fmt: skip
 
 
@@ -44,8 +52,8 @@ class Question:
 
     Attributes:
         intent: "where" and "when" ask for a thing, "inventory" for what is somewhere, "visit" for
-            when the agent was somewhere, "changes", "whereabouts" of the agent, "count"; "text" where
-            no pattern fits: its words are looked for.
+            when the agent was somewhere, "changes", "whereabouts" of the agent, "count", "rooms" there
+            are, "story" of what happened; "text" where no pattern fits: its words are looked for.
         subject: the thing asked for, in its words, or "".
         room: words of a room, or "".
         beside: words of a thing on or near which something is asked for, or "".

@@ -20,6 +20,7 @@ class RecentRecalls:
 
     def __init__(self) -> None:
         self._next = 1
+        self._new: dict[int, None] = {}
         self._kept: OrderedDict[int, tuple[int, tuple[int, ...]]] = OrderedDict()
 
     def number(self, answers: Sequence[Recall], stamp: int) -> list[Recall]:
@@ -32,11 +33,19 @@ class RecentRecalls:
         numbered = []
         for answer in answers:
             self._kept[self._next] = (stamp, answer.evidence[:CREDITED])
+            self._new.update(dict.fromkeys(answer.evidence[:CREDITED]))
             numbered.append(replace(answer, recall_id=self._next))
             self._next += 1
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
+        while len(self._new) > KEPT:
+            del self._new[next(iter(self._new))]
         return numbered
+
+    def take_new(self) -> tuple[int, ...]:
+        """Returns the entries that answers have rested on since this was last asked, ascending."""
+        taken, self._new = tuple(sorted(self._new)), {}
+        return taken
 
     def evidence(self, recall_id: int) -> tuple[int, ...]:
         """Returns the newest entries that an answer rested on.

@@ -171,15 +171,16 @@ def most_similar(
     found = np.empty(len(rows), np.int64)
     scores = np.empty(len(rows), np.float32)
     first = int(rows[0])
+    codes, scales = vectors.some(rows)
     dense = len(rows) == int(rows[-1]) - first + 1
     count = _shortlist(
         rows[:0] if dense else rows,
-        first, base, vectors.rows, vectors.scales, coarse, step, min(keep, len(rows)), margin,
+        first, base, codes, scales, coarse, step, min(keep, len(rows)), margin,
         found, scores,
     )  # fmt: skip
     chosen = found[:count].copy()
     picked = rows[chosen]
-    wide = vectors.rows[picked].astype(np.float64)
+    wide = codes[picked].astype(np.float64)
     cosines = (wide * query).sum(axis=1) * _exact_scales(wide)
     return chosen, cosines
 

@@ -66,6 +66,8 @@ class SceneConfig:
     """Smaller pieces of free space are not a room of their own [m^2]."""
     room_every: int = 1
     """Rooms are looked at anew on every n-th write, and only where the map has changed."""
+    tiles_per_update: int = 256
+    """Squares of 32 x 32 cells that are brought up to date on one write; what is more waits, newest first."""
     room_reach: float = 1.5
     """What stands on no room's floor belongs to the nearest room at most this far away [m]."""
     diagonal: bool = True
@@ -95,8 +97,9 @@ class SceneConfig:
         ):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"scene.{name} must not be negative, got {getattr(self, name)}")
-        if self.room_every < 1:
-            raise ConfigError(f"scene.room_every must be at least 1, got {self.room_every}")
+        for name in ("room_every", "tiles_per_update"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"scene.{name} must be at least 1, got {getattr(self, name)}")
         if self.assignment not in ("optimal", "greedy"):
             raise ConfigError(f'scene.assignment must be "optimal" or "greedy", got "{self.assignment}"')
         if not 0.0 <= self.label_noise < 0.5:

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent
 from embodied_mem.types import LabelMap, Percept, Scan
@@ -99,14 +98,3 @@ def without_moving(percept: Percept, words: tuple[str, ...]) -> Percept:
         keep = ~np.isin(scan.labels, labels)
         scans.append(Scan(scan.points[keep], scan.hit[keep], scan.labels[keep], scan.origin))
     return replace(percept, scans=tuple(scans))
-
-
-def same_map(a: GridMap, b: GridMap) -> bool:
-    """Returns whether two grid maps show the same."""
-    return a is b or (
-        a.cells.shape == b.cells.shape
-        and a.resolution == b.resolution
-        and a.floor_z == b.floor_z
-        and np.array_equal(a.origin, b.origin)
-        and np.array_equal(a.cells, b.cells)
-    )

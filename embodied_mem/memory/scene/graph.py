@@ -21,15 +21,17 @@ from embodied_mem.memory.scene.absence import looks_before, miss_objects
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.coverage import Coverage
-from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels, same_map
+from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
+from embodied_mem.memory.scene.floor import Box
 from embodied_mem.memory.scene.identity import Identity
 from embodied_mem.memory.scene.objects import Objects
-from embodied_mem.memory.scene.places import Place, Places
+from embodied_mem.memory.scene.places import Place
 from embodied_mem.memory.scene.relations import Relation, relations_of
-from embodied_mem.memory.scene.rooms import Room, Rooms, boundary_mask, room_name
+from embodied_mem.memory.scene.rooms import Room, room_name
 from embodied_mem.memory.scene.rows import Row, SceneRows
 from embodied_mem.memory.scene.sightings import Sightings
+from embodied_mem.memory.scene.space import Space
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.trajectory import Trajectory
 from embodied_mem.types import LabelMap, Percept
@@ -55,22 +57,23 @@ class SceneGraph:
         """The grid map of the last write, or what `use_grid_map` was given."""
         self.object_table = Objects(self.config)
         self.identity = Identity(self.object_table, self.config)
-        self.place_table = Places(self.config)
-        self.room_table = Rooms(self.config)
+        self.space = Space(self.config)
+        self.place_table, self.room_table = self.space.places, self.space.rooms
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
         self.coverage = Coverage()
         self._writes = 0
-        self._settled: GridMap | None = None  # what places were last brought up to date with
-        self._doors: NDArray[np.bool_] | None = None
-        self._rooms_stale = True
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
-        self._rows = SceneRows(
-            self.object_table, self.place_table, self.room_table, self.trajectory_table, self.coverage
-        )
+        self._rows = SceneRows(self.object_table, self.space, self.trajectory_table, self.coverage)
 
     # ---- writing
 
-    def update(self, percept: Percept, octree: HasVoxels, grid_map: GridMap | None) -> SceneChanges:
+    def update(
+        self,
+        percept: Percept,
+        octree: HasVoxels,
+        grid_map: GridMap | None,
+        where: tuple[int, int, int, int] | None = None,
+    ) -> SceneChanges:
         """Takes in one percept; called by `Memory.write` after the octree has taken in its scans.
 
         Args:
@@ -79,6 +82,8 @@ class SceneGraph:
             octree: the octree the scans went into; it tells which places had been seen empty.
             grid_map: traversable space at the agent's floor after this percept; None or empty
                 where there is none yet. It must depend on the writes only.
+            where: cells (first y, x, end y, x) from the map's origin outside which the grid map is as at
+                the last update; None where that is not known.
 
         Raises:
             InputError: the pose is not finite; nothing is changed.
@@ -106,7 +111,7 @@ class SceneGraph:
         events = [e for e in events if e.object_id not in dead] + settled
         self._rows.remove("object", dead, self.version)
         ids = [o.aliases.get(i, i) for i in ids]
-        place_id, new_place = self._update_places(grid_map, percept, pose.position)
+        place_id, new_place = self._update_places(grid_map, where, percept)
         self._update_rooms()
         chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
@@ -143,8 +148,6 @@ class SceneGraph:
     def use_grid_map(self, grid_map: GridMap | None) -> None:
         """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
         self.grid_map = grid_map if grid_map is not None and grid_map.cells.size else None
-        if self.grid_map is not None:
-            self.place_table.use_grid(self.grid_map)
 
     def touch(self, kind: str, numbers: list[int]) -> None:
         """Notes that rows have changed from outside, such as by a correction of the poses."""
@@ -157,47 +160,42 @@ class SceneGraph:
 
     def forget_grid(self) -> None:
         """Lets go of the grid map: the next one makes places and rooms anew, their ids stay."""
-        self.grid_map = self._settled = self._doors = None
-        self._rooms_stale = True
-        self.place_table.forget_grid()
+        self.grid_map = None
+        self.space.forget_map()
 
     def _is_dynamic(self, label: int) -> bool:
         """Whether things of a label move by themselves."""
         return label in dynamic_labels(self.labels, self.config.dynamic)
 
     def _update_places(
-        self, grid_map: GridMap | None, percept: Percept, position: NDArray[np.float64]
+        self, grid_map: GridMap | None, where: tuple[int, int, int, int] | None, percept: Percept
     ) -> tuple[int, bool]:
-        places = self.place_table
+        places, position = self.place_table, percept.map_T_base.position
         if grid_map is not None and grid_map.cells.size:
-            changed = self._settled is None or not same_map(self._settled, grid_map)
-            self._rooms_stale |= changed
-            if changed or not places.covers(position):
-                self._rows.remove("place", places.update(grid_map, position), self.version)
-            self.grid_map = self._settled = grid_map
+            gone = self.space.update(grid_map, None if where is None else Box(*where), position)
+            self._rows.remove("place", gone, self.version)
+            self.grid_map = grid_map
         elif not places.covers(position):
-            places.add_at(position)
+            places.add_at(position, None)
         place = places.at(position)
         # A new episode or a jump of the localisation is no walk from one place to the next.
         leapt = percept.is_first or self.trajectory_table.moved(position) > self.config.place_spacing
         previous = -1 if leapt else self.agent_place
         first = bool(places.visits[places.index(place)] == 0)
-        places.visit(place, previous, percept.stamp)
+        before = self.trajectory_table.last
+        step = None if before is None else np.stack([before, position])
+        places.visit(place, previous, percept.stamp, step)
         self.agent_place = place
         return place, first
 
     def _update_rooms(self) -> None:
-        """Segments the map again where it or its doors have changed; a fixed pace, so that replay agrees."""
+        """Finds rooms anew where the floor or its doors have changed; a fixed pace, so that replay agrees."""
         if self.grid_map is None or self._writes % self.config.room_every:
             return
         o = self.object_table
         doors = self._is_boundary(o.labels) & (o.log_odds >= 0.0)
-        mask = boundary_mask(self.grid_map, o.positions[doors], o.extents[doors])
-        same = self._doors is not None and np.array_equal(mask, self._doors)
-        if same and not self._rooms_stale:
-            return
-        self._rows.remove("room", self.room_table.update(self.grid_map, mask), self.version)
-        self._doors, self._rooms_stale = mask, False
+        gone = self.space.find_rooms(o.positions[doors], o.extents[doors])
+        self._rows.remove("room", gone, self.version)
 
     def _is_boundary(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns which labels separate rooms; ids without a name do not."""
@@ -305,6 +303,16 @@ class SceneGraph:
         """Returns the ids of the places on a shortest path, both included; empty where there is none."""
         return self.place_table.path(place_a, place_b)
 
+    def way(self, place_a: int, place_b: int) -> NDArray[np.float64]:
+        """Returns (M, 3) float64 [m]: where to turn on the path between two places; empty without one."""
+        return self.place_table.way(place_a, place_b)
+
+    @property
+    def floor_height(self) -> float | None:
+        """Height of the floor the agent is on [m]; None before there is a map."""
+        floors = self.space.floors
+        return floors[floors.current].height if len(floors) else None
+
     def place_at(self, position: Point) -> int:
         """Returns the id of the place that is nearest along a path to a map position, or -1."""
         return self.place_table.at(position)
@@ -313,7 +321,7 @@ class SceneGraph:
         """Returns all rooms, in the order of their ids."""
         r, p = self.room_table, self.place_table
         place_rooms = [r.at(position) for position in p.positions]
-        inside, extents = self._names_by_room(), r.extents()
+        inside, extents, areas = self._names_by_room(), r.extents(), r.areas()
         result = []
         for row, room_id in enumerate(r.ids.tolist()):
             elsewhere = [n for other, names in inside.items() if other != room_id for n in names]
@@ -322,7 +330,7 @@ class SceneGraph:
                     id=room_id,
                     position=r.positions[row].copy(),
                     extent=extents[row],
-                    area=int(r.sizes[row]) * r.resolution**2,
+                    area=float(areas[row]),
                     place_ids=tuple(int(i) for i, at in zip(p.ids, place_rooms) if at == room_id),
                     name=room_name(room_id, inside.get(room_id, []), elsewhere),
                 )

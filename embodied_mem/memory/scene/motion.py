@@ -61,3 +61,7 @@ def _move_places(scene: SceneGraph, move: Mover) -> None:
         delta = trajectory.positions - places.positions[row]
         stamps[row] = trajectory.stamps[int(np.argmin((delta * delta).sum(axis=1)))]
     places.positions = move(stamps, places.positions)
+    places.changed.update(places.ids.tolist())
+    links = places.links
+    for pair, (stamp, step) in links.steps.items():
+        links.steps[pair] = stamp, move(np.array([stamp, stamp]), step)

@@ -66,6 +66,28 @@ def joined(labels: Array, count: int, border: float) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def gateways(labels: Array, count: int, room: Array) -> Array:
+    """Returns (G,) int64 flat cells: of each border of two labels the roomiest, the first of equals."""
+    height, width = labels.shape
+    best = np.full((count, count), -1, np.int64)
+    for y in range(height):
+        for x in range(width):
+            a = labels[y, x]
+            if a < 0:
+                continue
+            for k in range(2):
+                ny, nx = y + (k == 0), x + (k == 1)
+                if ny >= height or nx >= width or labels[ny, nx] < 0 or labels[ny, nx] == a:
+                    continue
+                low, high = min(a, labels[ny, nx]), max(a, labels[ny, nx])
+                known = best[low, high]
+                if known < 0 or room[y, x] > room[known // width, known % width]:
+                    best[low, high] = y * width + x
+    flat = best.reshape(-1)
+    return flat[flat >= 0]
+
+
+@njit(cache=True, nogil=True)
 def renumber(labels: Array, count: int) -> int:
     """Numbers the labels in the order in which they come up, in place; returns how many there are."""
     new = np.full(count, -1, np.int32)
@@ -126,27 +148,3 @@ def measure(labels: Array, count: int, room: Array) -> Array:
             m[2], m[3] = min(m[2], y), max(m[3], y)
             m[4], m[5] = min(m[4], x), max(m[5], x)
     return result
-
-
-@njit(cache=True, nogil=True)
-def mark_boxes(mask: Array, centers: Array, extents: Array, corner: Array, scale: float) -> None:
-    """Marks the cells whose centres are in axis-aligned boxes, and those of the boxes' centres.
-
-    Args:
-        mask: (H, W) bool, changed in place.
-        centers: (N, 3) float64 [m].
-        extents: (N, 3) float64 [m].
-        corner: (2,) float64 [m], x and y of the map's corner.
-        scale: cells per metre.
-    """
-    height, width = mask.shape
-    for i in range(centers.shape[0]):
-        lo, hi = np.empty(2, np.int64), np.empty(2, np.int64)
-        for k in range(2):
-            middle, half = (centers[i, k] - corner[k]) * scale, 0.5 * extents[i, k] * scale
-            own = np.int64(np.floor(middle))
-            lo[k] = min(own, np.int64(np.ceil(middle - half - 0.5 - 1e-6)))
-            hi[k] = max(own, np.int64(np.floor(middle + half - 0.5 + 1e-6)))
-        for y in range(max(lo[1], 0), min(hi[1] + 1, height)):
-            for x in range(max(lo[0], 0), min(hi[0] + 1, width)):
-                mask[y, x] = True

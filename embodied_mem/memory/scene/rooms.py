@@ -17,19 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.navigation import Point, centers_of, clearance
-from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.navigation import Point, clearance
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.grid_kernels import FAR, spread
-from embodied_mem.memory.scene.region_kernels import (
-    components,
-    joined,
-    mark_boxes,
-    measure,
-    nearest_label,
-    overlaps,
-    renumber,
-)
+from embodied_mem.memory.scene.field_kernels import narrow_passages
+from embodied_mem.memory.scene.floor import Box, Floor
+from embodied_mem.memory.scene.floors import Floors
+from embodied_mem.memory.scene.region_kernels import gateways, measure, nearest_label, overlaps
+from embodied_mem.memory.scene.segmentation import segment
 
 ROOM_WORDS = {
     "kitchen": {"stove", "oven", "fridge", "refrigerator", "sink", "microwave", "dishwasher", "kettle"},
@@ -41,6 +35,10 @@ ROOM_WORDS = {
 }
 """Words of object labels that tell what a room is for."""
 
+REACH = 6.0
+"""Rooms are found anew up to this far from what has changed; what they have beyond it stays theirs [m]."""
+FOR_SURE = 1 << 40
+"""More cells than any overlap has."""
 WIDE_BORDER = 1.5
 """Pieces whose common border is longer than this many passage widths are one room."""
 
@@ -68,144 +66,220 @@ class Room:
     name: str
 
 
-def boundary_mask(
-    grid: GridMap, positions: NDArray[np.float64], extents: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Returns (H, W) bool: the cells under doors, at least one each.
+def door_boxes(
+    resolution: float, positions: NDArray[np.float64], extents: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Returns (N, 4) int64: the cells under doors, at least one each: lowest and highest y, then x.
 
     Args:
-        grid: the grid map.
+        resolution: edge of a cell [m].
         positions: (N, 3) float64 [m] of the doors' centres, map frame.
         extents: (N, 3) float64 [m] of the boxes around them.
     """
-    mask = np.zeros(grid.cells.shape, bool)
-    corner = np.asarray(grid.origin, np.float64)
-    mark_boxes(mask, positions, extents, corner, 1.0 / grid.resolution)
+    middle, half = positions[:, :2] / resolution, 0.5 * extents[:, :2] / resolution
+    own = np.floor(middle)
+    low = np.minimum(own, np.ceil(middle - half - 0.5 - 1e-6)).astype(np.int64)
+    high = np.maximum(own, np.floor(middle + half - 0.5 + 1e-6)).astype(np.int64)
+    return np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], axis=1)
+
+
+def mark_doors(window: Box, doors: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns (H, W) bool: which cells of a window are under doors (`door_boxes`)."""
+    mask = np.zeros((window.y1 - window.y0, window.x1 - window.x0), bool)
+    for y0, y1, x0, x1 in doors[window.meets(doors)].tolist():
+        cells = Box(y0, x0, y1 + 1, x1 + 1).within(window)
+        mask[cells.y0 - window.y0 : cells.y1 - window.y0, cells.x0 - window.x0 : cells.x1 - window.x0] = True
     return mask
 
 
-def segment(
-    free: NDArray[np.bool_], wide: NDArray[np.bool_], least: float, border: float
-) -> tuple[NDArray[np.int32], int]:
-    """Splits free space into rooms.
+def beyond(floor: Floor, window: Box, rooms: NDArray[np.int64]) -> NDArray[np.int32] | None:
+    """Returns (H, W) int32: where rooms go on beyond a window, as indices into (R,) rooms, else -1.
 
-    Args:
-        free: (H, W) bool, free cells without doors.
-        wide: (H, W) bool, cells with room around them.
-        least: fewest cells of a room.
-        border: pieces that share more pairs of cells are one room: what lies between them is
-            furniture with several gaps, and not a door.
-
-    Returns:
-        (H, W) int32 labels from 0 in reading order, -1 for none, and their number.
+    None where none does.
     """
-    seeds = np.full(free.shape, -1, np.int32)
-    count = components(free & wide, 0.25 * least, seeds, 0)
-    labels = _grown(free, seeds)
-    if count > 1:
-        roots = np.append(joined(labels, count, border), np.int32(-1))
-        seeds, labels = roots[seeds], roots[labels]
-    small = np.append(np.bincount(labels[labels >= 0], minlength=count) < least, False)
-    if small[seeds].any():
-        seeds[small[seeds]] = -1  # their cells go to the neighbours
-        labels = _grown(free, seeds)
-    count = components(free & (labels < 0), least, labels, count)
-    return labels, renumber(labels, count)
-
-
-def _grown(free: NDArray[np.bool_], seeds: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns the label of the seed that is nearest to each free cell along a path."""
-    cells = np.flatnonzero(seeds >= 0)
-    labels = np.full(free.shape, -1, np.int32)
-    spread(free, cells, seeds.reshape(-1)[cells], False, np.full(free.shape, FAR, np.int32), labels)
-    return labels
+    ring = window.grown(1).within(floor.box)
+    outer = np.full((window.y1 - window.y0 + 2, window.x1 - window.x0 + 2), -1, np.int64)
+    at = slice(ring.y0 - window.y0 + 1, ring.y1 - window.y0 + 1)
+    across = slice(ring.x0 - window.x0 + 1, ring.x1 - window.x0 + 1)
+    outer[at, across] = floor.rooms[floor.slices(ring)]
+    inner = outer[1:-1, 1:-1]
+    result = np.full(inner.shape, -1, np.int32)
+    ends: tuple[tuple[Any, Array], ...] = (
+        ((0, slice(None)), outer[0, 1:-1]),
+        ((-1, slice(None)), outer[-1, 1:-1]),
+        ((slice(None), 0), outer[1:-1, 0]),
+        ((slice(None), -1), outer[1:-1, -1]),
+    )
+    for edge, other in ends:
+        on = (inner[edge] == other) & np.isin(other, rooms)
+        result[edge] = np.where(on, np.searchsorted(rooms, other), result[edge])
+    return result if (result >= 0).any() else None
 
 
 class Rooms:
-    """The rooms of one storey, as a raster of their rows.
+    """The rooms of all storeys; which cell belongs to which is on the floors.
 
     Args:
         config: width of passages, least area, reach.
+        floors: where they lie.
     """
 
-    def __init__(self, config: SceneConfig) -> None:
-        self.config = config
+    def __init__(self, config: SceneConfig, floors: Floors) -> None:
+        self.config, self.floors = config, floors
         self.next_id = 0
-        self.resolution = 1.0
         self.ids = np.empty(0, np.int64)
-        """Ascending; `raster` holds indices into it, -1 where there is no room."""
-        self.raster = np.empty((0, 0), np.int32)
-        self.corner = (0, 0)
-        """(y, x) of the raster's first cell, counted in cells from the map's origin."""
+        """Ascending."""
+        self.storeys = np.empty(0, np.int64)
+        """(R,) numbers of the floors they lie on."""
         self.positions = np.empty((0, 3))
         self.boxes = np.empty((0, 4), np.int64)
         """Lowest and highest y, lowest and highest x, in cells from the map's origin."""
         self.sizes = np.empty(0, np.int64)
+        self.gateways = np.empty(0, np.int64)
+        """(G,) flat cells on the floor of the last update: the middles of passages from room to room."""
+        self.changed: set[int] = set()
+        """Ids of rooms that are no longer as the last export had them."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def update(self, grid: GridMap, doors: NDArray[np.bool_]) -> list[int]:
-        """Finds the rooms of a changed map; returns the ids of rooms that are no more.
+    def update(self, floor: Floor, where: Box, doors: NDArray[np.int64]) -> list[int]:
+        """Finds the rooms anew whose floor has changed; returns the ids of rooms that are no more.
+
+        Rooms that have no cell near the change stay as they are.
 
         Args:
-            grid: the grid map.
-            doors: (H, W) bool, cells under doors.
+            floor: the storey.
+            where: all cells that have changed lie in it.
+            doors: (D, 4) int64 cells under doors: lowest and highest y, lowest and highest x.
         """
-        config, resolution = self.config, grid.resolution
-        room = clearance(grid.cells > 0, resolution)
-        free = (grid.cells == 0) & ~doors
+        config, resolution = self.config, floor.resolution
+        width = config.passage_width / resolution
+        halo = math.ceil(width / 2) + 1
+        near = where.grown(halo).within(floor.box)
+        met = np.zeros(self.next_id + 1, bool)
+        met[floor.rooms[floor.slices(near)]] = True
+        old = np.flatnonzero(met[:-1])
+        rows = np.searchsorted(self.ids, old)
+        window = near
+        if len(rows):
+            low, high = self.boxes[rows].min(axis=0), self.boxes[rows].max(axis=0)
+            window = window.joined(Box(int(low[0]), int(low[2]), int(high[1]) + 1, int(high[3]) + 1))
+        window = window.grown(halo + 1).within(floor.box)
+        window = window.within(near.grown(math.ceil(REACH / resolution)))
+        at = floor.slices(window)
+        cells, raster = floor.cells[at], floor.rooms[at]
+        room = clearance(cells > 0, resolution)
+        free = (cells == 0) & ~mark_doors(window, doors)
+        place = np.full(self.next_id + 1, -1, np.int32)  # of each id in `old`; the last for cells of no room
+        place[old] = np.arange(len(old))
+        before = place[raster]
+        free &= (raster < 0) | (before >= 0)
         wide = room >= config.passage_width / 2
-        border = WIDE_BORDER * config.passage_width / resolution
-        labels, count = segment(free, wide, config.room_area / resolution**2, border)
-        corner = (_cells(grid.origin[1], resolution), _cells(grid.origin[0], resolution))
-        found = self._identify(labels, count, corner)
-        gone = sorted(set(self.ids.tolist()) - set(found.tolist()))
-        order = np.argsort(found)
-        rank = np.empty(count + 1, np.int32)
-        rank[order], rank[count] = np.arange(count), -1
-        measures = measure(labels, count, room)[order]
-        self.ids = found[order]
-        self.raster, self.corner, self.resolution = rank[labels], corner, resolution
-        self.sizes = measures[:, 0]
-        self.positions = centers_of(grid, measures[:, 1])
-        self.boxes = measures[:, 2:] + np.array([corner[0], corner[0], corner[1], corner[1]])
-        return gone
+        if width <= 1.5:  # a gap in a wall is one cell wide: no clearance tells it from a room
+            wide &= ~narrow_passages(np.ascontiguousarray(cells))
+        anchors = beyond(floor, window, old)
+        least, border = config.room_area / resolution**2, WIDE_BORDER * width
+        labels, count = segment(free, wide, least, border, anchors)
+        found = self._identify(labels, count, before, old, anchors)
+        gates = gateways(labels, count, room)
+        across = window.x1 - window.x0
+        self.gateways = floor.flat(gates // across + window.y0, gates % across + window.x0)
+        measures = measure(labels, count, room)
+        names = np.append(found, -1).astype(np.int32)
+        mine = free | (before >= 0)
+        raster[mine] = names[labels[mine]]
+        return self._replace(floor, window, old, found, measures)
 
-    def _identify(self, labels: Array, count: int, corner: tuple[int, int]) -> NDArray[np.int64]:
+    def _identify(
+        self, labels: Array, count: int, rows: Array, old: Array, anchors: Array | None
+    ) -> NDArray[np.int64]:
         """Returns (count,) int64 ids: that of the earlier room with the largest overlap, or new ones."""
-        dy, dx = corner[0] - self.corner[0], corner[1] - self.corner[1]
-        shared = overlaps(labels, count, self.raster, dy, dx, len(self.ids))
-        new, old = np.nonzero(shared)
+        shared = overlaps(labels, count, rows, 0, 0, len(old))
+        if anchors is not None:  # what goes on beyond the window is the room that it goes on as
+            held = (anchors >= 0) & (labels >= 0)
+            shared[labels[held], anchors[held]] += FOR_SURE
+        new, earlier = np.nonzero(shared)
         result = np.full(count, -1, np.int64)
         taken: set[int] = set()
-        for i in np.lexsort((new, old, -shared[new, old])).tolist():
-            if result[new[i]] < 0 and int(old[i]) not in taken:
-                taken.add(int(old[i]))
-                result[new[i]] = self.ids[old[i]]
+        for i in np.lexsort((new, earlier, -shared[new, earlier])).tolist():
+            if result[new[i]] < 0 and int(earlier[i]) not in taken:
+                taken.add(int(earlier[i]))
+                result[new[i]] = old[earlier[i]]
         for i in np.flatnonzero(result < 0).tolist():
             result[i] = self.next_id
             self.next_id += 1
         return result
 
+    def _replace(self, floor: Floor, window: Box, old: Array, found: Array, measures: Array) -> list[int]:
+        """Puts the found rooms in the place of the old ones; returns the ids of those that are no more."""
+        rows = np.searchsorted(self.ids, old)
+        before = {
+            room_id: (self.boxes[row], self.positions[row])
+            for room_id, row in zip(old.tolist(), rows.tolist())
+        }
+        width = window.x1 - window.x0
+        y, x = measures[:, 1] // width + window.y0, measures[:, 1] % width + window.x0
+        fresh = {
+            "ids": found,
+            "storeys": np.full(len(found), floor.number, np.int64),
+            "positions": floor.centers(floor.flat(y, x)),
+            "boxes": measures[:, 2:] + np.array([window.y0, window.y0, window.x0, window.x0]),
+            "sizes": measures[:, 0],
+        }
+        keep = ~np.isin(self.ids, old)
+        joined = {name: np.concatenate([getattr(self, name)[keep], fresh[name]]) for name in fresh}
+        order = np.argsort(joined["ids"])
+        for name, array in joined.items():
+            setattr(self, name, array[order])
+        for room_id in np.intersect1d(old, found).tolist():
+            self._measure_beyond(floor, window, before[room_id], self.index(room_id))
+        gone = sorted(set(old.tolist()) - set(found.tolist()))
+        self.changed.update(found.tolist())
+        self.changed.difference_update(gone)
+        return gone
+
+    def _measure_beyond(self, floor: Floor, window: Box, before: tuple[Array, Array], row: int) -> None:
+        """Measures a room again that is larger than the window in which it was found anew."""
+        (y0, y1, x0, x1), position = before[0].tolist(), before[1]
+        old = Box(y0, x0, y1 + 1, x1 + 1)
+        if old.within(window) == old:
+            return
+        (y0, y1, x0, x1) = self.boxes[row].tolist()
+        whole = old.joined(Box(y0, x0, y1 + 1, x1 + 1))
+        mine = floor.rooms[floor.slices(whole)] == self.ids[row]
+        down, right = np.flatnonzero(mine.any(axis=1)), np.flatnonzero(mine.any(axis=0))
+        self.sizes[row] = int(mine.sum())
+        self.boxes[row] = [
+            whole.y0 + down[0],
+            whole.y0 + down[-1],
+            whole.x0 + right[0],
+            whole.x0 + right[-1],
+        ]
+        y, x = (int(v[0]) for v in floor.cells_of(position[None]))
+        if not (window.y0 <= y < window.y1 and window.x0 <= x < window.x1):
+            self.positions[row] = position
+
     def at(self, position: Point) -> int:
         """Returns the id of the room at a position, or of the nearest one within `room_reach`, or -1."""
         px, py = float(position[0]), float(position[1])
-        if len(self.ids) == 0 or not (math.isfinite(px) and math.isfinite(py)):
+        floor = self.floors.at(position)
+        if floor is None or len(self.ids) == 0 or not (math.isfinite(px) and math.isfinite(py)):
             return -1
-        y = math.floor(py / self.resolution) - self.corner[0]
-        x = math.floor(px / self.resolution) - self.corner[1]
-        row = nearest_label(self.raster, y, x, self.config.room_reach / self.resolution)
-        return int(self.ids[row]) if row >= 0 else -1
+        return int(
+            nearest_label(floor.rooms, *floor.cell_of(px, py), self.config.room_reach / floor.resolution)
+        )
 
     def rows(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Returns (N,) int64 rows of the rooms whose floor (N, 3) positions are on, -1 for none."""
-        height, width = self.raster.shape
-        y = np.floor(positions[:, 1] / self.resolution).astype(np.int64) - self.corner[0]
-        x = np.floor(positions[:, 0] / self.resolution).astype(np.int64) - self.corner[1]
-        inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
         result = np.full(len(positions), -1, np.int64)
-        result[inside] = self.raster[y[inside], x[inside]]
+        on = np.array([-1 if (f := self.floors.at(p)) is None else f.number for p in positions], np.int64)
+        for number in np.unique(on[on >= 0]).tolist():
+            floor, some = self.floors[number], np.flatnonzero(on == number)
+            flat = floor.flat(*floor.cells_of(positions[some]))
+            if floor.rooms.size:
+                ids = np.where(flat >= 0, floor.rooms.reshape(-1)[flat], -1)
+                result[some] = np.where(ids >= 0, np.searchsorted(self.ids, ids), -1)
         return result
 
     def index(self, room_id: int) -> int:
@@ -213,35 +287,47 @@ class Rooms:
         row = int(np.searchsorted(self.ids, room_id))
         return row if row < len(self.ids) and self.ids[row] == room_id else -1
 
+    def resolution(self, row: int) -> float:
+        """Returns the edge of a room's cells [m]."""
+        return self.floors[int(self.storeys[row])].resolution
+
+    def areas(self) -> NDArray[np.float64]:
+        """Returns (R,) float64 [m^2]: floor known of each room."""
+        edges = np.array([self.resolution(row) for row in range(len(self))])
+        return self.sizes * edges**2
+
     def extents(self) -> NDArray[np.float64]:
         """Returns (R, 3) float64 [m]: edges of the boxes around the rooms; no height."""
+        edges = np.array([self.resolution(row) for row in range(len(self))])
         result = np.zeros((len(self.ids), 3))
-        result[:, 0] = (self.boxes[:, 3] - self.boxes[:, 2] + 1) * self.resolution
-        result[:, 1] = (self.boxes[:, 1] - self.boxes[:, 0] + 1) * self.resolution
+        result[:, 0] = (self.boxes[:, 3] - self.boxes[:, 2] + 1) * edges
+        result[:, 1] = (self.boxes[:, 1] - self.boxes[:, 0] + 1) * edges
         return result
 
-    def payloads(self) -> dict[int, dict[str, Any]]:
-        """Returns every room by id as plain values; its cells as runs (y, first x, last x)."""
-        padded = np.pad(self.raster, ((0, 0), (1, 1)), constant_values=-1)
-        change = padded[:, 1:] != padded[:, :-1]
-        starts = np.argwhere(change & (padded[:, 1:] >= 0))
-        ends = np.argwhere(change & (padded[:, :-1] >= 0))
-        rows = self.raster[starts[:, 0], starts[:, 1]] if len(starts) else np.empty(0, np.int32)
-        runs = np.stack([starts[:, 0], starts[:, 1], ends[:, 1] - 1], axis=1)
-        runs += np.array([self.corner[0], self.corner[1], self.corner[1]])
+    def payload(self, room_id: int) -> dict[str, Any]:
+        """Returns a room as plain values; its cells as runs (y, first x, last x)."""
+        row = self.index(room_id)
+        floor = self.floors[int(self.storeys[row])]
+        y0, y1, x0, x1 = self.boxes[row].tolist()
+        mine = floor.rooms[floor.slices(Box(y0, x0, y1 + 1, x1 + 1))] == room_id
+        padded = np.pad(mine, ((0, 0), (1, 1)))
+        starts = np.argwhere(padded[:, 1:] & ~padded[:, :-1])
+        ends = np.argwhere(~padded[:, 1:] & padded[:, :-1])
+        runs = np.stack([starts[:, 0] + y0, starts[:, 1] + x0, ends[:, 1] - 1 + x0], axis=1)
         return {
-            room_id: {
-                "id": room_id,
-                "resolution": self.resolution,
-                "position": self.positions[row].tolist(),
-                "runs": runs[rows == row].ravel().tolist(),
-            }
-            for row, room_id in enumerate(self.ids.tolist())
+            "id": room_id,
+            "storey": floor.number,
+            "position": self.positions[row].tolist(),
+            "runs": runs.ravel().tolist(),
         }
 
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns every room by id as plain values."""
+        return {room_id: self.payload(room_id) for room_id in self.ids.tolist()}
+
     def restore(self, payloads: list[dict[str, Any]]) -> None:
-        """Replaces all rooms by those of `payloads`, in any order."""
-        self.__init__(self.config)  # type: ignore[misc]
+        """Replaces all rooms by those of `payloads`, in any order; the floors must be there."""
+        self.__init__(self.config, self.floors)  # type: ignore[misc]
         if not payloads:
             return
         ordered = sorted(payloads, key=lambda p: int(p["id"]))
@@ -250,13 +336,12 @@ class Rooms:
         self.sizes = np.array([int((r[:, 2] - r[:, 1] + 1).sum()) for r in runs], np.int64)
         self.ids = np.array([p["id"] for p in ordered], np.int64)
         self.positions = np.array([p["position"] for p in ordered])
-        self.resolution = float(ordered[0]["resolution"])
-        low, high = self.boxes.min(axis=0), self.boxes.max(axis=0)
-        self.corner = (int(low[0]), int(low[2]))
-        self.raster = np.full((high[1] - low[0] + 1, high[3] - low[2] + 1), -1, np.int32)
-        for row, r in enumerate(runs):
-            for y, x0, x1 in (r - np.array([low[0], low[2], low[2]])).tolist():
-                self.raster[y, x0 : x1 + 1] = row
+        self.storeys = np.array([p.get("storey", 0) for p in ordered], np.int64)
+        for room_id, box, storey, r in zip(self.ids.tolist(), self.boxes.tolist(), self.storeys, runs):
+            floor = self.floors[int(storey)]
+            floor.reserve(Box(box[0], box[2], box[1] + 1, box[3] + 1))
+            for y, x0, x1 in (r - np.array([floor.box.y0, floor.box.x0, floor.box.x0])).tolist():
+                floor.rooms[y, x0 : x1 + 1] = room_id
 
 
 def room_name(room_id: int, inside: Sequence[str], elsewhere: Sequence[str]) -> str:
@@ -279,7 +364,3 @@ def room_name(room_id: int, inside: Sequence[str], elsewhere: Sequence[str]) -> 
         return min(votes, key=lambda use: (-votes[use], use))
     own = sorted(set(inside) - set(elsewhere))
     return f"{own[0]} room" if own else f"room {room_id}"
-
-
-def _cells(metres: float, resolution: float) -> int:
-    return int(np.floor(float(metres) / resolution + 0.5))

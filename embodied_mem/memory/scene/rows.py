@@ -10,8 +10,7 @@ from typing import Any
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.objects import Objects
-from embodied_mem.memory.scene.places import Places
-from embodied_mem.memory.scene.rooms import Rooms
+from embodied_mem.memory.scene.space import Space
 from embodied_mem.memory.scene.trajectory import Trajectory
 
 Row = tuple[str, int, bytes]
@@ -21,36 +20,32 @@ Key = tuple[str, int]
 class SceneRows:
     """Keeps the version at which each row of a scene graph last changed.
 
-    Objects, the trajectory and the coverage tell what they touch; places and rooms are compared with what
-    they were at the last export.
+    Objects, the trajectory and the coverage tell what they touch; places, rooms and floors keep a list of it.
 
     Args:
         objects: the scene graph's.
-        places: the scene graph's.
-        rooms: the scene graph's.
+        space: the scene graph's.
         trajectory: the scene graph's.
         coverage: the scene graph's.
     """
 
-    def __init__(
-        self, objects: Objects, places: Places, rooms: Rooms, trajectory: Trajectory, coverage: Coverage
-    ) -> None:
-        self.objects, self.places, self.rooms = objects, places, rooms
+    def __init__(self, objects: Objects, space: Space, trajectory: Trajectory, coverage: Coverage) -> None:
+        self.objects, self.space = objects, space
+        self.places, self.rooms = space.places, space.rooms
         self.trajectory, self.coverage = trajectory, coverage
         self._touched: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
-        self._compared: dict[Key, dict[str, Any]] = {}
 
     def touch(self, kind: str, ids: Iterable[int], version: int) -> None:
         """Notes that rows changed at a version."""
         for number in ids:
             self._touched[kind, number] = version
+            self._removed.pop((kind, number), None)
 
     def remove(self, kind: str, ids: Iterable[int], version: int) -> None:
         """Notes that rows are no more."""
         for number in ids:
             self._touched.pop((kind, number), None)
-            self._compared.pop((kind, number), None)
             self._removed[kind, number] = version
 
     def digest(self, meta: dict[str, Any]) -> bytes:
@@ -71,10 +66,7 @@ class SceneRows:
             version: the version now.
             since_version: the version of an earlier export, or 0.
         """
-        for key, payload in self._comparable().items():
-            if self._compared.get(key) != payload:
-                self._compared[key] = payload
-                self._touched[key] = version
+        self._note_changes(version)
         held = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
         result: list[Row] = [(*key, b"") for key, at in self._removed.items() if at > since_version]
         if version > since_version:
@@ -93,7 +85,7 @@ class SceneRows:
             StoreError: a row that no export has written.
         """
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
-        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}}
+        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}}
         try:
             for kind, number, payload in rows:
                 if kind in chunks and payload:
@@ -101,20 +93,18 @@ class SceneRows:
                 elif payload:
                     found[kind].append(json.loads(payload))
             self.objects.restore(found["object"])
-            self.places.restore(found["place"])
-            self.rooms.restore(found["room"])
+            meta = found["meta"][0] if found["meta"] else {}
+            self.space.restore(meta.get("space", {}), chunks["floor"], found["place"], found["room"])
             self.trajectory.restore(chunks["trajectory"])
             self.coverage.restore(chunks["coverage"])
             if not found["meta"]:
                 return None
-            meta = found["meta"][0]
             self.objects.next_id = int(meta["next_object"])
             self.places.next_id = int(meta["next_place"])
             self.rooms.next_id = int(meta["next_room"])
             version = int(meta["version"])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise StoreError(f"the scene graph of this memory is damaged: {error!r}") from None
-        self._compared = self._comparable()
         self._touched = {key: version for key in self._all(meta) if key[0] != "meta"}
         return meta
 
@@ -123,16 +113,28 @@ class SceneRows:
             "next_object": self.objects.next_id,
             "next_place": self.places.next_id,
             "next_room": self.rooms.next_id,
+            "space": self.space.meta(),
         }
         return _encode({**meta, **counters})
 
-    def _comparable(self) -> dict[Key, dict[str, Any]]:
-        rows = {("place", number): payload for number, payload in self.places.payloads().items()}
-        return rows | {("room", number): payload for number, payload in self.rooms.payloads().items()}
+    def _note_changes(self, version: int) -> None:
+        """Takes over from places, rooms and floors which of their rows have changed."""
+        places = self.places.changed | self.places.links.changed
+        floors = {(f.key(tile), f.payload(tile)) for f in self.space.floors for tile in f.touched}
+        self.touch("place", sorted(i for i in places if self.places.index(i) >= 0), version)
+        self.touch("room", sorted(self.rooms.changed), version)
+        self.touch("floor", sorted(key for key, payload in floors if payload), version)
+        self.remove("floor", sorted(key for key, payload in floors if not payload), version)
+        for noted in (self.places.changed, self.places.links.changed, self.rooms.changed):
+            noted.clear()
+        for floor in self.space.floors:
+            floor.touched.clear()
 
     def _all(self, meta: dict[str, Any]) -> dict[Key, bytes]:
         rows = {("meta", 0): self._meta(meta)}
-        rows |= {key: _encode(payload) for key, payload in self._comparable().items()}
+        rows |= {("place", number): _encode(p) for number, p in self.places.payloads().items()}
+        rows |= {("room", number): _encode(p) for number, p in self.rooms.payloads().items()}
+        rows |= {("floor", f.key(tile)): f.payload(tile) for f in self.space.floors for tile in f.tiles()}
         for row, number in enumerate(self.objects.ids.tolist()):
             rows["object", number] = _encode(self.objects.row_payload(row))
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
@@ -146,7 +148,9 @@ class SceneRows:
             return self.coverage.payload(number)
         if kind == "object":
             return self.objects.row_payload(self.objects.index(number))
-        return self._compared[kind, number]
+        if kind == "floor":
+            return self.space.floors.payload(number)
+        return self.places.payload(number) if kind == "place" else self.rooms.payload(number)
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

@@ -40,6 +40,11 @@ class Trajectory:
         """Stamp of the first position [ns]; 0 where there is none."""
         return self._stamps[0] if self._stamps else 0
 
+    @property
+    def last(self) -> NDArray[np.float64] | None:
+        """(3,) float64 [m], the newest position; None where there is none."""
+        return np.array(self._positions[-1]) if self._positions else None
+
     def moved(self, position: NDArray[np.float64]) -> float:
         """Returns how far a position is from the last one kept [m]; 0 where there is none."""
         if not self._positions:

@@ -17,10 +17,43 @@ from embodied_mem.errors import ConfigError, EmbodiedMemError, StoreError
 from embodied_mem.memory.budget import with_limit
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import LOADED, Contents, Marks
+from embodied_mem.memory.episodes.details import FetchPart
 from embodied_mem.memory.episodes.snapshots import encode_jpeg
 from embodied_mem.memory.octree.contents import Contents as Blocks
 from embodied_mem.memory.store.store import Store
 from embodied_mem.memory.store.writer import Batch, StoreWriter
+
+STAGED_EVERY = 4
+"""Writes from one copying of changed blocks to the next: one write touches much of what the last did."""
+
+
+class _Reader:
+    """Reads single rows of a memory file, also while a writer has it open; opened when it is needed.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The file, open for reading."""
+        if self._store is None:
+            self._store = Store(self._path, read_only=True)
+        return self._store
+
+    def fetch(self, name: str, keys: list[int]) -> list[tuple[int, bytes]]:
+        """Returns (key, payload) of some rows of a table."""
+        return self.store.fetch(name, keys)
+
+    def close(self) -> None:
+        """Closes the file; the next question opens it again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
 
 class Archive:
@@ -34,9 +67,10 @@ class Archive:
         store: an open memory file.
         contents: what it holds, or is going to.
         marks: versions of the contents that the file holds already.
+        reader: reads single rows; made here where None.
     """
 
-    def __init__(self, store: Store, contents: Contents, marks: Marks) -> None:
+    def __init__(self, store: Store, contents: Contents, marks: Marks, reader: _Reader | None = None) -> None:
         self.store = store
         self.contents = contents
         self._marks = marks
@@ -46,7 +80,7 @@ class Archive:
         self._staged_bytes = 0
         self._handed_at = -np.inf
         self._writer = None if store.read_only else _writer(store, contents)
-        self._reader: Store | None = store if store.read_only else None
+        self._reader = reader or _Reader(store.path)
 
     @property
     def read_only(self) -> bool:
@@ -74,23 +108,22 @@ class Archive:
         """Whether an entry has an image, on the disk or on its way there."""
         if entry_id in self._kept:
             return self._kept[entry_id]
-        if self._reader is None:
-            self._reader = Store(self.store.path, read_only=True)
-        return self._reader.has("snapshots", entry_id)
+        return self._reader.store.has("snapshots", entry_id)
 
     def wrote(self) -> None:
         """Notes one more change, and hands over a batch where it is time for one."""
         config, writer = self.contents.config.store, self._writer
         assert writer is not None
         self._pending += 1
-        self._stage()
+        if self._pending % STAGED_EVERY == 0:
+            self._stage()
         full = self._pending >= config.max_pending or self._staged_bytes >= config.max_pending_mb * 1e6
         due = time.monotonic() - self._handed_at >= config.commit_interval
         if full or (due and writer.idle):
             self._hand_over(writer)
 
     def _stage(self) -> None:
-        """Copies the octree's blocks after every write: a little each time, and never much at once."""
+        """Copies the octree's blocks every few writes: a little each time, and never much at once."""
         blocks = self.contents.octree.take_blocks(self._marks.octree)
         if len(blocks.keys):
             self._staged.append(blocks)
@@ -115,37 +148,31 @@ class Archive:
 
     def compact(self) -> None:
         """Writes the file anew without unused room; everything must have been flushed."""
-        self._close_reader()
+        self._reader.close()
         self.store.compact()
-
-    def _close_reader(self) -> None:
-        if self._reader is not None and self._reader is not self.store:
-            self._reader.close()
-            self._reader = None
 
     def snapshot(self, entry_id: int) -> bytes | None:
         """Returns the JPEG of an entry, or None."""
         self.flush()
-        if self._reader is None:
-            self._reader = Store(self.store.path, read_only=True)
-        return self._reader.get("snapshots", entry_id)
+        return self._reader.store.get("snapshots", entry_id)
 
     def submaps(self) -> list[tuple[int, bytes]]:
         """Returns (entry id, payload) of all submaps."""
         self.flush()
-        if self._reader is None:
-            self._reader = Store(self.store.path, read_only=True)
-        return [(int(number), payload) for number, payload in self._reader.load(("submaps",))["submaps"]]
+        return [
+            (int(number), payload) for number, payload in self._reader.store.load(("submaps",))["submaps"]
+        ]
 
     def close(self) -> None:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
         try:
             self.flush()
         finally:
-            if self._reader is not None:
-                self._reader.close()
+            self._reader.close()
             if self._writer is not None:
                 self._writer.close()
+            else:
+                self.store.close()
 
 
 def _writer(store: Store, contents: Contents) -> StoreWriter:
@@ -202,19 +229,19 @@ def open_archive(
     """
     compression = (config or MemoryConfig()).store.compression
     store = Store(path, read_only=read_only, compression=compression)
+    reader = _Reader(path)
     try:
-        tables = store.load(LOADED)
-        contents = _read(path, tables, config)
+        contents = _read(path, store.load(LOADED), config, reader.fetch)
         contents.config = with_limit(contents.config, limit)
         if (config is not None or limit is not None) and not read_only:
             store.put({"meta": [_config_row(contents.config)]})
     except BaseException:
         store.close()
         raise
-    return Archive(store, contents, contents.marks())
+    return Archive(store, contents, contents.marks(), reader)
 
 
-def _read(path: Path, tables: Mapping[str, Any], config: MemoryConfig | None) -> Contents:
+def _read(path: Path, tables: Mapping[str, Any], config: MemoryConfig | None, fetch: FetchPart) -> Contents:
     meta = dict(tables["meta"])
     try:
         stored = from_mapping(MemoryConfig, json.loads(meta["config"]))
@@ -227,7 +254,7 @@ def _read(path: Path, tables: Mapping[str, Any], config: MemoryConfig | None) ->
         )
     contents = Contents(config or stored, map_id)
     try:
-        contents.restore(tables)
+        contents.restore(tables, fetch)
     except StoreError as error:
         raise StoreError(f"{path} is damaged: {error}; restore it from a copy") from error
     return contents

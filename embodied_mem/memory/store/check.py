@@ -10,6 +10,16 @@ from typing import Any
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import LOADED, Contents
+from embodied_mem.memory.episodes.chunks import (
+    ALIVE,
+    DETAILS,
+    HEADS,
+    OBJECTS,
+    PARTS,
+    VECTORS,
+    living,
+    unpack_heads,
+)
 from embodied_mem.memory.store.store import TABLES, Row, Store
 
 Found = dict[str, list[Row]]
@@ -20,6 +30,11 @@ REBUILT = {
     "submaps": "submaps: scans that a correction of the past would use",
     "encounters": "times at which objects were in view",
     "episodes": "entries",
+    "entry_heads": "chunks of up to 1024 entries",
+    "entry_vectors": "embeddings of up to 1024 entries",
+    "entry_objects": "lists of what was seen in up to 1024 entries",
+    "entry_details": "words and actions of up to 1024 entries",
+    "entry_alive": "notes of which entries were evicted",
 }
 """What a memory can go on without, and what that is."""
 
@@ -84,7 +99,12 @@ def _look(store: Store) -> tuple[Report, Found, Found]:
 
 def _look_inside(tables: Found, broken: Found, report: Report) -> None:
     """Reads the parts back and follows the references between them."""
-    entries = {row[0] for row in tables["episodes"]}
+    entries = _entries(tables, broken)
+    for name in (VECTORS, OBJECTS, DETAILS, ALIVE):
+        whole = {row[0] for row in tables[HEADS]}
+        for number in (row[0] for row in tables[name] if row[0] not in whole):
+            broken[name].append((number,))
+            report.problems.append(f"{name} {[number]}: there is no such chunk")
     for name in ("snapshots", "submaps"):
         for number in (row[0] for row in tables[name]):
             if number not in entries:
@@ -93,23 +113,39 @@ def _look_inside(tables: Found, broken: Found, report: Report) -> None:
     if any(broken[name] for name in LOADED):
         return
     contents = Contents(MemoryConfig())
+    parts = {name: {row[0]: row[1] for row in tables[name]} for name in PARTS}
+
+    def fetch(name: str, keys: list[int]) -> list[tuple[int, bytes]]:
+        return [(key, parts[name][key]) for key in keys if key in parts[name]]
+
     try:
-        contents.restore({name: tables[name] for name in LOADED})
+        contents.restore({name: tables[name] for name in LOADED}, fetch)
+        contents.episodes.vectors.need()
+        contents.episodes.details.read_texts()
+        strangers = contents.episodes.strangers(contents.scene.object_table.next_id)
     except StoreError as error:
         report.problems.append(f"the parts do not fit together: {error}")
         return
-    known = contents.scene.object_table.next_id
-    for row, entry_id in enumerate(contents.episodes.ids.tolist()):
-        strangers = [i for i in contents.episodes.object_ids(row) if not 0 <= i < known]
-        if strangers:
-            report.problems.append(f"entry {entry_id}: there never was an object {strangers[0]}")
+    report.problems += [f"entry {i}: there never was an object {thing}" for i, thing in strangers]
+
+
+def _entries(tables: Found, broken: Found) -> set[int]:
+    """Returns the ids of all entries; chunks that cannot be read are broken."""
+    entries = {row[0] for row in tables["episodes"]}
+    alive = {row[0]: row[1] for row in tables[ALIVE]}
+    for chunk, payload in tables[HEADS]:
+        try:
+            entries.update(living(chunk, unpack_heads(chunk, payload), alive.get(chunk)).heads["id"].tolist())
+        except StoreError:
+            broken[HEADS].append((chunk,))
+    tables[HEADS] = [row for row in tables[HEADS] if (row[0],) not in broken[HEADS]]
+    return entries
 
 
 def _repair(store: Store, tables: Found, broken: Found, report: Report) -> None:
     changes: dict[str, Any] = {name: [(*key, b"") for key in keys] for name, keys in broken.items() if keys}
     state = json.loads({row[0]: row[1] for row in tables["meta"]}["state"])
-    for name in ("episodes", "encounters"):
-        state[name] = len(tables[name])
+    state["encounters"], state["episodes"] = len(tables["encounters"]), len(_entries(tables, broken))
     changes["meta"] = [("state", json.dumps(state).encode())]
     store.put(changes)
     for name, keys in broken.items():

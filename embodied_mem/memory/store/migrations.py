@@ -12,13 +12,14 @@ from embodied_mem.memory.episodes.row import HEAD
 from embodied_mem.memory.episodes.vectors import quantise
 
 _LENGTH = struct.Struct("<I")
-_HEAD_1 = np.dtype([(name, HEAD[name]) for name in HEAD.names or () if name != "utility"])
+_HEAD_2 = np.dtype([(name, HEAD[name]) for name in HEAD.names or () if name != "used"])
+_HEAD_1 = np.dtype([(name, HEAD[name]) for name in _HEAD_2.names or () if name != "utility"])
 
 
 def _episode_1(payload: bytes) -> bytes:
     """Entries of schema 1 had no utility and no evidence, and embeddings of float16."""
     before = np.frombuffer(payload, _HEAD_1, 1)[0]
-    head: Any = np.zeros(1, HEAD)[0]
+    head: Any = np.zeros(1, _HEAD_2)[0]
     for name in _HEAD_1.names or ():
         head[name] = before[name]
     at, parts = _HEAD_1.itemsize, []
@@ -31,10 +32,26 @@ def _episode_1(payload: bytes) -> bytes:
     return head.tobytes() + b"".join(_LENGTH.pack(len(part)) + part for part in (*parts, b""))
 
 
-MIGRATIONS: dict[int, dict[str, Callable[[bytes], bytes]]] = {1: {"episodes": _episode_1}}
+def _episode_2(payload: bytes) -> bytes:
+    """Entries of schema 2 did not know when they were last recalled."""
+    before = np.frombuffer(payload, _HEAD_2, 1)[0]
+    head: Any = np.zeros(1, HEAD)[0]
+    for name in _HEAD_2.names or ():
+        head[name] = before[name]
+    head["used"] = before["stamp"]
+    return head.tobytes() + payload[_HEAD_2.itemsize :]
+
+
+MIGRATIONS: dict[int, dict[str, Callable[[bytes], bytes]]] = {
+    1: {"episodes": _episode_1},
+    2: {"episodes": _episode_2},
+}
 """By schema and table: what makes a payload of the next schema."""
 
-NEW_TABLES = {1: ("submaps",)}
+NEW_TABLES = {
+    1: ("submaps",),
+    2: ("entry_heads", "entry_vectors", "entry_objects", "entry_details", "entry_alive"),
+}
 """By schema: the tables that it did not have."""
 
 

@@ -18,17 +18,23 @@ from typing import Any
 import zstandard
 
 from embodied_mem.errors import StoreError
+from embodied_mem.memory.store.explained import explained, plain
 from embodied_mem.memory.store.lock import StoreLock
 from embodied_mem.memory.store.migrations import NEW_TABLES, migrate
 
 APPLICATION_ID = 0x656D656D
 """SQLite's application id of a memory file ("emem")."""
-SCHEMA = 2
+SCHEMA = 3
 """Version of the rows; a file with a newer one is refused, one with an older one is brought up to it."""
 TABLES: dict[str, tuple[str, ...]] = {
     "meta": ("name TEXT",),
     "graph": ("kind TEXT", "id INTEGER"),
     "episodes": ("id INTEGER",),
+    "entry_heads": ("id INTEGER",),
+    "entry_vectors": ("id INTEGER",),
+    "entry_objects": ("id INTEGER",),
+    "entry_details": ("id INTEGER",),
+    "entry_alive": ("id INTEGER",),
     "encounters": ("id INTEGER",),
     "octree": ("id INTEGER",),
     "snapshots": ("id INTEGER",),
@@ -73,7 +79,7 @@ class Store:
         self._lock = None if read_only else StoreLock(path)
         self._database: sqlite3.Connection | None = None
         try:
-            with _explained(path):
+            with explained(path):
                 self._check_header()
                 self._database = _connect(path, "ro" if read_only else "rw")
                 if not read_only:
@@ -101,7 +107,7 @@ class Store:
             raise StoreError(f"{path} exists already; choose another name")
         lock, fresh = StoreLock(path), path.with_name(path.name + "-new")
         try:
-            with _explained(path):
+            with explained(path):
                 fresh.unlink(missing_ok=True)
                 with contextlib.closing(_connect(fresh, "rwc")) as database:
                     database.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -166,7 +172,7 @@ class Store:
         Raises:
             StoreError: the disk is full or failed; nothing of it is in the file then.
         """
-        with _explained(self.path):
+        with explained(self.path):
             database = self._db
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -181,7 +187,7 @@ class Store:
 
     def bound(self, limit: int) -> None:
         """Keeps the WAL small beside a limit of bytes."""
-        with _explained(self.path):
+        with explained(self.path):
             (page,) = self._db.execute("PRAGMA page_size").fetchone()
             wal = min(_WAL_LIMIT, limit // 64)
             self._db.execute(f"PRAGMA journal_size_limit = {wal}")
@@ -198,7 +204,7 @@ class Store:
         Raises:
             StoreError: the disk is full or failed.
         """
-        with _explained(self.path):
+        with explained(self.path):
             page, pages, free = (
                 self._db.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("page_size", "page_count", "freelist_count")
@@ -234,7 +240,7 @@ class Store:
         Raises:
             StoreError: the disk is full or failed.
         """
-        with _explained(self.path):
+        with explained(self.path):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -244,7 +250,7 @@ class Store:
         Raises:
             StoreError: the file is damaged.
         """
-        with _explained(self.path):
+        with explained(self.path):
             self._db.execute("BEGIN")
             try:
                 return {name: self._all(name) for name in names}
@@ -266,20 +272,20 @@ class Store:
         Raises:
             StoreError: the row is damaged.
         """
-        with _explained(self.path):
+        with explained(self.path):
             return next((row[-1] for row in self._rows(name, key)), None)
 
     def integrity(self) -> list[str]:
         """Returns what SQLite finds wrong with the database itself, one line each."""
-        with _explained(self.path):
+        with explained(self.path):
             said = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(20)")]
-        return [] if said == ["ok"] else [f"database: {_plain(Exception(line))}" for line in said]
+        return [] if said == ["ok"] else [f"database: {plain(Exception(line))}" for line in said]
 
     def scan(self, name: str) -> tuple[list[Row], list[Row]]:
         """Returns the rows of a table that are whole, and the keys of those that are not."""
         whole: list[Row] = []
         broken: list[Row] = []
-        with _explained(self.path):
+        with explained(self.path):
             keys = self._db.execute(f"SELECT {_names(name)} FROM {name} ORDER BY {_names(name)}").fetchall()
             for key in keys:
                 try:
@@ -288,14 +294,23 @@ class Store:
                     broken.append(key)
         return whole, broken
 
+    def fetch(self, name: str, keys: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Returns (key, payload) of some rows of a table with a single key, those that there are.
+
+        Raises:
+            StoreError: a row is damaged.
+        """
+        with explained(self.path):
+            return [(row[0], row[-1]) for key in keys for row in self._rows(name, key)]
+
     def has(self, name: str, key: int) -> bool:
         """Whether a table with a single key has a row."""
-        with _explained(self.path):
+        with explained(self.path):
             found = self._db.execute(f"SELECT 1 FROM {name} WHERE {_names(name)} = ?", (key,))
             return found.fetchone() is not None
 
     def _rows(self, name: str, *key: int | str) -> Iterator[Row]:
-        if self.schema < SCHEMA and name in NEW_TABLES[self.schema]:
+        if any(name in names for since, names in NEW_TABLES.items() if since >= self.schema):
             return
         unpack = self._decompressor.decompress if name == COMPRESSED else bytes
         where = " AND ".join(f"{column} = ?" for column in _names(name).split(", "))
@@ -386,39 +401,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _plain(error: Exception) -> str:
-    """Returns an error's text as one short line: SQLite quotes damaged text as it is."""
-    return " ".join(ascii(str(error))[1:-1].replace("\\n", " ").split())[:120]
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns what SQLite, zstd and the system say into one clear line."""
-    try:
-        yield
-    except zstandard.ZstdError:
-        raise StoreError(
-            f"{path} is damaged: a block cannot be decompressed; restore it from a copy"
-        ) from None
-    except ValueError as error:  # text that is not UTF-8, in the schema or in a key
-        raise StoreError(f"{path} is damaged: {_plain(error)}; restore it from a copy") from None
-    except OSError as error:
-        raise StoreError(f"cannot use {path}: {error.strerror}") from None
-    except sqlite3.Error as error:
-        text = _plain(error)
-        if "not a database" in text:
-            raise StoreError(f"{path} is not a memory file") from None
-        if "full" in text:
-            raise StoreError(
-                f"cannot write {path}: the disk is full; free some space and open it again, "
-                "all that was acknowledged is in it"
-            ) from None
-        if "locked" in text or "busy" in text:
-            raise StoreError(f"{path} is in use by another program; close that one and try again") from None
-        if "readonly" in text or "unable to open" in text:
-            raise StoreError(f"cannot open {path} ({text}); check its permissions") from None
-        if isinstance(error, sqlite3.OperationalError) and "I/O" in text:
-            raise StoreError(f"cannot use {path}: {text}; check the disk") from None
-        raise StoreError(f"{path} is damaged: {text}; restore it from a copy") from None

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from embodied_mem.errors import StoreError
 from embodied_mem.memory.store.store import Store, Tables
 
 Image = NDArray[np.uint8]
+HALF_PAGE = 2048
 _SPARE = 32
 """Buffers kept for the next images: memory that was used before need not be mapped anew."""
 
@@ -38,16 +40,30 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Snapshot:
-    """An image that waits to be encoded, or the bytes of one (empty: it is to be removed)."""
+    """An image that waits to be encoded, or the bytes of one (empty: it is to be removed).
+
+    Attributes:
+        entry_id: whose.
+        data: pixels, or the bytes of an image.
+        shape: of the pixels; empty where it is encoded already.
+    """
 
     entry_id: int
-    image: Image | bytes
+    data: bytearray | Image | bytes
+    shape: tuple[int, ...] = ()
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of pixels that wait."""
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data) if self.shape else 0
 
 
 class StoreWriter:
     """Owns a store from a thread of its own.
 
-    Jobs are done in the order in which they came; at most one batch waits.
+    Jobs are done in the order in which they came; at most one batch waits. Handing over neither takes
+    a lock nor gives up the interpreter's: either would let the writer in, and the loop would get it
+    back when the writer next lets go, up to `sys.getswitchinterval` later.
 
     Args:
         store: open for writing.
@@ -73,14 +89,14 @@ class StoreWriter:
         self._limit = limit
         if limit:
             store.bound(limit)
-        self._jobs: deque[Batch | _Snapshot] = deque()
-        self._batches = 0  # waiting or being written
-        self._image_bytes = 0
-        self._spare: list[Image] = []
+        self._jobs: SimpleQueue[Batch | _Snapshot | None] = SimpleQueue()
+        # Each is counted up by one thread alone: what the loop has put in, and what is done of it.
+        self._put_jobs = self._put_batches = self._put_bytes = 0
+        self._done_jobs = self._done_batches = self._done_bytes = 0
+        self._spare: deque[bytearray] = deque(maxlen=_SPARE)
         self._snapshots: dict[int, bytes] = {}  # encoded, for the next batch
-        self._busy = False
-        self._closing = False
         self._failure: StoreError | None = None
+        self._is_awaited = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="embodied-mem writer", daemon=True)
         self._thread.start()
@@ -88,28 +104,37 @@ class StoreWriter:
     @property
     def idle(self) -> bool:
         """True where no batch is waiting or being written."""
-        return self._batches == 0
+        return self._put_batches == self._done_batches
 
     def keep_snapshot(self, entry_id: int, image: Image | bytes) -> None:
         """Takes over a copy of an entry's image for the next batch; b"" removes the entry's image.
 
+        An image that nobody can change, such as one out of a message or a log, is taken as it is.
         Waits while too many images wait to be encoded.
 
         Raises:
             StoreError: an earlier batch could not be written.
         """
-        if isinstance(image, np.ndarray):
-            with self._changed:
-                self._changed.wait_for(lambda: self._image_bytes < self._room or self._failure is not None)
-                self._image_bytes += image.nbytes
-                buffer = next((b for b in self._spare if b.shape == image.shape), None)
-                if buffer is not None:
-                    self._spare = [b for b in self._spare if b is not buffer]
-            if buffer is None:
-                buffer = np.empty_like(image, order="C")
-            np.copyto(buffer, image)
-            image = buffer
-        self._add(_Snapshot(entry_id, image))
+        if isinstance(image, bytes):
+            self._add(_Snapshot(entry_id, image))
+        else:
+            if self._put_bytes - self._done_bytes >= self._room:
+                self._wait(lambda: self._put_bytes - self._done_bytes < self._room)
+            self._put_bytes += image.nbytes
+            pixels = image if _is_frozen(image) else self._copy(image)
+            self._add(_Snapshot(entry_id, pixels, image.shape))
+
+    def _copy(self, image: Image) -> bytearray:
+        try:
+            buffer = self._spare.popleft()
+        except IndexError:
+            buffer = bytearray(image.nbytes)
+        if len(buffer) != image.nbytes:
+            buffer = bytearray(image.nbytes)
+        if not image.flags.c_contiguous:
+            image = np.ascontiguousarray(image)
+        buffer[:] = image.data.cast("B")  # numpy's own copying gives up the interpreter's lock
+        return buffer
 
     def submit(self, batch: Batch) -> None:
         """Hands over a batch; waits while another is waiting.
@@ -117,16 +142,23 @@ class StoreWriter:
         Raises:
             StoreError: an earlier batch could not be written.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._batches < 2 or self._failure is not None)
-            self._batches += 1
+        if self._put_batches - self._done_batches >= 2:
+            self._wait(lambda: self._put_batches - self._done_batches < 2)
+        self._put_batches += 1
         self._add(batch)
 
     def _add(self, job: Batch | _Snapshot) -> None:
+        self.check()
+        self._put_jobs += 1
+        self._jobs.put(job)
+
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        """Waits until something is so, or a batch could not be written."""
         with self._changed:
-            self.check()
-            self._jobs.append(job)
-            self._changed.notify_all()
+            # The writer looks at this after it has counted what it has done.
+            self._is_awaited = True
+            self._changed.wait_for(lambda: is_so() or self._failure is not None)
+            self._is_awaited = False
 
     def flush(self) -> None:
         """Waits until everything handed over is on the disk.
@@ -134,8 +166,7 @@ class StoreWriter:
         Raises:
             StoreError: it could not be written.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: not (self._jobs or self._busy) or self._failure is not None)
+        self._wait(lambda: self._done_jobs == self._put_jobs)
         self.check()
 
     def check(self) -> None:
@@ -145,20 +176,12 @@ class StoreWriter:
 
     def close(self) -> None:
         """Writes what waits, ends the thread and closes the store; nothing happens the second time."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._jobs.put(None)
         self._thread.join()
         self.store.close()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._jobs) or self._closing)
-                if not self._jobs or self._failure is not None:
-                    return
-                job = self._jobs.popleft()
-                self._busy = True
+        while (job := self._jobs.get()) is not None:
             failure = None
             try:
                 if isinstance(job, Batch):
@@ -174,14 +197,18 @@ class StoreWriter:
                 return
 
     def _take_snapshot(self, job: _Snapshot) -> None:
-        image = job.image
-        self._snapshots[job.entry_id] = image if isinstance(image, bytes) else self._encode(image)
+        data = job.data
+        if not isinstance(data, bytes):
+            pixels = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+            data = self._encode(pixels.reshape(job.shape))
+        self._snapshots[job.entry_id] = data
 
     def _write(self, batch: Batch) -> None:
         tables: dict[str, Any] = dict(batch.tables())
         tables["snapshots"] = [*tables.get("snapshots", ()), *self._snapshots.items()]
         if self._limit:
-            coming = sum(len(row[-1]) for rows in tables.values() for row in rows)
+            # A row that is changed costs the WAL its page, or more.
+            coming = sum(max(len(row[-1]), HALF_PAGE) for rows in tables.values() for row in rows)
             self.store.trim(self._limit, coming)
         self.store.put(tables)
         self._snapshots = {}
@@ -189,15 +216,28 @@ class StoreWriter:
             self.store.trim(self._limit)
 
     def _done(self, job: Batch | _Snapshot, failure: StoreError | None) -> None:
-        with self._changed:
-            self._busy = False
-            self._failure = failure
-            if isinstance(job, Batch):
-                self._batches -= 1
-                if failure is None:
-                    self.durable = job.sequence
-            elif isinstance(job.image, np.ndarray):
-                self._image_bytes -= job.image.nbytes
-                if len(self._spare) < _SPARE:
-                    self._spare.append(job.image)
-            self._changed.notify_all()
+        if isinstance(job, Batch):
+            if failure is None:
+                self.durable = job.sequence
+            self._done_batches += 1
+        else:
+            self._done_bytes += job.pixel_bytes
+            if isinstance(job.data, bytearray):
+                self._spare.append(job.data)
+        self._failure = failure
+        self._done_jobs += 1
+        if self._is_awaited:
+            with self._changed:
+                self._changed.notify_all()
+
+
+def _is_frozen(image: Image) -> bool:
+    """Whether nobody can change the pixels: neither the array nor what it is a view of can be written."""
+    holder: Any = image
+    while isinstance(holder, np.ndarray):
+        if holder.flags.writeable:
+            return False
+        holder = holder.base
+    if isinstance(holder, memoryview):
+        holder = holder.obj
+    return holder is None or isinstance(holder, bytes)

@@ -14,7 +14,9 @@ from embodied_mem.errors import StoreError
 from embodied_mem.memory.submaps.thin import one_per_voxel
 from embodied_mem.types import Percept, Scan
 
-_FORMAT = 1
+_FORMAT = 2
+_ZSTD = b"\x28\xb5\x2f\xfd"
+"""Bytes that format 1 began with: there all was compressed, sightings too."""
 _LEVEL = 1
 _HEAD = struct.Struct("<BqII")
 _SCAN = struct.Struct("<I?fddd")
@@ -60,9 +62,13 @@ def _thin(scan: Scan, resolution: float) -> Scan:
 
 
 def pack_keyframe(keyframe: Keyframe) -> bytes:
-    """Returns a keyframe as bytes, zstd-compressed: points int16, in steps that fit the farthest."""
-    parts = [_HEAD.pack(_FORMAT, keyframe.stamp, len(keyframe.scans), len(keyframe.objects))]
-    parts += [keyframe.objects.astype("<i8").tobytes(), keyframe.positions.astype("<f8").tobytes()]
+    """Returns a keyframe as bytes: sightings as they are, then scans, zstd-compressed.
+
+    Points are int16, in steps that fit the farthest.
+    """
+    head = _HEAD.pack(_FORMAT, keyframe.stamp, len(keyframe.scans), len(keyframe.objects))
+    seen = keyframe.objects.astype("<i8").tobytes() + keyframe.positions.astype("<f8").tobytes()
+    parts = []
     for scan in keyframe.scans:
         reach = float(np.abs(scan.points).max()) if len(scan.points) else 0.0
         step = np.float32(max(reach / 32767.0, 1e-4))
@@ -71,7 +77,33 @@ def pack_keyframe(keyframe: Keyframe) -> bytes:
         steps = np.rint(scan.points.astype(np.float64) / float(step)).astype("<i2")
         parts += [np.ascontiguousarray(steps.T).tobytes(), np.packbits(scan.hit).tobytes()]
         parts.append(scan.labels.astype("<i4").tobytes())
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts))
+    return head + seen + (zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts)) if parts else b"")
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """What of a keyframe can be read without its scans.
+
+    Attributes:
+        stamp: [ns].
+        scans: how many scans it has.
+        objects: (M,) int64 ids of the objects seen.
+        positions: (M, 3) float64 [m], where, in the base frame.
+    """
+
+    stamp: int
+    scans: int
+    objects: NDArray[np.int64]
+    positions: NDArray[np.float64]
+
+
+def unpack_sightings(payload: bytes) -> Sightings:
+    """Reads stamp and sightings of what `pack_keyframe` made, in microseconds.
+
+    Raises:
+        StoreError: the payload is damaged.
+    """
+    return _opened(payload)[0]
 
 
 def unpack_keyframe(payload: bytes) -> Keyframe:
@@ -80,16 +112,27 @@ def unpack_keyframe(payload: bytes) -> Keyframe:
     Raises:
         StoreError: the payload is damaged.
     """
+    seen, reader = _opened(payload)
     try:
-        data = zstandard.ZstdDecompressor().decompress(payload)
-        _, stamp, scan_count, count = _HEAD.unpack_from(data)
+        if seen.scans and payload[:4] != _ZSTD:
+            reader = _Reader(zstandard.ZstdDecompressor().decompress(payload[reader.at :]), 0)
+        scans = tuple(_read_scan(reader) for _ in range(seen.scans))
+    except (zstandard.ZstdError, struct.error, ValueError) as error:
+        raise StoreError("a submap is damaged; restore the memory from a copy") from error
+    return Keyframe(seen.stamp, scans, seen.objects, seen.positions)
+
+
+def _opened(payload: bytes) -> tuple[Sightings, _Reader]:
+    try:
+        is_old = payload[:4] == _ZSTD
+        data = zstandard.ZstdDecompressor().decompress(payload) if is_old else payload
+        _, stamp, scans, count = _HEAD.unpack_from(data)
         reader = _Reader(data, _HEAD.size)
         objects = reader.take("<i8", count).astype(np.int64)
         positions = reader.take("<f8", 3 * count).reshape(-1, 3).astype(np.float64)
-        scans = tuple(_read_scan(reader) for _ in range(scan_count))
     except (zstandard.ZstdError, struct.error, ValueError) as error:
         raise StoreError("a submap is damaged; restore the memory from a copy") from error
-    return Keyframe(int(stamp), scans, objects, positions)
+    return Sightings(int(stamp), scans, objects, positions), reader
 
 
 class _Reader:

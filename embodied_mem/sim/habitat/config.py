@@ -39,7 +39,7 @@ class HabitatConfig:
     cell_height: float = 0.02
     """Height of these cells [m]."""
     shipped_navmesh: bool = False
-    """Take the dataset's own navigation mesh where there is one, whatever robot it is for."""
+    """Take a scene's own navigation mesh whatever robot it is for; otherwise only if it is for this one."""
     gpu: int = -1
     """CUDA device that renders; -1 takes whatever OpenGL there is, such as software rendering."""
 

@@ -12,11 +12,14 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.sim.habitat.config import HabitatConfig
 from embodied_mem.sim.habitat.frames import from_habitat, to_habitat
 from embodied_mem.sim.habitat.simulator import import_habitat_sim
-from embodied_mem.sim.house.floor_plan import STRIDE
+from embodied_mem.sim.house.floor_plan import SKIN
 
 SHORT = 1e-5
 """A step that is shorter than asked for by more than this was stopped [m]; as in habitat-sim."""
-
+PIECE = 0.05
+"""A step is made in pieces of this length [m]: in longer ones habitat-sim cuts corners of obstacles."""
+FINE = 0.01
+"""Length of the pieces in the one that is stopped [m]."""
 ROUNDED_UP = 0.5
 """By how many cells less than asked the radius is, before recast rounds it up."""
 
@@ -54,16 +57,37 @@ class NavMeshGround:
         """
         start = np.asarray(start, dtype=np.float64)
         ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
-        step = self.path_finder.try_step_no_sliding(_vector(start), _vector(start + length * ahead))
-        end = from_habitat(np.array(step, np.float64))
-        free = math.hypot(*(end - start)[:2].tolist())
-        if free + SHORT >= length:
-            return end, False
         # habitat-sim lets nobody leave the edge of a navigation mesh who stands right on it, so the robot
-        # stops before it touches the edge, at a whole stride as in a house.
-        strides = math.floor(free / STRIDE)
-        end = start + (strides * STRIDE / free if strides else 0.0) * (end - start)
-        return end, True
+        # stops a little before it, as in a house.
+        free = self._free_way(start, ahead, length + SKIN, PIECE)
+        if free >= length + SKIN:
+            return self._at(start, ahead, length), False
+        return self._at(start, ahead, max(0.0, free - SKIN)), True
+
+    def _free_way(
+        self, start: NDArray[np.float64], ahead: NDArray[np.float64], length: float, piece: float
+    ) -> float:
+        """Returns how far a step gets along a unit vector before it touches the edge of the mesh [m]."""
+        count = math.ceil(length / piece)
+        along, at = 0.0, start
+        for i in range(1, count + 1):
+            to = length * i / count
+            wanted = start + to * ahead
+            step = self.path_finder.try_step_no_sliding(_vector(at), _vector(wanted))
+            end = from_habitat(np.array(step, np.float64))
+            if math.hypot(*(end - wanted)[:2].tolist()) > SHORT:
+                if piece > FINE:
+                    return along + self._free_way(at, ahead, to - along, FINE)
+                return along + max(0.0, float(((end - at) * ahead)[:2].sum()))
+            along, at = to, np.array([wanted[0], wanted[1], end[2]])
+        return length
+
+    def _at(self, start: NDArray[np.float64], ahead: NDArray[np.float64], way: float) -> NDArray[np.float64]:
+        """Returns where one is after a free way: on the floor there."""
+        end = start + way * ahead
+        if way > 0.0:
+            end[2] = self.snap(end[None])[0, 2]
+        return end
 
     def snap(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the (N, 3) points of the main floors that are nearest to points; NaN where none is near."""
@@ -80,20 +104,25 @@ class NavMeshGround:
         return self.snap((a + u * (b - a) + v * (c - a))[None])[0]
 
     def geodesic(self, start: NDArray[np.float64], goal: NDArray[np.float64]) -> float:
-        """Returns the length of the shortest path [m], inf where there is none."""
+        """Returns the length of the shortest path [m], inf where there is none.
+
+        Which triangles a path crosses is decided by the middles of their edges, from the start on, so the
+        way back may be another one: the shorter is taken.
+        """
         path = import_habitat_sim().ShortestPath()
-        path.requested_start, path.requested_end = _vector(start), _vector(goal)
-        self.path_finder.find_path(path)
-        return float(path.geodesic_distance)
+        lengths = []
+        for a, b in ((start, goal), (goal, start)):
+            path.requested_start, path.requested_end = _vector(a), _vector(b)
+            self.path_finder.find_path(path)
+            lengths.append(float(path.geodesic_distance))
+        return min(lengths)
 
-    def paths_to(self, goals: NDArray[np.float64]) -> Any:
-        """Returns habitat's bundle of shortest paths to the nearest of (N, 3) goals, for `nearest`."""
+    def nearest(self, start: NDArray[np.float64], goals: NDArray[np.float64]) -> float:
+        """Returns the length of the shortest path to the nearest of (N, 3) goals [m], inf where none."""
+        # habitat-sim keeps bounds from one search to the next, which are wrong where paths are not the
+        # shortest: a new bundle each time makes the answer depend on nothing but the question.
         paths = import_habitat_sim().MultiGoalShortestPath()
-        paths.requested_ends = [_vector(goal) for goal in goals]
-        return paths
-
-    def nearest(self, paths: Any, start: NDArray[np.float64]) -> float:
-        """Returns the length of the shortest path of a bundle [m], inf where there is none."""
+        paths.requested_ends = list(to_habitat(goals).astype(np.float32))
         paths.requested_start = _vector(start)
         self.path_finder.find_path(paths)
         return float(paths.geodesic_distance)
@@ -103,15 +132,22 @@ def _vector(point: NDArray[np.float64]) -> NDArray[np.float32]:
     return to_habitat(point).astype(np.float32)
 
 
+def _is_for(settings: Any, config: HabitatConfig) -> bool:
+    """True where a navigation mesh is for the robot of a config."""
+    made = (settings.agent_radius, settings.agent_height, settings.agent_max_climb)
+    return bool(np.allclose(made, (config.robot_radius, config.robot_height, config.max_climb), atol=1e-4))
+
+
 def make_ground(simulator: Any, config: HabitatConfig, scene: str) -> NavMeshGround:
-    """Computes the navigation mesh of the simulator's scene for a robot, or takes the dataset's.
+    """Takes the scene's own navigation mesh where it is for this robot, else computes one.
 
     Raises:
         ConfigError: the robot fits nowhere.
     """
     habitat_sim = import_habitat_sim()
-    if config.shipped_navmesh and simulator.pathfinder.is_loaded:
-        return NavMeshGround(simulator.pathfinder)
+    shipped = simulator.pathfinder
+    if shipped.is_loaded and (config.shipped_navmesh or _is_for(shipped.nav_mesh_settings, config)):
+        return NavMeshGround(shipped)
     settings = habitat_sim.NavMeshSettings()
     settings.set_defaults()
     # Recast rounds the radius up to whole cells, also where rounding errors alone ask for one more.

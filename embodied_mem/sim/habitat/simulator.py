@@ -107,16 +107,20 @@ class HabitatSimulator:
 
     def __init__(self, shot: Shot) -> None:
         self._habitat = import_habitat_sim()
-        self._shot = shot
+        self._shot: Shot | None = shot
         try:
             self.simulator: Any = self._habitat.Simulator(self._configuration(shot))
-        except RuntimeError as error:
-            raise ConfigError(f"habitat-sim cannot open the scene {shot.scene}: {error}") from None
+        except (RuntimeError, AssertionError) as error:
+            raise _cannot_open(shot, error) from None
 
     def use(self, shot: Shot) -> Any:
         """Sets the simulator up, if it is not yet, and returns it."""
         if shot != self._shot:
-            self.simulator.reconfigure(self._configuration(shot))
+            try:
+                self.simulator.reconfigure(self._configuration(shot))
+            except (RuntimeError, AssertionError) as error:
+                self._shot = None  # half of it is of the old scene
+                raise _cannot_open(shot, error) from None
             self._shot = shot
         return self.simulator
 
@@ -153,6 +157,12 @@ class HabitatSimulator:
         node.translation = magnum.Vector3(*pose.position.tolist())
         images: dict[str, NDArray[Any]] = simulator.get_sensor_observations()
         return {name: np.asarray(images[shot.sensor(name)]) for name in SENSORS}
+
+
+def _cannot_open(shot: Shot, error: Exception) -> ConfigError:
+    """Returns habitat-sim's complaint in one line."""
+    said = " ".join(str(error).removeprefix("ESP_CHECK failed:").split())
+    return ConfigError(f"habitat-sim cannot open the scene {shot.scene} of {shot.dataset}: {said}")
 
 
 _SHARED: list[HabitatSimulator] = []

@@ -89,7 +89,7 @@ class HabitatSite:
         names = config.label_map
         self.things, self._label_of = _read_things(simulator, config.rename, names)
         self.labels = tuple(sorted({t.label for t in self.things} & set(names.names) - set(STRUCTURE)))
-        self._goals: dict[tuple[str, float], Any] = {}
+        self._goals: dict[tuple[str, float], NDArray[np.float64]] = {}
 
     def start(self, label: str, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws a position from the navigation mesh."""
@@ -118,10 +118,9 @@ class HabitatSite:
         key = (label, radius)
         if key not in self._goals:
             near = [self._positions_near(thing, radius) for thing in self.named(label)]
-            goals = np.concatenate([*near, np.zeros((0, 3))])
-            self._goals[key] = self.ground.paths_to(goals) if len(goals) else None
-        paths = self._goals[key]
-        return math.inf if paths is None else self.ground.nearest(paths, position)
+            self._goals[key] = np.concatenate([*near, np.zeros((0, 3))])
+        goals = self._goals[key]
+        return self.ground.nearest(position, goals) if len(goals) else math.inf
 
     def named(self, label: str) -> list[SceneThing]:
         """Returns the things of a category."""
@@ -158,7 +157,7 @@ class HabitatSite:
         depth = images["depth"].astype(np.float32)
         far = (depth <= 0.0) | (depth > max_depth)  # habitat's 0 is where nothing was drawn
         instance = np.where(far, 0, images["semantic"].astype(np.int32))
-        known = (instance >= 0) & (instance < len(self._label_of))
+        known = ~far & (instance >= 0) & (instance < len(self._label_of))  # MP3D's ids begin with 0
         return View(
             color=np.ascontiguousarray(images["color"][..., :3]),
             depth=np.where(far, np.float32(np.inf), depth),

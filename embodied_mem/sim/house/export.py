@@ -13,11 +13,15 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.sim.detour import write_navmesh
 from embodied_mem.sim.gltf import linear_from_srgb, write_glb
 from embodied_mem.sim.habitat.frames import to_habitat
 from embodied_mem.sim.house.catalog import HOUSE_LABELS
-from embodied_mem.sim.house.house import House
+from embodied_mem.sim.house.floor_plan import NORMALS
+from embodied_mem.sim.house.free_space import free_triangles
+from embodied_mem.sim.house.house import KNEE, House
 from embodied_mem.sim.house.mesh import Mesh, build_mesh
+from embodied_mem.sim.house.thing import Thing
 
 DATASET = "houses.scene_dataset_config.json"
 """Name of the scene dataset's config in its folder; it covers every house that is exported there."""
@@ -38,9 +42,10 @@ def export_house(house: House, folder: Path) -> Path:
 
     The scene is named `house_SEED`. Its meshes have y up, as glTF demands (`to_habitat`). Semantics are
     HM3D's: a mesh whose vertex colours tell the instances, and a text file that names them. Things keep
-    their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations. What stands
-    in the robot's way are the boxes around things, as in the house; they are a static object of the scene
-    that is not seen, which navigation meshes take in with `include_static_objects`.
+    their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations. The navigation
+    mesh is the floor that the house's own robot can be on, to the micrometre. For robots of other sizes, the
+    boxes around what stands in the way are a static object of the scene that is not seen, which navigation
+    meshes take in with `include_static_objects`.
 
     Args:
         house: the house.
@@ -55,7 +60,7 @@ def export_house(house: House, folder: Path) -> Path:
     name = f"house_{house.seed}"
     mesh = build_mesh(house)
     try:
-        for part in ("stages", "objects", "scenes", "semantics"):
+        for part in ("stages", "objects", "scenes", "semantics", "navmeshes"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         _write_stage(mesh, folder / "stages" / f"{name}.glb")
         _write_semantics(house, mesh, folder / "semantics" / name)
@@ -63,19 +68,23 @@ def export_house(house: House, folder: Path) -> Path:
         stage = {"render_asset": f"{name}.glb", **frame, "force_flat_shading": True}
         _write_json(folder / "stages" / f"{name}.stage_config.json", stage)
         _write_obstacles(house, folder / "objects" / f"{name}_obstacles")
+        _write_navmesh(house, folder / "navmeshes" / f"{name}.navmesh")
         placed = {"template_name": f"{name}_obstacles", "motion_type": "static"}
         scene = {
             "stage_instance": {"template_name": name},
             "object_instances": [{**placed, "translation": [0, 0, 0], "translation_origin": "asset_local"}],
             "default_lighting": "no_lights",
             "semantic_scene_instance": name,
+            "navmesh_instance": name,
         }
         _write_json(folder / "scenes" / f"{name}.scene_instance.json", scene)
+        navmeshes = sorted(path.name for path in (folder / "navmeshes").glob("*.navmesh"))
         dataset = {
             "stages": {"paths": {".json": ["stages"]}},
             "objects": {"paths": {".json": ["objects"]}},
             "scene_instances": {"paths": {".json": ["scenes"]}},
             "semantic_scene_descriptor_instances": {"paths": {".json": ["semantics"]}},
+            "navmesh_instances": {name.split(".")[0]: f"navmeshes/{name}" for name in navmeshes},
         }
         _write_json(folder / DATASET, dataset)
     except OSError as error:
@@ -129,6 +138,15 @@ def _write_obstacles(house: House, stem: Path) -> None:
     _write_json(stem.with_suffix(".object_config.json"), config)
 
 
+def _write_navmesh(house: House, path: Path) -> None:
+    plan, config = house.floor_plan, house.config
+    floor, triangles = free_triangles(plan.outlines, NORMALS, plan.offsets, house.layout.size)
+    vertices = to_habitat(np.concatenate([floor, np.zeros((len(floor), 1))], axis=1)).astype(np.float32)
+    write_navmesh(
+        path, vertices, triangles, radius=config.robot_radius, height=config.robot_height, climb=KNEE
+    )
+
+
 def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
     instances, which = np.unique(mesh.instance, return_inverse=True)  # things first: their ids are small
     things = {thing.id: thing for thing in house.things}
@@ -143,7 +161,10 @@ def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
         rgb = "".join(f"{channel:02X}" for channel in colors[row].tolist())
         room = thing.room if thing else NO_ROOM
         lines.append(f'{id},{rgb},"{HOUSE_LABELS.name(labels[instance])}",{room}')
-    vertices, triangles, row_of = _split_by(mesh, which.reshape(-1))
+    vertices, triangles, row_of = split_by_instance(mesh, which.reshape(-1))
+    known = [row for row, instance in enumerate(instances.tolist()) if instance in things]
+    boxes = [(things[int(instances[row])], row) for row in known]
+    vertices, triangles, row_of = _span(boxes, vertices, triangles, row_of)
     write_glb(
         stem.with_suffix(".semantic.glb"),
         to_habitat(vertices).astype(np.float32),
@@ -161,7 +182,7 @@ def _write_semantics(house: House, mesh: Mesh, stem: Path) -> None:
     _write_json(stem.with_suffix(".semantic_config.json"), config)
 
 
-def _split_by(
+def split_by_instance(
     mesh: Mesh, row: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.intp]]:
     """Returns vertices that instances do not share, triangles, and the (V,) rows of the vertices.
@@ -182,6 +203,28 @@ def _split_by(
     links = np.stack([anchor, first_of_part, first_of_part], axis=-1)[anchor != first_of_part]
     joined = np.concatenate([triangles, links]).astype(np.uint32)
     return mesh.vertices[unique[:, 1]], joined, unique[:, 0]
+
+
+def _span(
+    boxes: list[tuple[Thing, int]],
+    vertices: NDArray[np.float32],
+    triangles: NDArray[np.uint32],
+    row_of: NDArray[np.intp],
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.intp]]:
+    """Links two corners of every thing's box to it, since round things do not fill theirs.
+
+    habitat-sim takes the box around a thing's vertices; goals are measured from it, as in the house.
+    """
+    ends = np.array([((*t.rect[:2], t.position[2]), (*t.rect[2:], t.top)) for t, _ in boxes])
+    rows = np.array([row for _, row in boxes], np.intp)
+    _, first_of_row = np.unique(row_of, return_index=True)
+    new = len(vertices) + np.arange(2 * len(boxes))
+    links = np.stack([np.repeat(first_of_row[rows], 2), new, new], axis=-1).astype(np.uint32)
+    return (
+        np.concatenate([vertices, ends.reshape(-1, 3).astype(np.float32)]),
+        np.concatenate([triangles, links]),
+        np.concatenate([row_of, np.repeat(rows, 2)]),
+    )
 
 
 def instance_color(id: int) -> tuple[int, int, int]:

@@ -1,11 +1,14 @@
-"""Where a round robot can be in a house, how it moves there, and how far it is from anywhere.
+"""Where a robot can be in a house, how it moves there, and how far it is from anywhere.
 
-Everything that reaches into the robot's height is a box that stands along the axes, so that clearance is
-exact; distances come from a fine grid whose paths are pulled straight.
+Everything that reaches into the robot's height is a box that stands along the axes. The robot's body is the
+regular polygon of `SIDES` sides around its circle, so that what it cannot be in are convex polygons (boxes
+with bevelled corners): collisions are exact, and a navigation mesh can hold the very same floor.
+Distances come from a fine grid whose paths are pulled straight.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import cached_property
 from typing import Any
@@ -20,9 +23,18 @@ from embodied_mem.sim.house.layout import Rect
 
 CELL = 0.05
 """Pitch of the grid [m]."""
-STRIDE = 0.01
-"""Motions are checked this densely [m]."""
+SIDES = 16
+"""Of the robot's body; its corners stick out of the circle by 2 % of the radius."""
+SKIN = 0.005
+"""A robot stops this far before it would touch something ahead [m]: in a navigation mesh nobody can leave an
+edge who stands right on it."""
 EPSILON = 1e-9
+TIGHTENINGS = 4
+"""How often paths are pulled forth and back at most."""
+
+_ANGLES = np.arange(SIDES) * (2 * math.pi / SIDES)
+NORMALS = np.round(np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1), 15)
+"""(SIDES, 2) outward normals of the body's sides; those along the axes are exact."""
 
 Point = tuple[float, float] | NDArray[np.float64]
 
@@ -33,7 +45,7 @@ _MOVES = tuple(
 
 
 class FloorPlan:
-    """The free space of a round robot among boxes.
+    """The free space of a robot among boxes.
 
     Args:
         boxes: (B, 4) x0, y0, x1, y1 [m] of what blocks the way.
@@ -63,8 +75,24 @@ class FloorPlan:
             centers = self.centers.reshape(*self.shape, 2)[rows, columns]
             dx = np.maximum(np.maximum(x0 - centers[..., 0], centers[..., 0] - x1), 0.0)
             dy = np.maximum(np.maximum(y0 - centers[..., 1], centers[..., 1] - y1), 0.0)
-            free[rows, columns] &= dx * dx + dy * dy >= r * r
+            free[rows, columns] &= _room(dx, dy) >= r
         return free
+
+    @cached_property
+    def offsets(self) -> NDArray[np.float64]:
+        """(B, SIDES) float64: how far the sides of what the robot cannot be in are from the origin [m]."""
+        low, high = self.boxes[:, None, :2], self.boxes[:, None, 2:]
+        farthest = np.where(NORMALS >= 0, high, low)  # (B, SIDES, 2): the box's corner on that side
+        return np.asarray((farthest * NORMALS).sum(axis=-1) + self.radius)
+
+    @cached_property
+    def outlines(self) -> NDArray[np.float64]:
+        """(B, SIDES, 2) float64: corners of what the robot cannot be in, counter-clockwise [m]."""
+        # Where a side (normal n, offset o) meets the next one (m, p): Cramer's rule.
+        n, m = NORMALS, np.roll(NORMALS, -1, axis=0)
+        o, p = self.offsets, np.roll(self.offsets, -1, axis=1)
+        corners = np.stack([o * m[:, 1] - p * n[:, 1], p * n[:, 0] - o * m[:, 0]], axis=-1)
+        return corners / math.sin(2 * math.pi / SIDES)
 
     def clearance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns (N,) distances [m] of (N, 2) points to the nearest box; negative where inside one."""
@@ -76,10 +104,25 @@ class FloorPlan:
 
     def is_free(self, point: Point) -> bool:
         """True where the robot can stand at a point."""
-        return bool(self.clearance(np.asarray(point)[None])[0] >= self.radius - EPSILON)
+        p = np.asarray(point, dtype=np.float64)[:2]
+        gap = np.maximum(np.maximum(self.boxes[:, :2] - p, p - self.boxes[:, 2:]), 0.0)
+        return bool(_room(gap[:, 0], gap[:, 1]).min(initial=np.inf) >= self.radius - EPSILON)
+
+    def _contact(self, start: NDArray[np.float64], ahead: NDArray[np.float64], reach: float) -> float:
+        """Returns how far away along a unit vector the robot touches something [m], inf beyond reach."""
+        margin = reach + 1.1 * self.radius + EPSILON
+        near = ((start > self.boxes[:, :2] - margin) & (start < self.boxes[:, 2:] + margin)).all(axis=1)
+        beyond = (NORMALS * start).sum(axis=-1) - self.offsets[near] + EPSILON  # (B, SIDES)
+        rate = (NORMALS * ahead).sum(axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = -beyond / rate
+        enter = np.where(rate < 0, t, np.where((rate == 0) & (beyond >= 0), np.inf, -np.inf)).max(axis=1)
+        leave = np.where(rate > 0, t, np.inf).min(axis=1)
+        hit = (enter < leave) & (leave > 0.0) & (enter < reach)
+        return max(0.0, float(enter[hit].min())) if hit.any() else math.inf
 
     def advance(self, start: Point, heading: float, length: float) -> tuple[NDArray[np.float64], bool]:
-        """Moves the robot straight ahead until it touches something; it does not slide.
+        """Moves the robot straight ahead until it almost touches something; it does not slide.
 
         Args:
             start: (2,) [m].
@@ -90,26 +133,19 @@ class FloorPlan:
             where it ends, and whether it was stopped.
         """
         start = np.asarray(start, dtype=np.float64)
-        count = max(1, math.ceil(length / STRIDE))
-        along = np.arange(1, count + 1) * (length / count)
-        points = start + along[:, None] * np.array([math.cos(heading), math.sin(heading)])  # (n, 2)
-        reach = length + self.radius + 1e-6
-        lo, hi = self.boxes[:, :2] - reach, self.boxes[:, 2:] + reach
-        near = ((start > lo) & (start < hi)).all(axis=1)
-        if not near.any():
-            return points[-1], False
-        p, boxes = points[:, None, :], self.boxes[near]
-        gap = np.maximum(np.maximum(boxes[:, :2] - p, p - boxes[:, 2:]), 0.0)
-        blocked = ((gap * gap).sum(axis=-1) < (self.radius - EPSILON) ** 2).any(axis=1)
-        if not blocked.any():
-            return points[-1], False
-        first = int(np.argmax(blocked))
-        return (points[first - 1] if first else start), True
+        ahead = np.array([math.cos(heading), math.sin(heading)])
+        free = max(0.0, self._contact(start, ahead, length + SKIN) - SKIN)
+        if free >= length - EPSILON:
+            return start + length * ahead, False
+        return start + free * ahead, True
 
-    def sees(self, a: Point, b: Point, margin: float = EPSILON) -> bool:
+    def sees(self, a: Point, b: Point) -> bool:
         """True where the robot can go straight from one point to another."""
         a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-        return bool(_segment_distance(a, b, self.boxes).min(initial=np.inf) >= self.radius - margin)
+        length = math.hypot(*(b - a).tolist())
+        if length == 0.0:
+            return self.is_free(a)
+        return self._contact(a, (b - a) / length, length) == math.inf
 
     @cached_property
     def parts(self) -> NDArray[np.int32]:
@@ -184,7 +220,10 @@ class FloorPlan:
         return float((window + np.sqrt(y[:, None] ** 2 + x[None, :] ** 2)).min())
 
     def shortest_path(self, start: Point, goal: Point) -> NDArray[np.float64]:
-        """Returns (M, 2) corners of a shortest path [m], start and goal included; empty where none."""
+        """Returns (M, 2) corners of a short path [m], start and goal included; empty where none.
+
+        Its corners are centres of cells, a little away from what it goes around.
+        """
         swap = tuple(map(float, goal[:2])) < tuple(map(float, start[:2]))
         a, b = (goal, start) if swap else (start, goal)  # so that both ways are the same way
         a, b = np.asarray(a, dtype=np.float64)[:2], np.asarray(b, dtype=np.float64)[:2]
@@ -198,6 +237,18 @@ class FloorPlan:
         points = np.concatenate([a[None], self.centers[chain[::-1]], b[None]])
         path = self._pull(points)
         return path[::-1] if swap else path
+
+    def _tighten(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pulls a path whose corners are cells tight around what it goes around."""
+        length = path_length(path)
+        for _ in range(TIGHTENINGS):
+            if len(path) == 2:
+                break
+            path = self._pull(_dense(self._pull(_dense(path))[::-1]))[::-1]
+            before, length = length, path_length(path)
+            if before - length < 1e-3 * before:
+                break
+        return path
 
     def _pull(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Leaves out every point of a path that can be passed by in a straight line."""
@@ -215,14 +266,25 @@ class FloorPlan:
 
     def geodesic(self, start: Point, goal: Point) -> float:
         """Returns the length of a shortest path [m], inf where there is none."""
-        path = self.shortest_path(start, goal)
-        return path_length(path) if len(path) else math.inf
+        swap = tuple(map(float, goal[:2])) < tuple(map(float, start[:2]))
+        path = self.shortest_path(goal, start) if swap else self.shortest_path(start, goal)
+        return path_length(self._tighten(path)) if len(path) else math.inf
 
 
 def path_length(path: NDArray[np.float64]) -> float:
     """Returns the length of a polyline (M, 2) [m]."""
     steps = np.diff(path, axis=0)
     return math.fsum(np.sqrt((steps * steps).sum(axis=-1)).tolist())  # the same in both directions
+
+
+def _dense(path: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns a polyline with more points, one in a centimetre."""
+    pieces = [path[:1]]
+    for a, b in itertools.pairwise(path):
+        count = max(1, math.ceil(math.hypot(*(b - a).tolist()) / (CELL / 5)))
+        t = np.arange(1, count + 1)[:, None] / count
+        pieces.append((1.0 - t) * a + t * b)  # ends in b exactly
+    return np.concatenate(pieces)
 
 
 def rect_distance(points: NDArray[np.float64], rect: Rect) -> NDArray[np.float64]:
@@ -232,28 +294,10 @@ def rect_distance(points: NDArray[np.float64], rect: Rect) -> NDArray[np.float64
     return np.asarray(np.sqrt((gap * gap).sum(axis=-1)))
 
 
-def _segment_distance(
-    a: NDArray[np.float64], b: NDArray[np.float64], boxes: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Returns (B,) distances [m] between a segment and boxes, 0 where it meets one."""
-    d = b - a
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t0, t1 = (boxes[:, :2] - a) / d, (boxes[:, 2:] - a) / d  # (B, 2)
-    still = np.abs(d) < 1e-15
-    within = (boxes[:, :2] <= a) & (a <= boxes[:, 2:])
-    enter = np.where(still, np.where(within, -np.inf, np.inf), np.minimum(t0, t1)).max(axis=1)
-    leave = np.where(still, np.where(within, np.inf, -np.inf), np.maximum(t0, t1)).min(axis=1)
-    meets = (enter <= leave) & (leave >= 0.0) & (enter <= 1.0)
-    ends = np.minimum(_to_boxes(a, boxes), _to_boxes(b, boxes))
-    corners = boxes[:, [0, 1, 0, 3, 2, 1, 2, 3]].reshape(-1, 4, 2)
-    square = float((d * d).sum())
-    along = (
-        np.clip(((corners - a) * d).sum(axis=-1) / square, 0.0, 1.0) if square else np.zeros((len(boxes), 4))
-    )
-    gap = corners - (a + along[..., None] * d)
-    return np.where(meets, 0.0, np.minimum(ends, np.sqrt((gap * gap).sum(axis=-1)).min(axis=1)))
-
-
-def _to_boxes(point: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    gap = np.maximum(np.maximum(boxes[:, :2] - point, point - boxes[:, 2:]), 0.0)
-    return np.asarray(np.sqrt((gap * gap).sum(axis=-1)))
+def _room(dx: NDArray[np.float64], dy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the radius of the body that just touches what is (dx, dy) away, both not negative."""
+    quarter = NORMALS[: SIDES // 4 + 1]
+    room = quarter[0, 0] * dx + quarter[0, 1] * dy
+    for x, y in quarter[1:].tolist():
+        room = np.maximum(room, x * dx + y * dy)
+    return np.asarray(room)

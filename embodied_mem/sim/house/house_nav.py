@@ -17,7 +17,6 @@ from embodied_mem.sim.house.catalog import HOUSE_LABELS
 from embodied_mem.sim.house.config import ChangeConfig, HouseConfig, RobotConfig
 from embodied_mem.sim.house.house import SPLITS, House, shared_house
 from embodied_mem.sim.house.memory import house_memory_config, house_perception_config
-from embodied_mem.sim.house.oracle import HouseOracle
 from embodied_mem.sim.house.overnight import Change, change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Robot
@@ -116,10 +115,6 @@ class HouseNav(NavTask):
     def perception_config(self) -> PerceptionConfig:
         """Returns perception's settings for this world."""
         return house_perception_config()
-
-    def oracle(self) -> HouseOracle:
-        """Returns an agent that knows the house: the shortest way to every goal."""
-        return HouseOracle(self)
 
     @property
     def house(self) -> House:

@@ -11,6 +11,7 @@ import numpy as np
 from embodied_mem.sim.house.house import SPLITS
 from embodied_mem.sim.survey.baselines import GreedyNearest, LastWriteWins
 from embodied_mem.sim.survey.config import SurveyConfig
+from embodied_mem.sim.survey.growth import time_growth
 from embodied_mem.sim.survey.paths import PathScore, score_paths
 from embodied_mem.sim.survey.recording import KINDS, survey_house
 from embodied_mem.sim.survey.run import graph_variants, run_survey
@@ -37,7 +38,8 @@ def bench_scene(
         folder: of the recordings; `recording.cache_folder` where None.
 
     Returns:
-        `objects`, `changes`, `rooms`, `paths`, `timing` [ms per keyframe], `peers` by name, each with
+        `objects`, `changes`, `rooms`, `paths`, `timing` [ms per keyframe; in it `growth`, in a building and
+        in one ten times as large], `peers` by name, each with
         `objects` and `changes`; `workload`.
     """
     config = config or SurveyConfig()
@@ -74,6 +76,7 @@ def bench_scene(
         "timing": {
             "median_ms": 1e3 * float(np.median(times)),
             "p99_ms": 1e3 * float(np.quantile(times, 0.99)),
+            "growth": time_growth(config.memory()),
         },
         "peers": {name: score.report() for name, score in totals.items()},
     }

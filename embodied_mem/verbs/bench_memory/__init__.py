@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,10 @@ SECTIONS = {
         "embodied_mem.verbs.bench_memory.recall:bench_recall",
         "latency by size, with filters and without, beside brute force and LanceDB",
     ),
+    "utility": (
+        "embodied_mem.verbs.bench_memory.utility:measure",
+        "usefulness of answers to held-out questions after feedback, learned utility off and on",
+    ),
     "trust": (
         "embodied_mem.verbs.bench_memory.trust:bench_trust",
         "poisoned records among the best answers, with consensus and without",
@@ -44,6 +49,10 @@ SECTIONS = {
 def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
     """Measures sections of the memory, all where none is named.
 
+    Returns:
+        by section, in seconds and milliseconds as the names say; `peers` (what others take for the
+        questions of `recall`, in the same run) beside `recall`; `wall_s` of each section.
+
     Raises:
         ConfigError: there is no such section.
     """
@@ -51,8 +60,13 @@ def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f'no section "{unknown[0]}" of bench memory; there are: {", ".join(SECTIONS)}')
     chosen = [name for name in SECTIONS if name in sections or not sections]
-    report = {}
+    report: dict[str, Any] = {}
+    took = {}
     for name in chosen:
         module, function = SECTIONS[name][0].split(":")
+        start = time.perf_counter()
         report[name] = getattr(import_module(module), function)()
-    return report
+        took[name] = time.perf_counter() - start
+    if "recall" in report:
+        report["peers"] = report["recall"].pop("peers")
+    return {**report, "wall_s": took}

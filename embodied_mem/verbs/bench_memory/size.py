@@ -14,7 +14,7 @@ from embodied_mem.memory import Memory
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.episodes.vectors import quantise, unit
 from embodied_mem.types import Query
-from embodied_mem.verbs.bench_memory.workload import STEP_NS, grid_config, view_embeddings
+from embodied_mem.verbs.bench_memory.workload import STEP_NS, grid_config, know_objects, view_embeddings
 
 SIZES = (10_000, 100_000, 1_000_000)
 PLACES = 300
@@ -26,9 +26,11 @@ def measure() -> dict[str, Any]:
     for count in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             sizes[str(count)] = _size(Path(folder) / "size.emem", count)
+    largest = sizes[str(SIZES[-1])]
     return {
         "workload": {"embedding": 128, "places": PLACES, "objects_seen_per_entry": 3},
-        "bytes_per_entry": sizes[str(SIZES[-1])]["bytes_per_entry"],
+        "bytes_per_entry": largest["bytes_per_entry"],
+        "first_answer_s": largest["first_answer_s"],
         "by_entries": sizes,
         "int8": int8_recall(),
     }
@@ -60,20 +62,33 @@ def entries(count: int, seed: int = 0) -> Any:
 
 def _size(path: Path, count: int) -> dict[str, float]:
     with Memory.open(path, grid_config()) as memory:
-        memory.scene.object_table.next_id = 3 * PLACES  # the objects that the entries name
+        know_objects(memory, 3 * PLACES)
         for entry in entries(count):
             memory.episodes.add(entry)
             if entry.id % 64 == 0:
                 memory._done("accepted")
     size = path.stat().st_size
     like = view_embeddings(1, seed=5)[0]
+    near = Query(near=(0.0, 0.0, 0.0), radius=8.0, like=like, kind="episode", k=10)
+    opened, first = _first_answer(path, near, count)
+    return {
+        "bytes_per_entry": size / count,
+        "open_s": opened,
+        "first_answer_s": first,
+        "first_unfiltered_answer_s": _first_answer(path, Query(like=like, kind="episode", k=10), count)[1],
+        "first_answer_by_place_s": _first_answer(path, Query(place=3, kind="episode", k=10), count)[1],
+    }
+
+
+def _first_answer(path: Path, query: Query, count: int) -> tuple[float, float]:
+    """Returns how long opening a file takes, and how long until a question is answered [s]."""
     start = time.perf_counter()
     with Memory.open(path, read_only=True) as memory:
         opened = time.perf_counter() - start
-        answers = memory.recall(Query(near=(0.0, 0.0, 0.0), radius=8.0, like=like, kind="episode", k=10))
+        answers = memory.recall(query)
         first = time.perf_counter() - start
         assert answers and len(memory.episodes) == count
-    return {"bytes_per_entry": size / count, "open_s": opened, "first_answer_s": first}
+    return opened, first
 
 
 def int8_recall(count: int = 20_000, queries: int = 200, k: int = 10) -> dict[str, float]:

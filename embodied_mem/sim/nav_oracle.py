@@ -1,4 +1,4 @@
-"""The oracle of a house: goes the true shortest way to the goal, which no robot could know."""
+"""The oracle of navigation tasks: goes the true shortest way to the goal, which no robot could know."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from embodied_mem.sim.house.robot import Action
 from embodied_mem.types import MemoryTokens, Observation
 
 if TYPE_CHECKING:
-    from embodied_mem.sim.house.house_nav import HouseNav
+    from embodied_mem.sim.nav_task import NavTask
 
 TURN_COST = 0.01
 """Of two ways that are about as long the one with fewer turns is taken [m a turn]."""
 
 
-class HouseOracle:
-    """Takes the step that leads nearest to the goal, by the house's own distances.
+class NavOracle:
+    """Takes the step that leads nearest to the goal, by the place's own distances.
 
     Args:
         env: the task, whose ground truth it reads.
     """
 
-    def __init__(self, env: HouseNav) -> None:
+    def __init__(self, env: NavTask) -> None:
         self._env = env
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[int, Any]:
@@ -30,14 +30,13 @@ class HouseOracle:
         env = self._env
         if env.is_at_goal:
             return int(Action.FOUND), state
-        plan, robot = env.house.floor_plan, env.robot
-        field = env.house.distances_to(env.goal_label, env.success_radius)
-        turn = math.radians(env.robot_config.turn)
+        robot, config = env.robot, env.robot_config
+        turn = math.radians(config.turn)
         count = round(2 * math.pi / turn)
         best, least = 0, math.inf
         for turns in sorted(range(-(count // 2), count - count // 2), key=abs):
-            end, _ = plan.advance(robot.position, robot.yaw + turns * turn, env.robot_config.forward)
-            cost = plan.look_up(field, end) + TURN_COST * abs(turns)
+            end, _ = robot.plan.advance(robot.position, robot.yaw + turns * turn, config.forward)
+            cost = env.site.distance(env.goal_label, env.success_radius, end) + TURN_COST * abs(turns)
             if cost < least - 1e-9:
                 best, least = turns, cost
         if best == 0:

@@ -1,0 +1,117 @@
+"""What a policy can point at: frontiers, objects and places among the memory tokens; or it looks around."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.memory import ReadConfig
+from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
+from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
+
+READ = ReadConfig(
+    tokens=48, frontiers=16, objects=12, places=4, rooms=4, episodes=4, crops=(4.8, 19.2), crop_pixels=24
+)
+"""What a pointing policy reads. The first tokens are its candidates, slot by slot."""
+
+CANDIDATES = READ.frontiers + READ.objects + READ.places
+LOOK = CANDIDATES
+"""The choice beside the candidates: turn around on the spot."""
+
+OUTCOMES = ("none", "reached", "spent", "interrupted", "gone", "found")
+"""How the last errand ended; "none" at the beginning."""
+
+PARTS = ("memory_tokens", "octree", "objects")
+"""What an ablation can hide from a policy."""
+
+OBJECT = TOKEN_KINDS.index("object")
+
+
+def candidate_mask(tokens: MemoryTokens) -> NDArray[np.bool_]:
+    """Returns (CANDIDATES + 1,) bool: what can be chosen; a look around always can."""
+    mask = np.ones(CANDIDATES + 1, bool)
+    mask[:CANDIDATES] = tokens.mask[:CANDIDATES] & np.isfinite(tokens.path_distance[:CANDIDATES])
+    return mask
+
+
+def without(tokens: MemoryTokens, hidden: Collection[str]) -> MemoryTokens:
+    """Returns tokens without what is hidden; the candidates' geometry is told apart from them.
+
+    Args:
+        tokens: what the memory gave.
+        hidden: of `PARTS`: "memory_tokens" hides every token, "octree" the pictures of the map, and
+            "objects" what the scene graph knows of objects, as tokens, as candidates and in the pictures.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    for part in hidden:
+        if part not in PARTS:
+            raise ConfigError(f'no part "{part}" to leave out; there are: {", ".join(PARTS)}')
+    mask, crops = tokens.mask, tokens.crops
+    if "objects" in hidden:
+        mask = mask & (tokens.kind != OBJECT)
+        if crops is not None:
+            crops = crops.copy()
+            crops[4::5] = 0
+    if "octree" in hidden and crops is not None:
+        crops = np.zeros_like(crops)
+    return replace(tokens, mask=mask, crops=crops)
+
+
+def decision_space(labels: int, read: ReadConfig = READ) -> gymnasium.spaces.Dict:
+    """Returns the space of `decision_observation`.
+
+    Args:
+        labels: number of label ids.
+        read: what is read of the memory.
+    """
+    top, box = np.inf, gymnasium.spaces.Box
+    spaces: dict[str, gymnasium.spaces.Space[Any]] = {
+        "goal": gymnasium.spaces.Discrete(labels),
+        "outcome": gymnasium.spaces.Discrete(len(OUTCOMES)),
+        "cand_mask": box(0, 1, (CANDIDATES + 1,), np.int8),
+        "cand_kind": box(0, len(TOKEN_KINDS) - 1, (CANDIDATES,), np.int64),
+        "cand_position": box(-top, top, (CANDIDATES, 3), np.float32),
+        "cand_extent": box(0, top, (CANDIDATES, 3), np.float32),
+        "cand_path_distance": box(0, FAR, (CANDIDATES,), np.float32),
+    }
+    return gymnasium.spaces.Dict(spaces | read_spaces(read))
+
+
+def decision_observation(
+    obs: Observation,
+    tokens: MemoryTokens,
+    offered: NDArray[np.bool_],
+    outcome: str,
+    hidden: Collection[str] = (),
+) -> dict[str, Any]:
+    """Returns what a policy decides on.
+
+    Args:
+        obs: the newest observation; its goal has a label.
+        tokens: read with `READ`.
+        offered: (CANDIDATES + 1,) bool, what can be chosen.
+        outcome: of `OUTCOMES`.
+        hidden: of `PARTS`; see `without`.
+    """
+    shown = without(tokens, hidden)
+    first, present = slice(CANDIDATES), offered[:CANDIDATES]
+    told = {
+        "goal": np.int64(0 if obs.goal is None else obs.goal.label),
+        "outcome": np.int64(OUTCOMES.index(outcome)),
+        "cand_mask": offered.astype(np.int8),
+        "cand_kind": np.where(present, shown.kind[first], 0),
+        "cand_position": np.where(present[:, None], shown.position[first], np.float32(0.0)),
+        "cand_extent": np.where(present[:, None], shown.extent[first], np.float32(0.0)),
+        "cand_path_distance": np.where(present, shown.path_distance[first], np.float32(FAR)),
+    }
+    if "memory_tokens" in hidden:
+        shown = replace(shown, mask=np.zeros_like(shown.mask))
+    return told | flat_tokens(shown)

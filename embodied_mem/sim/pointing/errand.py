@@ -1,0 +1,231 @@
+"""An errand: what was chosen, carried out step by step until it is done or something new is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.sim.explorer import Subgoal
+from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT, candidate_mask
+from embodied_mem.types import MemoryTokens, Observation
+
+
+@dataclass(frozen=True)
+class ErrandConfig:
+    """How choices are carried out."""
+
+    budget: int = 16
+    """Primitive actions before the policy decides again."""
+    trust: float = 0.5
+    """Objects less likely to exist are no news of the goal."""
+    reach: float = 0.6
+    """A thing is reached from this near to its box, with the box in sight [m]."""
+    near: float = 0.35
+    """A place is reached from this near [m]."""
+    progress: float = 0.3
+    """Who came no nearer than this on an errand that used up its budget gives up what it went to [m]."""
+    same: float = 0.6
+    """A frontier that has moved no further than this is still the same [m]."""
+    turn: int = 2
+    """Primitive action that turns."""
+    circle: int = 12
+    """How many of them are a full turn."""
+    found: int = 0
+    """Primitive action that says "found"."""
+
+
+class Errand:
+    """A choice on its way.
+
+    A thing that the goal names is approached until it is reached, and the controller then says that it
+    is found. Other things and places are gone to. A frontier is gone to until it is none any more.
+
+    Args:
+        choice: candidate, or `LOOK`.
+        obs: the observation on which it was chosen.
+        tokens: the tokens among which it was chosen.
+        config: how it is carried out.
+
+    Attributes:
+        outcome: one of `OUTCOMES` once it is over.
+        steps: primitive actions so far.
+    """
+
+    def __init__(self, choice: int, obs: Observation, tokens: MemoryTokens, config: ErrandConfig) -> None:
+        self.config, self.choice = config, choice
+        self.outcome, self.steps = "", 0
+        self._goal = _goal_of(obs)
+        self._known = self._news(tokens)
+        self._start = self._nearest = float("inf")
+        if choice != LOOK:
+            self._start = self._nearest = float(tokens.path_distance[choice])
+            self._id = int(tokens.id[choice])
+            self._is_object = int(tokens.kind[choice]) == OBJECT
+            self._is_frontier = bool(tokens.frontier[choice])
+            self._is_goal = self._is_object and bool(tokens.feature[choice, 0] > 0)
+            self._subgoal = self._aim(choice, obs, tokens)
+
+    def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
+        """Returns the sub-goal or the primitive action of this step; None once it is over."""
+        self.outcome = self._outcome(obs, tokens)
+        if self.outcome:
+            return None
+        self.steps += 1
+        return self.config.turn if self.choice == LOOK else self._subgoal
+
+    def _outcome(self, obs: Observation, tokens: MemoryTokens) -> str:
+        """Returns how the errand has ended, "" where it has not; follows what it goes to."""
+        config = self.config
+        if self.steps == 0:
+            return ""
+        if _goal_of(obs) != self._goal:
+            return "found"
+        if self._news(tokens) - self._known:
+            return "interrupted"
+        if self.choice == LOOK:
+            return "reached" if self.steps >= config.circle else ""
+        if self._is_object or self._is_frontier:
+            slot = self._slot(obs, tokens)
+            if slot is None:
+                return "reached" if self._is_frontier else "gone"
+            self._subgoal = self._aim(slot, obs, tokens)
+            self._nearest = min(self._nearest, float(tokens.path_distance[slot]))
+        if self.steps >= config.budget:
+            return "spent"
+        if self._is_goal or self._is_frontier:
+            return ""
+        away = self._subgoal.position - obs.map_T_base.position
+        beside = np.maximum(np.abs(away[:2]) - self._subgoal.extent[:2] / 2, 0.0)
+        near = config.reach if self._is_object else config.near
+        return "reached" if float(beside[0] ** 2 + beside[1] ** 2) <= near * near else ""
+
+    @property
+    def is_in_vain(self) -> bool:
+        """True where it used up its budget for a frontier or a thing without coming nearer."""
+        follows = self.choice != LOOK and (self._is_object or self._is_frontier)
+        return self.outcome == "spent" and follows and self._nearest > self._start - self.config.progress
+
+    @property
+    def object_id(self) -> int:
+        """Id of the object that it goes to, -1 where that is none."""
+        return self._id if self.choice != LOOK and self._is_object else -1
+
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """(3,) map position [m] that it goes to."""
+        return self._subgoal.position
+
+    def _news(self, tokens: MemoryTokens) -> set[int]:
+        """Returns the ids of the things that the goal names and that are likely to be there."""
+        is_goal = tokens.mask & (tokens.kind == OBJECT) & (tokens.feature[:, 0] > 0)
+        return set(tokens.id[is_goal & (tokens.confidence >= self.config.trust)].tolist())
+
+    def _slot(self, obs: Observation, tokens: MemoryTokens) -> int | None:
+        """Returns the token that stands for what it goes to now."""
+        reachable = tokens.mask & np.isfinite(tokens.path_distance)
+        reachable[CANDIDATES:] = False
+        if self._is_object:
+            slots = np.flatnonzero(reachable & (tokens.kind == OBJECT) & (tokens.id == self._id))
+            return int(slots[0]) if len(slots) else None
+        slots = np.flatnonzero(reachable & tokens.frontier)
+        if len(slots) == 0:
+            return None
+        moved = np.abs(obs.map_T_base.transform(tokens.position[slots]) - self._subgoal.position)
+        moved = moved[:, :2].max(axis=-1)
+        best = int(np.argmin(moved))
+        return int(slots[best]) if moved[best] <= self.config.same else None
+
+    def _aim(self, slot: int, obs: Observation, tokens: MemoryTokens) -> Subgoal:
+        position: NDArray[np.float64] = obs.map_T_base.transform(tokens.position[slot])
+        if int(tokens.kind[slot]) != OBJECT:
+            return Subgoal(position)
+        reach = self.config.reach
+        return Subgoal(
+            position,
+            tokens.extent[slot].astype(np.float64),
+            reach,
+            self.config.found if self._is_goal else None,
+            1.5 * reach,
+            int(tokens.label[slot]),
+        )
+
+
+class Errands:
+    """One errand after another, and what was gone to in vain.
+
+    Frontiers that were gone to in vain are not offered again until nothing else is left, objects until
+    there is another goal.
+
+    Args:
+        config: how they are carried out.
+
+    Attributes:
+        outcome: how the last one ended, of `OUTCOMES`.
+    """
+
+    def __init__(self, config: ErrandConfig) -> None:
+        self.config, self.outcome = config, "none"
+        self._errand: Errand | None = None
+        self._frontiers: list[NDArray[np.float64]] = []
+        self._objects: set[int] = set()
+        self._goal = (0, "")
+
+    @property
+    def steps(self) -> int:
+        """Primitive actions of the newest errand so far."""
+        return 0 if self._errand is None else self._errand.steps
+
+    def offer(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.bool_]:
+        """Returns (CANDIDATES + 1,) bool: what can be chosen now.
+
+        That leaves out what was given up, and places and things at which the agent is already.
+        """
+        if _goal_of(obs) != self._goal:
+            self._goal = _goal_of(obs)
+            self._objects.clear()
+        offered = candidate_mask(tokens)
+        positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
+        frontier = tokens.frontier[:CANDIDATES]
+        kept = offered[:CANDIDATES].copy()
+        for bad in self._frontiers:
+            kept &= ~(frontier & (np.abs(positions - bad)[:, :2].max(axis=-1) <= self.config.same))
+        if (kept & frontier).any():
+            offered[:CANDIDATES] = kept
+        else:
+            self._frontiers.clear()
+        is_object = tokens.kind[:CANDIDATES] == OBJECT
+        offered[:CANDIDATES] &= ~(is_object & np.isin(tokens.id[:CANDIDATES], sorted(self._objects)))
+        beside = (
+            np.abs(positions - obs.map_T_base.position)[:, :2]
+            - tokens.extent[:CANDIDATES, :2] / 2 * (is_object[:, None])
+        )
+        away = np.sqrt((np.maximum(beside, 0.0) ** 2).sum(axis=-1))
+        here = away <= np.where(is_object, self.config.reach, self.config.near)
+        is_goal = is_object & (tokens.feature[:CANDIDATES, 0] > 0)
+        offered[:CANDIDATES] &= frontier | is_goal | ~here
+        return offered
+
+    def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
+        """Begins an errand."""
+        self._errand = Errand(choice, obs, tokens, self.config)
+
+    def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
+        """Returns the sub-goal or the primitive action of this step; None where a choice is due."""
+        errand = self._errand
+        if errand is None:
+            return None
+        action = errand.next(obs, tokens)
+        if action is None:
+            self.outcome = errand.outcome
+            if errand.is_in_vain and errand.object_id >= 0:
+                self._objects.add(errand.object_id)
+            elif errand.is_in_vain:
+                self._frontiers.append(errand.target)
+        return action
+
+
+def _goal_of(obs: Observation) -> tuple[int, str]:
+    return (0, "") if obs.goal is None else (obs.goal.label, obs.goal.text)

@@ -1,0 +1,27 @@
+"""Go to the known goal, else to the nearest frontier: what a learned pointing policy has to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT
+
+
+def heuristic_choice(observation: dict[str, NDArray[Any]]) -> int:
+    """Returns the nearest thing that the goal names, else the nearest frontier, else the farthest place.
+
+    Args:
+        observation: of a decision.
+    """
+    first = slice(CANDIDATES)
+    there, path = observation["cand_mask"][first] > 0, observation["cand_path_distance"]
+    is_goal = (observation["mem_kind"][first] == OBJECT) & (observation["mem_feature"][first, 0] > 0)
+    for wanted in (there & is_goal, there & (observation["mem_frontier"][first] > 0)):
+        if wanted.any():
+            return int(np.argmin(np.where(wanted, path, np.inf)))
+    if there.any():  # all is explored: what was seen from afar only is looked at from near
+        return int(np.argmax(np.where(there, path, -np.inf)))
+    return LOOK

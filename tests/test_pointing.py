@@ -1,0 +1,246 @@
+"""Pointing: what can be chosen, how it is carried out, and that a deployed agent does as the trained one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
+from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
+
+gymnasium = pytest.importorskip("gymnasium")
+pytest.importorskip("open3d")
+
+from embodied_mem.sim.pointing.candidates import (  # noqa: E402
+    CANDIDATES,
+    LOOK,
+    READ,
+    decision_observation,
+    without,
+)
+from embodied_mem.sim.pointing.errand import Errand, ErrandConfig, Errands  # noqa: E402
+from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
+from embodied_mem.sim.pointing.pointing import Pointing, make_pointing, pointing_of  # noqa: E402
+
+FRONTIER, OBJECT, PLACE = 0, READ.frontiers, READ.frontiers + READ.objects
+TASK = "EmbodiedMem/House-MultiObjectNav-v0"
+
+
+def look_at(x: float = 0.0, y: float = 0.0, label: int = 3, step: int = 0) -> Observation:
+    pose = Pose.from_xyz_yaw(x, y, 0.0, 0.0)
+    return Observation(stamp=step, step=step, odom_T_base=pose, goal=Goal(label=label, text="find it"))
+
+
+def tokens_with(*entries: tuple[int, str, float, dict[str, float]]) -> MemoryTokens:
+    """Returns tokens with (slot, kind, metres ahead, further fields) each."""
+    tokens = MemoryTokens.empty(READ.tokens, READ.feature_size)
+    for slot, kind, ahead, fields in entries:
+        tokens.mask[slot] = True
+        tokens.kind[slot] = TOKEN_KINDS.index(kind)
+        tokens.position[slot] = (ahead, 0.0, 0.0)
+        tokens.path_distance[slot] = ahead
+        tokens.frontier[slot] = kind == "cell"
+        tokens.id[slot] = fields.get("id", slot)
+        tokens.confidence[slot] = fields.get("confidence", 1.0)
+        tokens.feature[slot, 0] = fields.get("goal", 0.0)
+    pictures = np.zeros((5 * len(READ.crops), READ.crop_pixels, READ.crop_pixels), np.uint8)
+    return replace(tokens, crops=pictures)
+
+
+def test_an_errand_to_a_frontier_ends_where_it_is_none_any_more() -> None:
+    errand = Errand(FRONTIER, look_at(), tokens_with((FRONTIER, "cell", 2.0, {})), ErrandConfig())
+    assert errand.next(look_at(), tokens_with((FRONTIER, "cell", 2.0, {}))) is not None
+    assert errand.next(look_at(), tokens_with((FRONTIER, "cell", 2.3, {}))) is not None  # it receded a little
+    assert errand.next(look_at(), tokens_with((FRONTIER, "cell", 5.0, {}))) is None  # that is another one
+    assert errand.outcome == "reached"
+
+
+def test_an_errand_is_interrupted_by_news_of_the_goal_and_by_nothing_else() -> None:
+    before = tokens_with((FRONTIER, "cell", 2.0, {}), (OBJECT, "object", 3.0, {"id": 7}))
+    errand = Errand(FRONTIER, look_at(), before, ErrandConfig(trust=0.5))
+    assert errand.next(look_at(), before) is not None
+    doubtful = tokens_with(
+        (FRONTIER, "cell", 2.0, {}), (OBJECT, "object", 3.0, {"goal": 1, "confidence": 0.4})
+    )
+    assert errand.next(look_at(), doubtful) is not None
+    seen = tokens_with((FRONTIER, "cell", 2.0, {}), (OBJECT, "object", 3.0, {"goal": 1, "confidence": 0.6}))
+    assert errand.next(look_at(), seen) is None
+    assert errand.outcome == "interrupted"
+
+
+def test_an_errand_ends_with_its_budget_and_with_its_goal() -> None:
+    tokens = tokens_with((FRONTIER, "cell", 2.0, {}))
+    errand = Errand(FRONTIER, look_at(), tokens, ErrandConfig(budget=3))
+    assert [errand.next(look_at(), tokens) is None for _ in range(4)] == [False, False, False, True]
+    assert errand.outcome == "spent" and errand.is_in_vain
+    errand = Errand(FRONTIER, look_at(label=3), tokens, ErrandConfig())
+    assert errand.next(look_at(label=3), tokens) is not None
+    assert errand.next(look_at(label=4), tokens) is None and errand.outcome == "found"
+
+
+def test_a_thing_that_the_goal_names_is_said_to_be_found_once_it_is_reached() -> None:
+    tokens = tokens_with((OBJECT, "object", 2.0, {"goal": 1}), (OBJECT + 1, "object", 2.0, {}))
+    wanted = Errand(OBJECT, look_at(), tokens, ErrandConfig(found=5)).next(look_at(), tokens)
+    other = Errand(OBJECT + 1, look_at(), tokens, ErrandConfig(found=5)).next(look_at(), tokens)
+    assert wanted.then == 5 and other.then is None
+
+
+def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:
+    errands, obs = Errands(ErrandConfig(budget=1)), look_at()
+    both = tokens_with((FRONTIER, "cell", 2.0, {}), (FRONTIER + 1, "cell", 9.0, {}))
+    assert errands.offer(obs, both)[[FRONTIER, FRONTIER + 1, LOOK]].all()
+    errands.start(FRONTIER, obs, both)
+    assert errands.next(obs, both) is not None and errands.next(obs, both) is None
+    assert errands.offer(obs, both)[[FRONTIER, FRONTIER + 1]].tolist() == [False, True]
+    one = tokens_with((FRONTIER, "cell", 2.0, {}))
+    assert errands.offer(obs, one)[FRONTIER]  # better than nothing
+
+
+def test_places_and_things_where_the_agent_is_are_not_offered_but_the_goal_is() -> None:
+    tokens = tokens_with(
+        (OBJECT, "object", 0.1, {}), (OBJECT + 1, "object", 0.1, {"goal": 1}), (PLACE, "place", 0.1, {}),
+        (PLACE + 1, "place", 3.0, {}),
+    )  # fmt: skip
+    offered = Errands(ErrandConfig()).offer(look_at(), tokens)
+    assert offered[[OBJECT, OBJECT + 1, PLACE, PLACE + 1]].tolist() == [False, True, False, True]
+
+
+def test_the_heuristic_prefers_the_known_goal_then_the_nearest_frontier() -> None:
+    def choose(*entries: tuple[int, str, float, dict[str, float]]) -> int:
+        tokens, obs = tokens_with(*entries), look_at()
+        offered = Errands(ErrandConfig()).offer(obs, tokens)
+        return heuristic_choice(decision_observation(obs, tokens, offered, "none"))
+
+    frontiers = ((FRONTIER, "cell", 5.0, {}), (FRONTIER + 1, "cell", 2.0, {}))
+    assert choose(*frontiers, (OBJECT, "object", 9.0, {"goal": 1})) == OBJECT
+    assert choose(*frontiers, (OBJECT, "object", 1.0, {})) == FRONTIER + 1
+    assert choose() == LOOK
+
+
+def test_hidden_parts_leave_no_trace_in_the_observation() -> None:
+    entries = ((FRONTIER, "cell", 2.0, {}), (OBJECT, "object", 3.0, {"goal": 1}))
+    tokens, obs = tokens_with(*entries), look_at()
+    assert tokens.crops is not None
+    tokens.crops[:] = 255
+
+    def observe(*hidden: str) -> dict[str, np.ndarray]:
+        offered = Errands(ErrandConfig()).offer(obs, without(tokens, hidden))
+        return decision_observation(obs, tokens, offered, "none", hidden)
+
+    assert observe()["mem_mask"].sum() == 2 and observe()["cand_mask"].sum() == 3
+    bare = observe("memory_tokens")
+    assert bare["mem_mask"].sum() == 0 and bare["cand_mask"].sum() == 3 and bare["mem_crops"].any()
+    assert not observe("octree")["mem_crops"].any()
+    blind = observe("objects")
+    assert blind["cand_mask"][OBJECT] == 0 and blind["mem_mask"][OBJECT] == 0
+    assert not blind["mem_crops"][4::5].any() and blind["mem_crops"][0].any()
+    with pytest.raises(ConfigError, match="there are: memory_tokens, octree, objects"):
+        without(tokens, ("eyes",))
+
+
+@pytest.fixture(scope="module")
+def env() -> Pointing:
+    return make_pointing(TASK, goals=1, max_steps=60)
+
+
+def test_a_decision_lasts_as_long_as_it_says_and_earns_the_discounted_rewards(env: Pointing) -> None:
+    observation, _ = env.reset(seed=3)
+    rewards: list[float] = []
+    task, inner = env.env, env.env.step
+    try:
+        task.step = lambda action: (lambda result: (rewards.append(result[1]), result)[1])(inner(action))
+        observation, total, _, _, info = env.step(heuristic_choice(observation))
+    finally:
+        del task.step
+    assert len(rewards) == info["duration"] >= 1
+    assert total == pytest.approx(sum(env.gamma**i * r for i, r in enumerate(rewards)))
+    assert env.observation_space.contains(observation)
+
+
+def test_the_same_seed_gives_the_same_decisions(env: Pointing) -> None:
+    runs = []
+    for _ in range(2):
+        observation, _ = env.reset(seed=5)
+        trace = [observation]
+        for _ in range(3):
+            observation, *_ = env.step(heuristic_choice(observation))
+            trace.append(observation)
+        runs.append(trace)
+    for first, second in zip(*runs):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_what_is_not_offered_stands_for_a_look_around(env: Pointing) -> None:
+    observation, _ = env.reset(seed=5)
+    missing = int(np.flatnonzero(observation["cand_mask"] == 0)[0])
+    told = env.step(missing)
+    env.reset(seed=5)
+    for first, second in zip(told[0].values(), env.step(LOOK)[0].values()):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_only_navigation_tasks_can_be_pointed_at() -> None:
+    with pytest.raises(ConfigError, match="navigation task"):
+        make_pointing("EmbodiedMem/ProofOfMemory-v0")
+    with pytest.raises(ConfigError, match="House-Pointing-v0"):
+        pointing_of(gymnasium.make("EmbodiedMem/ProofOfMemory-v0"))
+
+
+def test_the_teacher_prefers_nothing_that_is_not_offered(
+    env: Pointing,
+) -> None:
+    from embodied_mem.sim.pointing.teacher import Teacher
+
+    teacher = Teacher(env)
+    env.reset(seed=7)
+    for _ in range(4):
+        assert env.moment is not None
+        costs = Teacher(env).costs(env.moment, env.offered)
+        preferences = teacher.preferences(env.moment, env.offered)
+        assert preferences.sum() == pytest.approx(1.0, abs=1e-5)
+        assert (preferences[~env.offered] == 0.0).all()
+        assert np.isinf(costs[:CANDIDATES][~env.offered[:CANDIDATES]]).all()
+        _, _, terminated, truncated, _ = env.step(int(np.argmax(preferences)))
+        if terminated or truncated:
+            break
+
+
+def test_the_deployed_agent_takes_the_very_steps_that_it_took_in_its_task() -> None:
+    pytest.importorskip("torch")
+    from embodied_mem.loop import Loop
+    from embodied_mem.memory import Memory
+    from embodied_mem.perception import Perception
+    from embodied_mem.sim.pointing.agent import PointingAgent
+    from embodied_mem.sim.pointing.pointing import errand_config, pointing_memory
+    from embodied_mem.sim.world import EnvWorld
+
+    class Nearest:
+        """Stands for a network: the same answer to the same observation."""
+
+        def act(self, observation: dict[str, np.ndarray], state: int | None) -> tuple[int, int]:
+            return heuristic_choice(observation), (state or 0) + 1
+
+    env = make_pointing(TASK, goals=2, max_steps=120)
+    observation, _ = env.reset(seed=11)
+    choices, ended = 0, False
+    while not ended:
+        observation, _, terminated, truncated, info = env.step(heuristic_choice(observation))
+        choices, ended = choices + 1, terminated or truncated
+    digest = env.memory.digest()
+
+    task = gymnasium.make(TASK, goals=2, max_steps=120, disable_env_checker=True)
+    world = EnvWorld(task, 11)
+    agent = PointingAgent(Nearest(), errand_config(task))  # type: ignore[arg-type]
+    unwrapped = task.unwrapped
+    perception = Perception(unwrapped.perception_config())  # type: ignore[attr-defined]
+    controller = unwrapped.controller()  # type: ignore[attr-defined]
+    loop = Loop(world, perception, Memory(pointing_memory(task)), agent, controller)
+    loop.run()
+    assert world.result is not None
+    assert world.result[4]["path_length"] == info["path_length"]
+    assert loop.memory.digest() == digest
+    assert loop.state.decisions == choices + (loop.state.errands.steps == 0)
