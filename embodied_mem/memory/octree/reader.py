@@ -254,7 +254,7 @@ class OctreeReader:
         passable_labels: Iterable[int] = (),
         drop_height: float = 0.0,
     ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Returns what `traversable` shows, without a radius, where blocks have changed after a version.
+        """Returns what blocks that have changed after a version show, without a radius; see `traversable`.
 
         Returns:
             (N, 2) int64 block coordinates x and y of columns, 8 cells to an edge, and (N, 8, 8) int8 their
