@@ -29,6 +29,7 @@ VERBS = {
     "check": ("check:check", "check a memory file, and repair what can be rebuilt"),
     "view": ("view:view", "look at a log or a memory in Rerun, in a window or a browser"),
     "report": ("report:report", "write one HTML page about a run or a memory"),
+    "strip": ("strip:strip", "draw moments of a logged run side by side: camera and memory"),
     "serve": ("serve:serve", "let language-model planners ask a memory (Model Context Protocol)"),
     "export": (
         "export:export",

@@ -27,6 +27,7 @@ READERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "view": (["view", "{}", "--save", "{out}.rrd"], (".emem", ".mcap", "")),
     "report": (["report", "{}", "--out", "{out}.html"], (".emem", "")),
     "serve": (["serve", "{}"], (".emem",)),
+    "strip": (["strip", "{}", "--out", "{out}.png"], (".mcap", "")),
     "export": (["export", "{}", "--to", "json", "--out", "{out}.json"], (".emem", ".mcap")),
     "export --to minari": (["export", "{}", "--to", "minari", "--out", "{out}"], (".mcap", ".emem")),
     "export --to rerun": (["export", "{}", "--to", "rerun", "--out", "{out}.rrd"], (".mcap",)),

@@ -139,10 +139,38 @@ def test_two_that_are_seen_side_by_side_stay_two():
     assert len(walk.scene.objects("book")) == 2
 
 
-def test_people_never_become_objects():
+def test_people_never_become_objects_but_events():
     walk = Walk()
-    walk.look(seen(PERSON, 2.0, 0.0, size=0.6), seen(MUG, 2.0, 0.5), times=3)
+    person = seen(PERSON, 2.0, 0.0, size=0.6)
+    first = walk.look(person, seen(MUG, 2.0, 0.5))
+    again = walk.look(person, seen(MUG, 2.0, 0.5), times=3)
     assert [o.name for o in walk.scene.objects()] == ["mug"]
+    assert "saw person" in [e.text for e in first.events] and again.events == ()
+    restored = SceneGraph(CONFIG)
+    restored.import_rows(walk.scene.export_rows())
+    assert restored.digest() == walk.scene.digest() and restored.passers.last == {PERSON: 3 * S}
+    walk.step += 100
+    assert [e.kind for e in walk.look(person).events] == ["met"]
+
+
+def test_a_person_in_view_leaves_no_voxel_and_one_line_in_the_episodes():
+    from embodied_mem.memory import Memory
+
+    memory = Memory()
+    scan = wall(2.0)
+    labels = np.zeros(len(scan.points), np.int32)
+    labels[:9600] = PERSON
+    scan = dataclasses.replace(scan, labels=labels)
+    person = seen(PERSON, 2.0, 0.0, size=0.6)
+    memory.write(Percept(S, 0, Pose(), labels=LABELS, scans=(scan,), detections=(person,)))
+    assert not (memory.octree.voxels(occupied=True).labels == memory.labels.id("person")).any()
+    rest = dataclasses.replace(
+        scan, points=scan.points[9600:], hit=scan.hit[9600:], labels=scan.labels[9600:]
+    )
+    other = Memory()
+    other.write(Percept(S, 0, Pose(), labels=LABELS, scans=(rest,)))
+    assert memory.octree.digest() == other.octree.digest()
+    assert memory.scene.objects() == [] and "saw person" in str(memory.episodes.entry(0))
 
 
 def test_relations_come_from_geometry():

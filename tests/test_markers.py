@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
-from embodied_mem.perception import MarkerConfig, OnnxConfig, OnnxDetector, Perception, PerceptionConfig
+from embodied_mem.perception import (
+    DetectorConfig,
+    EmbedderConfig,
+    ImageModel,
+    MarkerConfig,
+    OnnxConfig,
+    OnnxDetector,
+    Perception,
+    PerceptionConfig,
+    SnapshotConfig,
+)
 from embodied_mem.perception.markers import MarkerDetector
 from embodied_mem.types import CameraFrame, Image, Intrinsics, LabelMap, Observation
 
@@ -78,28 +90,35 @@ def field(number: int, value: int | bytes) -> bytes:
     return varint(number * 8 + 2) + varint(len(value)) + value
 
 
-def network(boxes: np.ndarray) -> bytes:
-    """Makes an ONNX file: whatever the picture shows, it gives these boxes."""
+def tensor(name: bytes, array: np.ndarray) -> bytes:
+    dims = b"".join(field(1, n) for n in array.shape)
+    return dims + field(2, 1) + field(8, name) + field(9, array.astype("<f4").tobytes())
 
-    def tensor(name: bytes, array: np.ndarray) -> bytes:
-        dims = b"".join(field(1, n) for n in array.shape)
-        return dims + field(2, 1) + field(8, name) + field(9, array.astype("<f4").tobytes())
 
-    def node(kind: bytes, inputs: list[bytes], output: bytes, attributes: bytes = b"") -> bytes:
-        return b"".join(field(1, i) for i in inputs) + field(2, output) + field(4, kind) + attributes
+def node(kind: bytes, inputs: list[bytes], output: bytes, attributes: bytes = b"") -> bytes:
+    return b"".join(field(1, i) for i in inputs) + field(2, output) + field(4, kind) + attributes
+
+
+def model(nodes: list[bytes], tensors: list[bytes], size: int, output: tuple[int, ...]) -> bytes:
+    """Makes an ONNX file from "image" (1, 3, size, size) to "output"."""
 
     def value(name: bytes, shape: tuple[int, ...]) -> bytes:
         dims = b"".join(field(1, field(1, n)) for n in shape)
         return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
 
+    graph = b"".join(field(1, n) for n in nodes) + field(2, b"net")
+    graph += b"".join(field(5, t) for t in tensors)
+    graph += field(11, value(b"image", (1, 3, size, size))) + field(12, value(b"output", output))
+    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+
+
+def network(boxes: np.ndarray) -> bytes:
+    """Makes an ONNX file: whatever the picture shows, it gives these boxes."""
     none = node(b"GlobalAveragePool", [b"image"], b"mean")  # (1, 3, 1, 1)
-    weights = np.zeros((1, 3, 1, 1), np.float32)
     zero = node(b"Conv", [b"mean", b"weights"], b"zero")  # (1, 1, 1, 1)
     add = node(b"Add", [b"boxes", b"zero"], b"output")
-    graph = b"".join(field(1, n) for n in (none, zero, add)) + field(2, b"net")
-    graph += field(5, tensor(b"weights", weights)) + field(5, tensor(b"boxes", boxes[None]))
-    graph += field(11, value(b"image", (1, 3, 640, 640))) + field(12, value(b"output", (1, *boxes.shape)))
-    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+    tensors = [tensor(b"weights", np.zeros((1, 3, 1, 1), np.float32)), tensor(b"boxes", boxes[None])]
+    return model([none, zero, add], tensors, 640, (1, *boxes.shape))
 
 
 def test_boxes_of_a_network_are_lifted_by_depth(tmp_path):
@@ -152,3 +171,34 @@ def test_markers_in_a_real_kitchen_become_objects_in_their_places(data_dir):
     assert sorted(things) == ["marker 5", "marker 9"]
     for number, place in places.items():
         assert np.allclose(things[f"marker {number}"].position, first.transform(place), atol=0.02)
+
+
+def test_a_network_says_what_things_and_views_look_like(tmp_path):
+    # The tiniest image encoder: the mean colour, against the network's own mean.
+    mean = node(b"GlobalAveragePool", [b"image"], b"mean")
+    flat = node(b"Flatten", [b"mean"], b"output")
+    (tmp_path / "clip.onnx").write_bytes(model([mean, flat], [], 32, (1, 3)))
+    config = EmbedderConfig(str(tmp_path / "clip.onnx"), input_size=32)
+    image = np.full((480, 640, 3), (220, 20, 20), np.uint8)
+    image[200:280, 290:350] = (20, 20, 220)
+    view = frame(image)
+    label = np.zeros((480, 640), np.int32)
+    label[200:280, 290:350] = 1
+    view.depth.data[200:280, 290:350] = 1.5
+    view = dataclasses.replace(view, semantic=Image(label, K, MOUNT))
+    perceive = Perception(
+        PerceptionConfig(
+            snapshot=SnapshotConfig(every=1), detector=DetectorConfig(labels=("cup",)), embedder=config
+        )
+    )
+    percept = perceive(Observation(0, 0, Pose(), labels=LabelMap(("unknown", "cup")), cameras=(view,)))
+    (cup,) = percept.detections
+    assert cup.embedding.shape == (3,) and cup.embedding.argmax() == 2, "the thing is blue"
+    assert percept.embedding.argmax() == 0 and np.isclose(np.linalg.norm(percept.embedding), 1.0), (
+        "a red view"
+    )
+    assert np.allclose(ImageModel(config).image(image), percept.embedding, atol=0.02)
+    with pytest.raises(ConfigError, match="no such file"):
+        ImageModel(EmbedderConfig("no.onnx"))
+    with pytest.raises(ConfigError, match="deviation"):
+        EmbedderConfig(deviation=(0.0, 1.0, 1.0))

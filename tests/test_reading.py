@@ -191,6 +191,34 @@ def test_reading_changes_nothing_and_repeats_itself() -> None:
     assert scene.digest() == before
 
 
+def test_cubes_with_the_goals_label_come_nearest_first_and_tell_where_its_voxels_are() -> None:
+    tree, scene, grid = Octree(0.5), SceneGraph(), grid_of("......\n" * 6)
+    at = np.array(
+        [[1.25, 1.25, 0.25], [1.75, 1.25, 0.25], [5.25, 5.25, 0.25], [3.25, 1.25, 0.25]], np.float32
+    )
+    tree.integrate_cells(at, np.ones(4, bool), labels=np.array([2, 2, 2, 1]), stamp=5 * 10**9)
+    config, pose = ReadConfig(goals=4, tokens=36), Pose.from_xyz_yaw(0.5, 0.5, 0, 0)
+
+    def cubes(goal: Goal | None, config: ReadConfig = config) -> tuple[MemoryTokens, np.ndarray]:
+        tokens = read_tokens(tree, scene, None, pose, goal, config, 6 * 10**9, grid)
+        return tokens, np.flatnonzero(tokens.mask & (tokens.kind == CELL) & ~tokens.frontier)
+
+    tokens, slots = cubes(Goal(label=2))
+    found = pose.transform(tokens.position[slots])
+    np.testing.assert_allclose(found, [[1.5, 1.25, 0.25], [5.25, 5.25, 0.25]], atol=1e-5)
+    np.testing.assert_allclose(tokens.extent[slots], [[1.0, 0.5, 0.5], [0.5, 0.5, 0.5]])
+    assert tokens.feature[slots, 0].tolist() == [1.0, 1.0] and tokens.label[slots].tolist() == [2, 2]
+    assert tokens.confidence[slots].tolist() == [0.75, 0.5] and (tokens.level[slots] == 3).all()
+    assert tokens.path_distance[slots[0]] < tokens.path_distance[slots[1]] < np.inf
+    assert tokens.age[slots] == pytest.approx(np.log(2.0))
+    for goal, settings in ((None, config), (Goal(label=7), config), (Goal(label=2), ReadConfig())):
+        assert len(cubes(goal, settings)[1]) == 0
+    tree.integrate_cells(at[2:3].repeat(4, axis=0), np.zeros(4, bool), stamp=7 * 10**9)
+    for _ in range(9):  # what is gone is no goal any more
+        tree.integrate_cells(at[2:3], np.zeros(1, bool), stamp=7 * 10**9)
+    assert len(cubes(Goal(label=2))[1]) == 1
+
+
 def test_an_empty_memory_gives_empty_tokens() -> None:
     tokens = read_tokens(Octree(1.0), SceneGraph(), None, Pose(), None, ReadConfig(), 0)
     assert not tokens.mask.any() and tokens.place_id == -1
@@ -223,3 +251,20 @@ def test_embeddings_fill_the_rest_of_the_feature() -> None:
 def test_wrong_settings_are_named(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ReadConfig(**settings)
+
+
+def test_labelled_lists_the_occupied_voxels_of_some_labels_and_no_others() -> None:
+    rng = np.random.default_rng(0)
+    tree = Octree(0.1)
+    points = rng.uniform(-2, 2, (500, 3)).astype(np.float32)
+    names = rng.integers(0, 6, 500)
+    tree.integrate_cells(points, np.ones(500, bool), labels=names, stamp=3)
+    tree.integrate_cells(points[:50], np.zeros(50, bool), labels=names[:50], stamp=4)
+    for _ in range(9):
+        tree.integrate_cells(points[:50], np.zeros(50, bool), stamp=4)
+    everything = tree.voxels()
+    for wanted in ([2], [1, 5], [9]):
+        found, expected = tree.labelled(wanted), everything.select(np.isin(everything.labels, wanted))
+        assert np.array_equal(found.centers, expected.centers)
+        assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.stamps, expected.stamps)
+    assert len(tree.labelled([2])) > 50 and len(tree.labelled([9])) == 0

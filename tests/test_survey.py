@@ -96,3 +96,48 @@ def _percept(obs):
     from embodied_mem.perception import Perception
 
     return Perception(SMALL.perception())(obs)
+
+
+def test_of_what_looks_the_same_any_pairing_is_right_and_a_swap_is_no_change(survey: Survey):
+    from embodied_mem.memory.scene.changes import SceneChange
+    from embodied_mem.sim.house.overnight import Change
+
+    a = survey.before.things[0]
+    label = a.label
+
+    def at(x: float, number: int = 1):
+        return dataclasses.replace(a, id=number, position=(x, 1.0, 0.0))
+
+    def told(kind: str, before: float | None, after: float | None) -> SceneChange:
+        ends = [None if x is None else np.array(at(x).center) for x in (before, after)]
+        return SceneChange(kind, 0, label, ends[0], ends[1], 0, 0, ())
+
+    def score(changes: tuple[Change, ...], reports: list[SceneChange], twins: tuple[str, ...]) -> Score:
+        result, shown_all = Score(), np.array([(f, 1, 999) for f in range(len(survey))], np.int64)
+        frames = {**survey.frames, "pixels": shown_all}
+        score_changes(
+            result, dataclasses.replace(survey, changes=changes, twins=twins, frames=frames), reports
+        )
+        return result
+
+    # One left x = 1 for x = 5, another x = 5 for x = 9: to the eye one went from 1 to 9.
+    chain = (Change("moved", at(1), at(5)), Change("moved", at(5, 2), at(9, 2)))
+    alike = score(chain, [told("moved", 1, 9)], (label,))
+    assert alike.right_changes == alike.told_changes == 1
+    assert score(chain, [told("moved", 1, 9)], ()).right_changes == 0, "these can be told apart"
+    twice = score(chain[:1], [told("moved", 1, 5), told("moved", 1, 5)], (label,))
+    assert twice.right_changes == 1 and twice.told_changes == 2, "an end counts once"
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, monkeypatch, capsys):
+    from embodied_mem.sim.survey import bench
+
+    monkeypatch.setattr(bench, "time_growth", lambda config: {})
+    config = dataclasses.replace(SMALL, stops=9.0, turns=4, step=3.0)
+    keep = tmp_path / "houses.jsonl"
+    bench.bench_scene(1, "val", False, config, tmp_path, keep)
+    whole, again = (bench.bench_scene(2, "val", False, config, tmp_path, k) for k in (None, keep))
+    assert len(keep.read_text().splitlines()) == 2
+    for part in ("objects", "changes", "rooms", "workload", "peers"):
+        assert str(whole[part]) == str(again[part])

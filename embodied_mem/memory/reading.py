@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.crops import egocentric_crops
+from embodied_mem.memory.goal_cubes import LEVEL, Labelled, goal_cubes
 from embodied_mem.memory.navigation import centers_of, nearest_traversable, shortest_path, steps_from
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
@@ -54,6 +55,9 @@ class ReadConfig:
     """Rooms: the agent's own first, then the nearest."""
     episodes: int = 4
     """Episodic entries, newest first."""
+    goals: int = 0
+    """Cubes of the octree that hold voxels of the goal's label, nearest first: what was too large, too far
+    or too much hidden to become an object is found all the same."""
     feature_size: int = 4
     """Length of the feature vector: is the goal, open, closed, locked, then the object's embedding."""
     min_existence: float = 0.1
@@ -69,7 +73,8 @@ class ReadConfig:
         if not 1 <= self.tokens <= 64:
             raise ConfigError(f"read.tokens must be in 1..64, got {self.tokens}")
         quotas = {
-            name: getattr(self, name) for name in ("frontiers", "objects", "places", "rooms", "episodes")
+            name: getattr(self, name)
+            for name in ("frontiers", "objects", "places", "rooms", "episodes", "goals")
         }
         for name, value in quotas.items():
             if value < 0:
@@ -87,7 +92,7 @@ class ReadConfig:
             raise ConfigError(f"read.crops are edges [m] of {self.crop_pixels} pixels, got {self.crops}")
 
 
-class Queryable(Protocol):
+class Queryable(Labelled, Protocol):
     """What reading needs of an octree."""
 
     def query(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -220,13 +225,16 @@ class _Reader:
     def _is_goal(self, labels: Array, positions: Array, goal: Goal | None) -> NDArray[np.bool_]:
         if goal is None:
             return np.zeros(len(labels), bool)
-        # "find a coffee table" must not mean tables too: words count where there is no label.
-        wanted = {goal.label} if goal.label else set(_named(self.scene.labels.names, goal.text))
-        result = np.isin(labels, sorted(wanted))
+        result = np.isin(labels, self._goal_labels(goal))
         if goal.position is not None:
             d = positions - np.asarray(goal.position, np.float64)
             result |= d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2 <= self.config.reach**2
         return result
+
+    def _goal_labels(self, goal: Goal) -> list[int]:
+        """Returns the label ids that a goal names, sorted."""
+        # "find a coffee table" must not mean tables too: words count where there is no label.
+        return [goal.label] if goal.label else sorted(set(_named(self.scene.labels.names, goal.text)))
 
     def crops(self, goal: Goal | None) -> None:
         """Draws the map around the agent, with every known thing that the goal names."""
@@ -316,6 +324,29 @@ class _Reader:
             confidence=episodes.trusts[newest],
         )
 
+    def goals(self, first: int, octree: Queryable, goal: Goal | None) -> None:
+        """The nearest cubes of the octree with voxels of a label that the goal names."""
+        if self.config.goals == 0 or goal is None or not (labels := self._goal_labels(goal)):
+            return
+        cubes = goal_cubes(octree, labels)
+        path = self.path_to(cubes.positions)
+        near = np.lexsort((cubes.ids, self.away(cubes.positions), path))[: self.config.goals]
+        self.put(
+            first,
+            "cell",
+            cubes.ids[near],
+            cubes.positions[near],
+            path[near],
+            level=LEVEL,
+            extent=cubes.extents[near],
+            label=cubes.labels[near],
+            occupancy=1.0,
+            age=self.ages(cubes.stamps[near]),
+            confidence=1.0 - 0.5 ** cubes.counts[near],
+            visits=np.log1p(cubes.counts[near]),
+        )
+        self.tokens.feature[first : first + len(near), 0] = 1.0
+
     def finish(self) -> MemoryTokens:
         """Turns positions into the base frame, adds the place, and returns the tokens."""
         t = self.tokens
@@ -336,9 +367,9 @@ def read_tokens(
 ) -> MemoryTokens:
     """Chooses what a policy sees of the memory; the same memory, pose and goal give the same tokens.
 
-    Every kind has slots of its own (frontiers, objects, places, rooms, episodes, in this order).
-    Frontier tokens are of the kind "cell" and stand on the traversable cell to go to; the nearest
-    reachable frontier is always among them. Nothing is changed.
+    Every kind has slots of its own (frontiers, objects, places, rooms, episodes, cubes with the goal's
+    label, in this order). Frontier tokens are of the kind "cell", as cubes are, and stand on the
+    traversable cell to go to; the nearest reachable frontier is always among them. Nothing is changed.
 
     Args:
         octree: the memory's.
@@ -364,6 +395,8 @@ def read_tokens(
     reader.rooms(first)
     first += config.rooms
     reader.episodes(first, episodes)
+    first += config.episodes
+    reader.goals(first, octree, goal)
     reader.crops(goal)
     return reader.finish()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from embodied_mem.perception.config import (
         DepthConfig,
         DetectorConfig,
+        EmbedderConfig,
         MarkerConfig,
         OnnxConfig,
         PerceptionConfig,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from embodied_mem.perception.detectors import SemanticDetector
     from embodied_mem.perception.embedding import ColorHistogram, Embedder
     from embodied_mem.perception.grid import GRID_LABELS, GridPerception
+    from embodied_mem.perception.image_model import ImageModel
     from embodied_mem.perception.markers import MarkerDetector
     from embodied_mem.perception.onnx import OnnxDetector
     from embodied_mem.perception.perception import Perception
@@ -42,6 +44,8 @@ _MODULES = {
     "OnnxDetector": "onnx",
     "ColorHistogram": "embedding",
     "Embedder": "embedding",
+    "EmbedderConfig": "config",
+    "ImageModel": "image_model",
     "intrinsics_from_camera_info": "camera",
     "register_depth": "camera",
 }
@@ -52,7 +56,9 @@ __all__ = [
     "DepthConfig",
     "DetectorConfig",
     "Embedder",
+    "EmbedderConfig",
     "GridPerception",
+    "ImageModel",
     "MarkerConfig",
     "MarkerDetector",
     "OnnxConfig",

@@ -135,6 +135,26 @@ class OnnxConfig:
 
 
 @dataclass(frozen=True)
+class EmbedderConfig:
+    """A network that says what things and views look like, such as CLIP's image encoder, in ONNX format."""
+
+    model: str = ""
+    """The .onnx file; without one, things are told apart by their colours, and views by nothing."""
+    input_size: int = 224
+    """Edge of its square input [px]."""
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    """Of red, green and blue in [0, 1], as the network was trained; CLIP's."""
+    deviation: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    """Likewise."""
+
+    def __post_init__(self) -> None:
+        if self.input_size < 1:
+            raise ConfigError(f"embedder.input_size must be positive, got {self.input_size}")
+        if not all(0.0 <= m <= 1.0 for m in self.mean) or not all(d > 0.0 for d in self.deviation):
+            raise ConfigError("embedder.mean must be in [0, 1] and embedder.deviation positive")
+
+
+@dataclass(frozen=True)
 class PerceptionConfig:
     """How observations become percepts."""
 
@@ -148,3 +168,5 @@ class PerceptionConfig:
     """Printed markers."""
     onnx: OnnxConfig = field(default_factory=OnnxConfig)
     """A detection network."""
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    """A network that says what things and views look like."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
 from embodied_mem.perception.config import DetectorConfig
-from embodied_mem.perception.embedding import ColorHistogram, Embedder
+from embodied_mem.perception.embedding import ColorHistogram, Embedder, cut_out
 from embodied_mem.perception.lift import lift
 from embodied_mem.perception.regions import connected_pixels, outlines
 from embodied_mem.types import CameraFrame, Detection, LabelMap
@@ -81,7 +81,7 @@ class SemanticDetector:
         x, y = rays.x.reshape(-1)[pixels], rays.y.reshape(-1)[pixels]
         points = depth.base_T_camera.transform(np.stack([x * z, y * z, z], axis=-1))  # (N, 3)
         color = camera.color
-        seen = color.data.reshape(-1, 3) if color is not None and same_view(depth, color) else None
+        seen = color.data if color is not None and same_view(depth, color) else None
         starts = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
         found: list[Detection] = []
         for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(of)]):
@@ -89,11 +89,8 @@ class SemanticDetector:
                 continue
             id, fraction = int(label.reshape(-1)[pixels[a]]), float(visible[of[a]])
             near, sigma = float(z[a:b].min()), self.config.position_sigma
-            thing = lift(id, points[a:b], near, fraction, self.config.score, sigma)
-            if seen is not None:
-                vector = self.embedder(seen[pixels[a:b]], thing.extent)
-                thing = lift(id, points[a:b], near, fraction, self.config.score, sigma, vector)
-            found.append(thing)
+            vector = None if seen is None else self.embedder(*cut_out(seen, pixels[a:b]))
+            found.append(lift(id, points[a:b], near, fraction, self.config.score, sigma, vector))
             masks.reshape(-1)[pixels[a:b]] = len(found)
         return tuple(found), masks
 

@@ -12,17 +12,14 @@ BRIGHT_BINS = 8
 
 
 class Embedder(Protocol):
-    """Turns the pixels and the size of a thing into a vector; CLIP-like models fit behind it."""
+    """Turns the picture of a thing into a vector: `ColorHistogram`, or `ImageModel` for CLIP and its like."""
 
-    size: int
-    """Length D of the vectors."""
-
-    def __call__(self, colors: NDArray[np.uint8], extent: NDArray[np.float64]) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Returns (D,) float32 of length 1.
 
         Args:
-            colors: (N, 3) uint8 RGB of the thing's pixels.
-            extent: (3,) float64 edges of its box [m].
+            image: (H, W, 3) uint8 RGB, cut out around the thing.
+            mask: (H, W) bool: its pixels.
         """
 
 
@@ -36,8 +33,9 @@ class ColorHistogram:
 
     size = 2 * CHROMA_BINS + BRIGHT_BINS
 
-    def __call__(self, colors: NDArray[np.uint8], extent: NDArray[np.float64]) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Returns (48,) float32 of length 1; zeros where there are no pixels."""
+        colors = image[mask]  # (N, 3)
         if len(colors) == 0:
             return np.zeros(self.size, np.float32)
         rgb = colors.astype(np.float64) + 1.0
@@ -47,6 +45,17 @@ class ColorHistogram:
         green = _soft((rgb[:, 1] / total - 0.1) / 0.6, CHROMA_BINS, 1.5)
         bright = _soft(total / (3 * 256.0), BRIGHT_BINS, 1.5)
         return _unit(np.concatenate([_unit(red), _unit(green), 0.3 * _unit(bright)])).astype(np.float32)
+
+
+def cut_out(
+    image: NDArray[np.uint8], pixels: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Returns the part of an (H, W, 3) image around (N,) flat pixels, N > 0, and their (h, w) mask in it."""
+    v, u = np.divmod(pixels, image.shape[1])
+    top, left, bottom, right = int(v.min()), int(u.min()), int(v.max()) + 1, int(u.max()) + 1
+    mask = np.zeros((bottom - top, right - left), bool)
+    mask[v - top, u - left] = True
+    return image[top:bottom, left:right], mask
 
 
 def _soft(values: NDArray[np.float64], bins: int, width: float) -> NDArray[np.float64]:

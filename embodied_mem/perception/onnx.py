@@ -130,6 +130,5 @@ class OnnxDetector:
         x, y = rays.x[y0:y1, x0:x1][mine], rays.y[y0:y1, x0:x1][mine]
         points = depth.base_T_camera.transform(np.stack([x * z, y * z, z], axis=-1))
         cut = (x0 == 0) + (y0 == 0) + (x1 == width) + (y1 == height)
-        thing = lift(label, points, near, 1.0 - 0.25 * cut, min(score, 1.0), 0.05)
-        vector = self.embedder(color.data[y0:y1, x0:x1][mine], thing.extent)
+        vector = self.embedder(color.data[y0:y1, x0:x1], mine)
         return lift(label, points, near, 1.0 - 0.25 * cut, min(score, 1.0), 0.05, vector)

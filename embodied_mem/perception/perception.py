@@ -29,6 +29,7 @@ class Perception:
             self.config.detector,
             self.config.markers,
             self.config.onnx,
+            self.config.embedder,
         )
 
     def __call__(self, obs: Observation) -> Percept:
@@ -52,5 +53,6 @@ def _joined(grid: Percept, rgbd: Percept) -> Percept:
         scans=(*grid.scans, *relabel_scans(rgbd.scans, table)),
         detections=(*grid.detections, *relabel_detections(rgbd.detections, table)),
         snapshot=rgbd.snapshot,
+        embedding=rgbd.embedding,
         source=f"{grid.source}+{rgbd.source}",
     )

@@ -10,12 +10,14 @@ from embodied_mem.perception.camera import check_image
 from embodied_mem.perception.config import (
     DepthConfig,
     DetectorConfig,
+    EmbedderConfig,
     MarkerConfig,
     OnnxConfig,
     SnapshotConfig,
 )
 from embodied_mem.perception.depth import depth_scan
 from embodied_mem.perception.detectors import SemanticDetector
+from embodied_mem.perception.image_model import ImageModel
 from embodied_mem.perception.markers import MarkerDetector
 from embodied_mem.perception.onnx import OnnxDetector
 from embodied_mem.types import CameraFrame, Observation, Percept, Scan
@@ -34,6 +36,7 @@ class RgbdPerception:
         detector: which labels are objects.
         markers: which markers are looked for.
         onnx: the network that looks for objects.
+        embedder: the network that says what things and views look like.
     """
 
     def __init__(
@@ -43,16 +46,18 @@ class RgbdPerception:
         detector: DetectorConfig | None = None,
         markers: MarkerConfig | None = None,
         onnx: OnnxConfig | None = None,
+        embedder: EmbedderConfig | None = None,
     ) -> None:
         self.config = config or DepthConfig()
         self.snapshot = snapshot or SnapshotConfig()
-        self.detector = SemanticDetector(detector) if detector and detector.labels else None
+        self.embedder = ImageModel(embedder) if embedder and embedder.model else None
+        self.detector = SemanticDetector(detector, self.embedder) if detector and detector.labels else None
         self.namers: list[MarkerDetector | OnnxDetector] = []
         """Detectors that bring labels of their own."""
         if markers and markers.dictionary:
             self.namers.append(MarkerDetector(markers))
         if onnx and onnx.model:
-            self.namers.append(OnnxDetector(onnx))
+            self.namers.append(OnnxDetector(onnx, self.embedder))
 
     def __call__(self, obs: Observation) -> Percept:
         """Perceives one observation.
@@ -69,6 +74,7 @@ class RgbdPerception:
             for camera in obs.cameras:
                 more, labels = namer(camera, labels)
                 detections += more
+        snapshot = self._snapshot(obs)
         return Percept(
             stamp=obs.stamp,
             step=obs.step,
@@ -78,7 +84,8 @@ class RgbdPerception:
             labels=labels,
             scans=tuple(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
             detections=detections,
-            snapshot=self._snapshot(obs),
+            snapshot=snapshot,
+            embedding=None if snapshot is None or self.embedder is None else self.embedder.image(snapshot),
             action=obs.action,
             reward=obs.reward,
             is_first=obs.is_first,

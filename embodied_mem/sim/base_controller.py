@@ -21,7 +21,7 @@ from embodied_mem.memory.navigation import (
 from embodied_mem.memory.scene.grid_kernels import FAR, descend
 from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
-from embodied_mem.sim.standing import is_reached, standing_places
+from embodied_mem.sim.standing import is_reached, lookouts, standing_places
 
 
 class BaseController:
@@ -79,8 +79,7 @@ class BaseController:
         at = pose.position
         if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.radius):
             return subgoal.then
-        grid = self._without_bumps(memory.grid_map())
-        path = self._path(subgoal, pose, memory, grid)  # (M, 3), from here
+        grid, path = self._way(subgoal, pose, memory)
         if len(path) < 2:
             if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.limit):
                 return subgoal.then  # there is nowhere nearer to stand
@@ -92,16 +91,28 @@ class BaseController:
             return Action.LEFT if bearing > 0 else Action.RIGHT
         return Action.FORWARD
 
-    def _path(self, subgoal: Subgoal, pose: Pose, memory: Memory, grid: GridMap) -> NDArray[np.float64]:
-        """Returns the shortest way to a place, or to where a thing is reached; empty where there is none."""
+    def _way(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> tuple[GridMap, NDArray[np.float64]]:
+        """Returns the safest map in which there is a way, and (M, 3) points of the way, empty where none."""
+        start, grids = pose.position, self._grids(memory.grid_map())
         if subgoal.radius == 0.0:
-            return shortest_path(grid, pose.position, subgoal.position, diagonal=True)
-        steps = steps_from(grid, nearest_traversable(grid, pose.position), diagonal=True)
-        cells = standing_places(memory, grid, steps < FAR, subgoal, self.eye)
-        if len(cells) == 0:
-            return np.empty((0, 3))
-        goal = int(cells[np.argmin(steps.reshape(-1)[cells])])
-        return centers_of(grid, descend(steps, goal, True)[::-1])
+            for grid in grids:
+                path = shortest_path(grid, start, subgoal.position, diagonal=True)
+                if len(path):
+                    return grid, path
+            return grids[-1], np.empty((0, 3))
+        fields = [steps_from(grid, nearest_traversable(grid, start), diagonal=True) for grid in grids]
+        for choose in (standing_places, lookouts):
+            for grid, steps in zip(grids, fields):
+                cells = choose(memory, grid, steps < FAR, subgoal, self.eye)
+                if len(cells):
+                    goal = int(cells[np.argmin(steps.reshape(-1)[cells])])
+                    return grid, centers_of(grid, descend(steps, goal, True)[::-1])
+        return grids[-1], np.empty((0, 3))
+
+    def _grids(self, grid: GridMap) -> tuple[GridMap, ...]:
+        """Returns maps to look for a way in: well clear of things, close to them, and as they were seen."""
+        careful = self._without_bumps(grid)
+        return _widened(careful), careful, grid
 
     def _without_bumps(self, grid: GridMap) -> GridMap:
         """Returns the map with obstacles where the robot bumped into something."""
@@ -133,3 +144,14 @@ class BaseController:
         iy = np.floor((points[:, 1] - grid.origin[1]) / grid.resolution).astype(int)
         inside = (ix >= 0) & (iy >= 0) & (ix < grid.cells.shape[1]) & (iy < grid.cells.shape[0])
         return bool(inside.all() and (grid.cells[iy, ix] == 0).all())
+
+
+def _widened(grid: GridMap) -> GridMap:
+    """Returns a map whose obstacles are wider by a cell on all sides."""
+    blocked = grid.cells == 100
+    wide = blocked.copy()
+    wide[1:] |= blocked[:-1]
+    wide[:-1] |= blocked[1:]
+    wide[:, 1:] |= blocked[:, :-1]
+    wide[:, :-1] |= blocked[:, 1:]
+    return dataclasses.replace(grid, cells=np.where(wide, np.int8(100), grid.cells))

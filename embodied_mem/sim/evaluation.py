@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import gymnasium
 import numpy as np
@@ -48,6 +48,16 @@ class EpisodeResult:
     total_reward: float
     info: dict[str, Any]
     late_counts: dict[str, int] = field(default_factory=dict)
+
+
+class PlayedEpisodes(Protocol):
+    """Results that are there already, and where new ones go."""
+
+    def get(self, seed: int) -> EpisodeResult | None:
+        """Returns the result of a seed, None where it has not been played."""
+
+    def add(self, result: EpisodeResult) -> None:
+        """Keeps a result."""
 
 
 class _GoalWatch:
@@ -130,6 +140,7 @@ def evaluate_agent(
     memory: Keeping = "kept",
     env_kwargs: dict[str, Any] | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
+    played: PlayedEpisodes | None = None,
 ) -> list[EpisodeResult]:
     """Plays seeded episodes with a reference agent; the same arguments give the same results.
 
@@ -141,6 +152,7 @@ def evaluate_agent(
         memory: "wiped" empties it whenever a new goal is given.
         env_kwargs: arguments of the environment.
         on_episode: told each result.
+        played: episodes of an earlier call: they are not played again; what it lacks is added to it.
 
     Raises:
         ConfigError: no such agent or environment.
@@ -151,7 +163,10 @@ def evaluate_agent(
     results = []
     try:
         for i in range(episodes):
-            results.append(play(env, agent, seed + i, memory))
+            done = None if played is None else played.get(seed + i)
+            results.append(play(env, agent, seed + i, memory) if done is None else done)
+            if done is None and played is not None:
+                played.add(results[-1])
             if on_episode is not None:
                 on_episode(results[-1])
     finally:

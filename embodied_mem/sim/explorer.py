@@ -58,11 +58,15 @@ class Explorer:
     Args:
         patience: steps without progress before a frontier is given up.
         same: frontiers closer than this are the same one [m].
+        small: narrower frontiers than this, mere corners behind things, can wait [m].
+        detour: so much farther away is a wide frontier still preferred to a small one [m].
     """
 
-    def __init__(self, patience: int = 8, same: float = 0.5) -> None:
+    def __init__(self, patience: int = 8, same: float = 0.5, small: float = 0.0, detour: float = 0.0) -> None:
         self.patience = patience
         self.same = same
+        self.small = small
+        self.detour = detour
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Subgoal | None, ExplorerState]:
         """Returns the nearest frontier as a sub-goal, or None where the world is explored."""
@@ -70,12 +74,13 @@ class Explorer:
         open_tokens = tokens.mask & tokens.frontier & np.isfinite(tokens.path_distance)
         positions = obs.map_T_base.transform(tokens.position[open_tokens])  # (F, 3)
         distances = tokens.path_distance[open_tokens]
+        waits = tokens.extent[open_tokens].max(axis=-1, initial=0.0) < self.small  # (F,)
         for bad in state.given_up:
             keep = np.abs(positions - bad).max(axis=-1) > self.same
-            positions, distances = positions[keep], distances[keep]
+            positions, distances, waits = positions[keep], distances[keep], waits[keep]
         if len(distances) == 0:
             return None, state
-        best = int(np.argmin(distances))
+        best = int(np.argmin(distances + self.detour * waits))
         target, distance = positions[best], float(distances[best])
         if state.target is None or np.abs(state.target - target).max() > self.same:
             state.target, state.spent, state.closest = target, 0, np.inf

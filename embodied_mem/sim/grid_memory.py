@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from embodied_mem.memory import (
     EpisodeConfig,
     GateConfig,
     MemoryConfig,
     NavigationConfig,
     OctreeConfig,
+    ReadConfig,
     SceneConfig,
     SubmapConfig,
 )
 
 
-def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
+def grid_memory_config(cell_size: float = 1.0, objects: int = 12) -> MemoryConfig:
     """Returns settings in which a voxel is a cell: one sight decides it, doors can be passed.
 
     Args:
         cell_size: edge of a cell [m].
+        objects: how many objects a policy sees; in a maze the one key that fits may be far away.
     """
+    read = ReadConfig()
     return MemoryConfig(
         # A grid's symbols carry no noise, so that one look at a cell must overrule what was there.
         octree=OctreeConfig(resolution=cell_size, hit=3.5, miss=-3.5, clamp=(-2.0, 2.0)),
@@ -31,4 +36,5 @@ def grid_memory_config(cell_size: float = 1.0) -> MemoryConfig:
         submaps=SubmapConfig(scans=False),
         gate=GateConfig(relocalize=False),
         episodes=EpisodeConfig(gap=0.1),  # [s], one step: "seen between step 40 and 60" is exact
+        read=replace(read, objects=objects, tokens=read.tokens + objects - read.objects),
     )

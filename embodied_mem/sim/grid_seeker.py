@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from embodied_mem.perception.grid import COLORS, OBJECTS
-from embodied_mem.sim.explorer import Explorer, Subgoal
+from embodied_mem.sim.explorer import Explorer, ExplorerState, Subgoal
 from embodied_mem.sim.grid_controller import DROP, FORWARD, LEFT, PICKUP, TOGGLE
-from embodied_mem.sim.seeker import OBJECT, Seeker, SeekerState
+from embodied_mem.sim.seeker import OBJECT
 from embodied_mem.types import GridView, MemoryTokens, Observation
 
 LOCKED = 3
 """Index of the token feature that tells "locked"."""
 DIRECTIONS = range(4)
+MOST_STARTS = 6
+"""So often it sets out for a thing before it gives it up."""
 EMPTY = OBJECTS.index("empty")
 
 
@@ -40,8 +42,33 @@ class Thing:
     is_locked: bool
 
 
-class GridSeeker(Seeker):
-    """A seeker that knows what keys, boxes and balls are good for.
+@dataclass(eq=False)
+class GridSeekerState:
+    """What the seeker keeps between steps.
+
+    Attributes:
+        exploring: the explorer's state.
+        target: id of the object that it goes to, or -1.
+        spent: steps since it last came closer to the target.
+        closest: shortest path distance to the target so far [m].
+        given_up: objects that proved out of reach.
+        starts: how often it has set out for an object, by id.
+        carrying: name of what it carries.
+        turned: turns since it wanted to put that down.
+    """
+
+    exploring: ExplorerState = field(default_factory=ExplorerState)
+    target: int = -1
+    spent: int = 0
+    closest: float = np.inf
+    given_up: set[int] = field(default_factory=set)
+    starts: dict[int, int] = field(default_factory=dict)
+    carrying: str = ""
+    turned: int = 0
+
+
+class GridSeeker:
+    """A seeker in grid worlds that knows what keys, boxes and balls are good for.
 
     In this order: the goal, locked doors whose key it carries, frontiers, what lies in front of locked
     doors, keys of locked doors, boxes, and anything that may be in the way. It knows the memory tokens
@@ -53,17 +80,19 @@ class GridSeeker(Seeker):
     """
 
     def __init__(self, explorer: Explorer, trust: float = 0.5) -> None:
-        super().__init__(explorer, found=PICKUP, turn=LEFT, circle=4, reach=1.0, trust=trust)
+        self.explorer, self.trust = explorer, trust
+        self.reach = 1.0  # one cell [m]
 
-    def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, SeekerState]:
+    def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, GridSeekerState]:
         """Returns a sub-goal or a primitive action, or None where nothing is left to do."""
-        first = not isinstance(state, SeekerState) or obs.is_first
+        first = not isinstance(state, GridSeekerState) or obs.is_first
         carrying = _carried(obs)
         before = "" if first else state.carrying
-        state = SeekerState() if first else state
+        state = GridSeekerState() if first else state
         state.carrying = carrying
         if not first and carrying != before:  # the world has changed: what was out of reach may no longer be
             state.given_up.clear()
+            state.starts.clear()
             state.exploring.given_up.clear()
         things = self._things(obs, tokens)
         goals = [t for t in things if t.is_goal and t.id not in state.given_up]
@@ -107,13 +136,18 @@ class GridSeeker(Seeker):
             )
         return found
 
-    def _track(self, things: list[Thing], then: int | None, state: SeekerState) -> Subgoal | None:
+    def _track(self, things: list[Thing], then: int | None, state: GridSeekerState) -> Subgoal | None:
         """Returns the way to the nearest of some things; gives one up that it does not come closer to."""
         for thing in sorted(things, key=lambda t: (t.distance, t.id)):
             if thing.id in state.given_up or not np.isfinite(thing.distance):
                 continue
             if state.target != thing.id:
                 state.target, state.spent, state.closest = thing.id, 0, np.inf
+                state.starts[thing.id] = state.starts.get(thing.id, 0) + 1
+                if state.starts[thing.id] > MOST_STARTS:  # to and fro between two is a way to neither
+                    state.given_up.add(thing.id)
+                    state.target = -1
+                    continue
             closer = thing.distance < state.closest
             state.spent = 0 if closer else state.spent + 1
             state.closest = min(state.closest, thing.distance)
@@ -123,7 +157,9 @@ class GridSeeker(Seeker):
             state.target = -1
         return None
 
-    def _pick_up(self, wanted: list[Thing], obs: Observation, things: list[Thing], state: SeekerState) -> Any:
+    def _pick_up(
+        self, wanted: list[Thing], obs: Observation, things: list[Thing], state: GridSeekerState
+    ) -> Any:
         """Returns the way to pick something up, with hands that are free."""
         chosen = self._track(wanted, PICKUP, state)
         if chosen is None or not state.carrying:
@@ -131,7 +167,7 @@ class GridSeeker(Seeker):
         near = obs.map_T_base.position - chosen.position
         return self._put_down(obs, things, state) if np.abs(near[:2]).sum() < 2.5 else chosen
 
-    def _put_down(self, obs: Observation, things: list[Thing], state: SeekerState) -> int:
+    def _put_down(self, obs: Observation, things: list[Thing], state: GridSeekerState) -> int:
         """Returns drop where the cell ahead is free and beside no door; otherwise turns, and walks on."""
         assert obs.grid is not None
         view: GridView = obs.grid
@@ -149,7 +185,7 @@ class GridSeeker(Seeker):
             return FORWARD
         return LEFT
 
-    def _use_what_it_carries(self, obs: Observation, things: list[Thing], state: SeekerState) -> Any:
+    def _use_what_it_carries(self, obs: Observation, things: list[Thing], state: GridSeekerState) -> Any:
         """Returns the way to the door that a carried key opens; puts down what is of no use."""
         color, _, kind = state.carrying.rpartition(" ")
         if not kind:
@@ -159,7 +195,7 @@ class GridSeeker(Seeker):
             return self._put_down(obs, things, state)
         return self._track(fitting, TOGGLE, state)
 
-    def _open_up(self, obs: Observation, things: list[Thing], state: SeekerState) -> Any:
+    def _open_up(self, obs: Observation, things: list[Thing], state: GridSeekerState) -> Any:
         """Returns what opens new ways where no frontier is left."""
         locked = [t for t in things if t.kind == "door" and t.is_locked]
         colors = {t.color for t in locked}
@@ -173,11 +209,12 @@ class GridSeeker(Seeker):
             way = self._pick_up([t for t in things if t.kind in ("ball", "key")], obs, things, state)
         return way
 
-    def _start_over(self, state: SeekerState) -> Any:
+    def _start_over(self, state: GridSeekerState) -> Any:
         """Forgets what was given up, and turns to look again; stops where nothing had been given up."""
         if not state.given_up and not state.exploring.given_up:
             return None
         state.given_up.clear()
+        state.starts.clear()
         state.exploring.given_up.clear()
         return LEFT
 

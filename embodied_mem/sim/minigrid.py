@@ -71,6 +71,7 @@ class MiniGridTask(gymnasium.Env[GridObs, np.int64]):
     * `minigrid_id`: for example "MiniGrid-MultiRoom-N6-v0".
     * `max_steps=None`: step limit, MiniGrid's own where None.
     * `view_size=7`: edge of the symbolic view [cells], odd.
+    * `objects=12`: how many objects a policy sees in the memory's tokens.
 
     ## Version History
     * v0: first version.
@@ -83,13 +84,14 @@ class MiniGridTask(gymnasium.Env[GridObs, np.int64]):
         minigrid_id: str,
         max_steps: int | None = None,
         view_size: int = 7,
+        objects: int = 12,
         render_mode: str | None = None,
     ) -> None:
         kwargs: dict[str, Any] = {"agent_view_size": view_size, "render_mode": render_mode}
         if max_steps is not None:
             kwargs["max_steps"] = max_steps
         grid_env: Any = gymnasium.make(minigrid_id, disable_env_checker=True, **kwargs).unwrapped
-        self.grid_env = grid_env
+        self.grid_env, self.objects = grid_env, objects
         self.render_mode = render_mode
         self.action_space = grid_env.action_space
         extent = float(max(grid_env.width, grid_env.height))
@@ -107,7 +109,7 @@ class MiniGridTask(gymnasium.Env[GridObs, np.int64]):
 
     def memory_config(self) -> MemoryConfig:
         """Returns the memory's settings for this world."""
-        return grid_memory_config()
+        return grid_memory_config(objects=self.objects)
 
     def perception_config(self) -> PerceptionConfig:
         """Returns perception's settings for this world."""

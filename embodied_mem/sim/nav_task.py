@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
@@ -28,6 +28,9 @@ from embodied_mem.types import CameraFrame, Goal, Image, LabelMap, Observation
 
 STEP_NS = 100_000_000
 """One step is 100 ms of log time."""
+REACH, LIMIT = 0.85, 0.95
+"""Fractions of the success radius from which an explorer says "found": what it knows of a thing's place and
+of its own is a little wrong, and farther away where nothing nearer can be stood at."""
 SUCCESS_MARGIN = 0.1
 """A goal counts as reached this close to where its category counts as found [m]; as in Habitat."""
 START_DISTANCE = 2.0
@@ -37,6 +40,7 @@ SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 CONTROLS = ("discrete", "velocity")
 
 NavObs = dict[str, Any]
+Config = TypeVar("Config")
 
 
 class Site(Protocol):
@@ -95,7 +99,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         max_steps: int,
         revisit: float = 0.0,
         success_radius: float = 1.0,
-        goal_labels: tuple[str, ...] | None = None,
+        goal_labels: Sequence[str] | str | None = None,
         robot: RobotConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         control: str = "discrete",
@@ -103,12 +107,14 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         if control not in CONTROLS:
             raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
         _check(goals, max_steps, revisit, success_radius)
+        goal_labels = (goal_labels,) if isinstance(goal_labels, str) else goal_labels
+        if goal_labels is not None and not isinstance(goal_labels, Sequence):
+            raise ConfigError(f'goal_labels takes categories such as "[cup, bowl]", got "{goal_labels}"')
         for label in goal_labels or ():
             labels.id(label)
         self.labels, self.goals, self.max_steps = labels, goals, max_steps
         self.revisit, self.success_radius, self.goal_labels = revisit, success_radius, goal_labels
-        config = from_mapping(RobotConfig, robot) if isinstance(robot, Mapping) else robot
-        self.robot_config = config = config or RobotConfig()
+        self.robot_config = config = settings(RobotConfig, "robot", robot)
         self.render_mode = render_mode
         self.camera = Camera(config.width, config.image_height, config.hfov)
         shape = (config.image_height, config.width)
@@ -158,15 +164,13 @@ class NavTask(gymnasium.Env[NavObs, Any]):
 
     def explorer(self) -> Explorer:
         """Returns an explorer with the patience that this robot's turns take."""
-        return Explorer(patience=8 + round(360.0 / self.robot_config.turn), same=0.4)
+        return Explorer(8 + round(360.0 / self.robot_config.turn), same=0.4, small=0.3, detour=6.0)
 
     def seeker(self) -> Seeker:
         """Returns an agent that explores, and goes to the goal once the memory knows it."""
         circle = round(360.0 / self.robot_config.turn)
-        # Near enough that the thing is rarely in the next room; measured from above, as success is.
-        return Seeker(
-            self.explorer(), int(Action.FOUND), int(Action.LEFT), circle, reach=0.6 * self.success_radius
-        )
+        reach, limit = REACH * self.success_radius, LIMIT * self.success_radius
+        return Seeker(self.explorer(), int(Action.FOUND), int(Action.LEFT), circle, reach, limit)
 
     def oracle(self) -> NavOracle:
         """Returns an agent that knows the place: the shortest way to every goal."""
@@ -362,8 +366,33 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         return self._view.color
 
 
+def settings(cls: type[Config], name: str, given: Any) -> Config:
+    """Returns settings given as a config, a mapping, or None for the defaults.
+
+    Raises:
+        ConfigError: they are something else, or make no sense.
+    """
+    if given is None or isinstance(given, cls):
+        return cls() if given is None else given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f'{name} takes settings such as "{{width: 64}}", got "{given}"')
+    return from_mapping(cls, given)
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises `ConfigError` where a setting is no whole number, or smaller than the least that makes sense."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ConfigError(f'{name} must be a whole number, got "{value}"')
+    if value < least:
+        limit = f"be at least {least}" if least else "not be negative"
+        raise ConfigError(f"{name} must {limit}, got {value}")
+
+
 def _check(goals: int, max_steps: int, revisit: float, success_radius: float) -> None:
-    if goals < 1 or max_steps < 1:
-        raise ConfigError(f"goals and max_steps must be at least 1, got {goals} and {max_steps}")
+    check_whole("goals", goals, 1)
+    check_whole("max_steps", max_steps, 1)
+    for name, value in (("revisit", revisit), ("success_radius", success_radius)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f'{name} must be a number, got "{value}"')
     if not 0.0 <= revisit <= 1.0 or not success_radius > 0.0:
         raise ConfigError("revisit must be in 0..1 and success_radius positive")

@@ -51,6 +51,8 @@ _OBSTRUCTED = {
     **{name: f"{name}-v1" for name in ("2Dlhb", "1Q", "2Q", "Full")},
 }
 """MiniGrid's ids by ours: of each the version without MiniGrid's known faults."""
+_OBSTRUCTED_OBJECTS = 44
+"""All the doors, keys, boxes and balls of the largest of them find room in 64 tokens."""
 _MEMORY_SIZES = ("S7", "S9", "S11", "S13", "S13Random", "S17Random")
 
 
@@ -61,7 +63,11 @@ def _minigrid_families() -> tuple[EnvEntry, ...]:
         for name, full in _MULTI_ROOM.items()
     ]
     rows += [
-        EnvEntry(f"ObstructedMaze-{name}-v0", _GRID, {"minigrid_id": f"MiniGrid-ObstructedMaze-{full}"})
+        EnvEntry(
+            f"ObstructedMaze-{name}-v0",
+            _GRID,
+            {"minigrid_id": f"MiniGrid-ObstructedMaze-{full}", "objects": _OBSTRUCTED_OBJECTS},
+        )
         for name, full in _OBSTRUCTED.items()
     ]
     for size in _MEMORY_SIZES:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from embodied_mem.sim.explorer import Explorer, ExplorerState, Subgoal
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
-OBJECT, PLACE = TOKEN_KINDS.index("object"), TOKEN_KINDS.index("place")
+CELL, OBJECT, PLACE = (TOKEN_KINDS.index(kind) for kind in ("cell", "object", "place"))
+SAME_THING = 1.0
+"""Goals this close together are taken for parts of one thing [m]."""
+LOST_RADIUS = 0.6
+"""Around a goal that proved out of reach others are not tried either [m]."""
+LAST_RESORT = 0.1
+"""Where a thing proved out of reach, it says "found" from this much farther away [m]."""
+MOST_REPLANS = 3
+"""So often the way to a thing may prove longer than it looked before it is given up."""
 
 
 @dataclass(eq=False)
@@ -21,31 +29,52 @@ class SeekerState:
     Attributes:
         exploring: the explorer's state.
         goal: label and words of the current goal.
-        target: id of the object that it goes to, or -1.
+        target: map position of the thing that it goes to, or None.
         spent: steps since it last came closer to the target.
-        closest: shortest path distance to the target so far [m].
-        given_up: objects that proved out of reach.
+        closest: shortest path distance to it so far [m].
+        replans: how often the way there has proved longer than it looked.
+        lost: map positions of things that proved out of reach.
         searched: map positions where it has looked around for want of a frontier.
-        carrying: name of what it carries, where it carries things.
-        turned: turns since it wanted to look around, or to put that down.
+        turned: turns since it wanted to look around.
+        retried: whether it has tried what was lost once more, with all explored.
     """
 
     exploring: ExplorerState = field(default_factory=ExplorerState)
     goal: tuple[int, str] = (0, "")
-    target: int = -1
+    target: NDArray[np.float64] | None = None
     spent: int = 0
     closest: float = np.inf
-    given_up: set[int] = field(default_factory=set)
+    replans: int = 0
+    lost: list[NDArray[np.float64]] = field(default_factory=list)
     searched: list[NDArray[np.float64]] = field(default_factory=list)
-    carrying: str = ""
     turned: int = 0
+    retried: bool = False
+
+    def start(self, target: NDArray[np.float64] | None) -> None:
+        """Counts from now on how it comes closer to a target."""
+        self.target, self.spent, self.closest, self.replans = target, 0, np.inf, 0
+
+    def comes_closer(self, distance: float, patience: int) -> bool:
+        """Counts a step; False where it has come no closer to its target for too long.
+
+        Args:
+            distance: path distance to the target now [m].
+            patience: steps.
+        """
+        if distance < self.closest - 0.01:
+            self.spent, self.closest = 0, distance
+        elif distance > self.closest + SAME_THING and self.replans < MOST_REPLANS:
+            self.spent, self.closest, self.replans = 0, distance, self.replans + 1
+        else:
+            self.spent += 1
+        return self.spent <= patience
 
 
 class Seeker:
     """Frontier exploration, and a straight way to the goal once it is in the memory.
 
-    It knows the memory tokens alone. Where no frontier is left it visits the places that it knows,
-    nearest first, and looks around in each: large things are seen whole from few places.
+    It knows the memory tokens alone: objects that the goal names, and cubes of the map with its label.
+    Where no frontier is left it visits the places that it knows, nearest first, and looks around in each.
 
     Args:
         explorer: chooses the frontier.
@@ -53,17 +82,26 @@ class Seeker:
         turn: primitive action that turns.
         circle: how many of them are a full turn.
         reach: how near to the goal it says so [m].
-        trust: objects less likely to exist are no goals.
+        limit: how near is enough where nothing nearer can be stood at [m].
+        trust: objects and labels less likely to be true are no goals.
     """
 
     def __init__(
-        self, explorer: Explorer, found: int, turn: int, circle: int, reach: float, trust: float = 0.5
+        self,
+        explorer: Explorer,
+        found: int,
+        turn: int,
+        circle: int,
+        reach: float,
+        limit: float,
+        trust: float = 0.5,
     ) -> None:
         self.explorer = explorer
         self.found = found
         self.turn = turn
         self.circle = circle
         self.reach = reach
+        self.limit = limit
         self.trust = trust
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, SeekerState]:
@@ -74,9 +112,8 @@ class Seeker:
             return subgoal, state
         goal = (obs.goal.label, obs.goal.text)
         if goal != state.goal:
-            state.goal, state.target, state.searched = goal, -1, []
-            state.spent, state.turned, state.closest = 0, 0, np.inf
-            state.given_up.clear()
+            state.goal, state.turned, state.searched, state.lost, state.retried = goal, 0, [], [], False
+            state.start(None)
         found = self._goal_in_memory(obs, tokens, state)
         if found is not None:
             state.turned = 0
@@ -84,32 +121,38 @@ class Seeker:
         subgoal, state.exploring = self.explorer.act(obs, tokens, state.exploring)
         if subgoal is not None:
             return subgoal, state
-        return self._search(obs, tokens, state), state
+        if state.lost and not state.retried:  # the map is as good now as it gets
+            state.retried, state.lost = True, []
+            state.start(None)
+            found = self._goal_in_memory(obs, tokens, state)
+        return self._search(obs, tokens, state) if found is None else found, state
 
     def _goal_in_memory(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | None:
         """Returns the way to the nearest thing that the goal names, None where none is known."""
-        wanted = tokens.mask & (tokens.kind == OBJECT) & (tokens.feature[:, 0] > 0)
+        wanted = tokens.mask & np.isin(tokens.kind, (OBJECT, CELL)) & (tokens.feature[:, 0] > 0)
         wanted &= (tokens.confidence >= self.trust) & np.isfinite(tokens.path_distance)
-        wanted &= ~np.isin(tokens.id, sorted(state.given_up))
         slots = np.flatnonzero(wanted)
+        positions = obs.map_T_base.transform(tokens.position[slots].astype(np.float64))  # (G, 3)
+        for lost in state.lost:
+            keep = np.abs(positions - lost)[:, :2].max(axis=-1, initial=0.0) > LOST_RADIUS
+            slots, positions = slots[keep], positions[keep]
         if len(slots) == 0:
             return None
-        # The one that it is on its way to looks a little nearer: it must not waver between two.
-        ways = tokens.path_distance[slots] - 0.5 * (tokens.id[slots] == state.target)
-        slot = int(slots[np.argmin(ways)])
-        target, distance = int(tokens.id[slot]), float(tokens.path_distance[slot])
-        if target != state.target:
-            state.target, state.spent, state.closest = target, 0, np.inf
-        if distance < state.closest - 0.01:
-            state.spent, state.closest = 0, distance
-        else:
-            state.spent += 1
-        if state.spent > self.explorer.patience:
-            state.given_up.add(target)
+        ways = tokens.path_distance[slots].astype(np.float64)
+        if state.target is not None:
+            # The one that it is on its way to looks a little nearer: it must not waver between two.
+            ways -= 0.5 * (np.abs(positions - state.target)[:, :2].max(axis=-1) < SAME_THING)
+        best = int(np.argmin(ways))
+        slot, position = int(slots[best]), positions[best]
+        if state.target is None or np.abs(position - state.target)[:2].max() >= SAME_THING:
+            state.start(position)
+        if not state.comes_closer(float(tokens.path_distance[slot]), self.explorer.patience):
+            state.lost.append(position)
+            state.start(None)
             return self._goal_in_memory(obs, tokens, state)
-        position = obs.map_T_base.transform(tokens.position[slot])
         extent, label = tokens.extent[slot].astype(np.float64), int(tokens.label[slot])
-        return Subgoal(position, extent, self.reach, self.found, 1.5 * self.reach, label)
+        limit = self.limit + LAST_RESORT * state.retried
+        return Subgoal(position, extent, self.reach, self.found, limit, label)
 
     def _search(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | int:
         """Looks around at the nearest place where it has not done so for this goal; then starts over."""
@@ -124,16 +167,14 @@ class Seeker:
             if any(np.abs(position - done)[:2].max() < self.explorer.same for done in state.searched):
                 continue
             near = np.abs(position - here)[:2].max() < self.explorer.same
-            distance = float(tokens.path_distance[slot])
-            state.spent = 0 if distance < state.closest - 0.01 else state.spent + 1
-            state.closest = min(state.closest, distance)
-            if near or state.spent > self.explorer.patience // 2:  # there, or no way there
-                state.searched.append(position)
-                state.spent, state.turned, state.closest = 0, 1, np.inf
-                return self.turn
+            if near or not state.comes_closer(float(tokens.path_distance[slot]), self.explorer.patience // 2):
+                state.searched.append(position)  # there, or no way there
+                break
             return Subgoal(position)
-        state.searched.clear()
-        state.given_up.clear()
-        state.exploring.given_up.clear()
-        state.spent, state.turned, state.closest = 0, 1, np.inf
+        else:
+            state.searched.clear()
+            state.lost.clear()
+            state.exploring.given_up.clear()
+        state.start(None)
+        state.turned = 1
         return self.turn

@@ -13,6 +13,8 @@ MARGIN = 0.1
 """Places to go to are nearer than the sub-goal asks for by this: a robot misses its aim a little [m]."""
 CORE = 0.7
 """Distances are to a box of this fraction of the known one, which is too large where it was seen askew."""
+FAR_SIGHT = 4.0
+"""From no farther than this it is looked for places with the thing in sight [m]."""
 MOST_CANDIDATES = 200
 """Of more places than this every n-th is looked at."""
 
@@ -64,7 +66,7 @@ def is_reached(
 def standing_places(
     memory: Memory, grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, eye: float
 ) -> NDArray[np.intp]:
-    """Returns the flat cells from which a sub-goal is reached, nearest to it where none is near enough.
+    """Returns the flat cells from which a sub-goal is reached, as far as the map tells.
 
     Args:
         memory: has the map.
@@ -75,10 +77,27 @@ def standing_places(
     """
     cells = np.flatnonzero(reachable)
     centers = centers_of(grid, cells)
+    near = _some(np.flatnonzero(gap(centers[:, :2], subgoal) <= max(subgoal.radius - MARGIN, 0.0)))
+    return cells[near[in_sight(memory, centers[near], subgoal, eye)]]
+
+
+def lookouts(
+    memory: Memory, grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, eye: float
+) -> NDArray[np.intp]:
+    """Returns the flat cell nearest to a sub-goal of those that have it in sight, else the nearest of all.
+
+    What was seen from afar shows more of the floor before it from there. Arguments as for
+    `standing_places`.
+    """
+    cells = np.flatnonzero(reachable)
+    centers = centers_of(grid, cells)
     away = gap(centers[:, :2], subgoal)
-    near = np.flatnonzero(away <= max(subgoal.radius - MARGIN, 0.0))
-    near = near[:: len(near) // MOST_CANDIDATES + 1]
-    seen = near[in_sight(memory, centers[near], subgoal, eye)]
-    if len(seen):
-        return cells[seen]
-    return cells[np.argsort(away, kind="stable")[:1]] if len(cells) else cells
+    far = _some(np.flatnonzero(away <= FAR_SIGHT))
+    seen = far[in_sight(memory, centers[far], subgoal, eye)]
+    chosen = seen if len(seen) else np.arange(len(cells))
+    return cells[chosen[np.argsort(away[chosen], kind="stable")[:1]]]
+
+
+def _some(cells: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Returns at most about `MOST_CANDIDATES` of some cells, spread over all of them."""
+    return cells[:: len(cells) // MOST_CANDIDATES + 1]

@@ -19,6 +19,7 @@ def bench(
     threads: int = 1,
     houses: int = 30,
     ablation: bool = False,
+    keep: Path | None = None,
     json: bool = False,
 ) -> int:
     """Measure the loop by parts, the octree, the memory, houses or policies, or warm up the kernels.
@@ -39,6 +40,8 @@ def bench(
         threads: threads of the octree, or of the policies.
         houses: houses of "scene"; what is seen in them is recorded once and kept in the user's cache.
         ablation: "scene" also runs the scene graph with one idea less at a time.
+        keep: file of "scene" with the counts of each house done: a run that is cut off goes on from it.
+            They hold for the code that made them: start a new file after a change.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -56,7 +59,7 @@ def bench(
     elif what == "scene":
         from embodied_mem.sim.survey.bench import bench_scene
 
-        report = bench_scene(houses, ablation=ablation)
+        report = bench_scene(houses, ablation=ablation, keep=keep)
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 

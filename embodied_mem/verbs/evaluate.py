@@ -34,6 +34,7 @@ def evaluate(
     memory: Literal["kept", "wiped", "both"] = "kept",
     env_args: tuple[str, ...] = (),
     horizon: tuple[str, ...] = (),
+    resume: Path | None = None,
     json: bool = False,
 ) -> int:
     """Evaluate an agent on fresh episodes: success, SPL, return and more, with 95 % intervals.
@@ -54,11 +55,14 @@ def evaluate(
             episodes both ways and compares them in pairs.
         env_args: arguments of the environment, such as split=test goals=3.
         horizon: multiples of the task's length in training, such as 1x 2x 4x; one evaluation for each.
+        resume: a file that keeps the results of single episodes (JSON lines): what is in it is not played
+            again, so that an evaluation goes on where it was cut off, or pools the parts of others.
         json: print JSON.
     """
     kwargs = _env_kwargs(env_args)
-    with telling("nothing was kept; fewer --episodes take less time"):
-        results = _evaluated(agent, env, episodes, seed, memory, kwargs, horizon, shown=not json)
+    kept = "nothing was kept; use --resume FILE, or fewer --episodes" if resume is None else f"see {resume}"
+    with telling(kept):
+        results = _evaluated(agent, env, episodes, seed, memory, kwargs, horizon, resume, shown=not json)
     if json:
         print(json_format.dumps(results if horizon else results[0], indent=2))
     else:
@@ -75,6 +79,7 @@ def _evaluated(
     memory: Literal["kept", "wiped", "both"],
     kwargs: dict[str, Any],
     horizon: tuple[str, ...],
+    resume: Path | None,
     *,
     shown: bool,
 ) -> list[dict[str, Any]]:
@@ -86,9 +91,11 @@ def _evaluated(
             raise InputError("--horizon is for checkpoints, which were trained on some length")
         if env is None:
             raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
-        return [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, shown=shown)]
+        return [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, shown=shown)]
     if memory != "kept":
         raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
+    if resume is not None:
+        raise InputError("--resume is for reference agents; a checkpoint plays its episodes side by side")
     if not Path(agent).is_dir():
         raise InputError(f'no agent "{agent}"; use {", ".join(AGENTS)} or the folder of a checkpoint')
     factors = [read_factor(text) for text in horizon] or [1]
@@ -117,7 +124,10 @@ def _env_kwargs(texts: tuple[str, ...]) -> dict[str, Any]:
         name, sign, value = text.partition("=")
         if not sign or not name.isidentifier():
             raise InputError(f'arguments of the environment look like goals=3, got "{text}"')
-        found[name] = yaml.safe_load(value)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f'cannot read the value of "{text}": is a bracket or a quote missing?') from None
     return found
 
 
@@ -128,10 +138,12 @@ def _evaluate_agent(
     seed: int,
     memory: Literal["kept", "wiped", "both"],
     kwargs: dict[str, Any],
+    resume: Path | None,
     shown: bool,
 ) -> dict[str, Any]:
     """Evaluates a reference agent, and compares where both ways of keeping the memory are asked for."""
     from embodied_mem.sim.evaluation import compare, each_episode, evaluate_agent, summary
+    from embodied_mem.sim.played import Played
 
     if memory != "kept" and agent != "explorer":
         raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
@@ -140,8 +152,16 @@ def _evaluate_agent(
     done = itertools.count(1)
     with progress(agent, episodes * len(sides), unit="episodes", shown=shown) as on_episode:
         for side in sides:
+            setting = {"agent": agent, "env": env, "env_kwargs": kwargs, "memory": side}
             found[side] = evaluate_agent(
-                agent, env, episodes, seed, side, kwargs, on_episode=lambda _: on_episode(next(done))
+                agent,
+                env,
+                episodes,
+                seed,
+                side,
+                kwargs,
+                on_episode=lambda _: on_episode(next(done)),
+                played=None if resume is None else Played(resume, setting),
             )
     first = summary(found[sides[0]])
     facts = {"agent": agent, "env": env, "env_kwargs": kwargs, "episodes": episodes, "seed": seed}

@@ -13,7 +13,7 @@ from embodied_mem.memory.octree.blocks import BlockStore
 from embodied_mem.memory.octree.directory import query_directory
 from embodied_mem.memory.octree.grid import Band, project, project_columns
 from embodied_mem.memory.octree.levels import Levels
-from embodied_mem.memory.octree.records import count_records
+from embodied_mem.memory.octree.records import count_records, label_masks
 from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.types import (
     GridMap,
@@ -155,6 +155,19 @@ class OctreeReader:
         """Returns the voxels of the whole map."""
         rows = self._store.sorted_rows()
         return self._voxels(rows, self._wanted(rows, occupied, free))
+
+    def labelled(self, labels: Iterable[int]) -> Voxels:
+        """Returns the occupied voxels of the whole map that have one of some label ids."""
+        store, wanted = self._store, np.zeros(65536, np.bool_)
+        wanted[list(labels)] = True
+        rows = np.arange(store.count, dtype=np.int64)
+        if not store.records.has("labels"):
+            rows = rows[:0]
+        chosen = label_masks(rows, wanted, store.masks.noted, store.records.columns)
+        chosen &= store.masks.occupied[rows]
+        rows = np.flatnonzero(chosen.any(axis=1))
+        rows = rows[np.argsort(store.keys[rows], kind="stable")]
+        return self._voxels(rows, chosen[rows])
 
     def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:
         """Returns the voxels last observed later than a stamp [ns].

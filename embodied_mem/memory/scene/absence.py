@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.evidence import SURELY_EMPTY, HasVoxels, was_empty
-from embodied_mem.memory.scene.objects import CERTAIN, Objects
+from embodied_mem.memory.scene.objects import CERTAIN, MARGIN, Objects
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent
 from embodied_mem.memory.scene.visibility import around, seen_empty, sides_of
@@ -34,9 +34,15 @@ def miss_objects(
         those now gone, and the ids of all that were missed.
     """
     config = objects.config
+    # Nothing is said of what lies beyond the longest ray.
+    reach = MARGIN + max(
+        (float(max(s.points.max(), -s.points.min())) for s in percept.scans if len(s.points)), default=0.0
+    )
+    center = percept.map_T_base.position
+    candidates = objects.within(center - reach, center + reach)
     absent = np.ones(len(objects), bool)
     absent[rows] = False
-    candidates = np.flatnonzero(absent & (objects.log_odds > -CERTAIN))
+    candidates = candidates[absent[candidates] & (objects.log_odds[candidates] > -CERTAIN)]
     places = objects.positions[candidates]
     empty, in_view = seen_empty(
         percept.scans,

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied_mem.memory.scene.evidence import SURELY_EMPTY
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.stays import Stay
 from embodied_mem.types import NS_PER_S, LabelMap
 
 LOOKED = 4
 """Where a place had been seen without it fewer times, a new thing may have been overlooked."""
-FEW = 3
+FEW = 2
 """What was seen fewer times in its new place is not yet a change."""
 
 
@@ -68,6 +69,8 @@ def _change(
     own, name = int(objects.ids[row]), labels.name(int(objects.labels[row]))
     if now is not None and objects.log_odds[row] < 0.0:
         return None  # never believed
+    if then and now is None and int(objects.counts[row]) < objects.config.least_count:
+        return None
     if then and now is None:
         last = history[-1]
         evidence: tuple[str, ...] = (_seen("last seen there", last.last_seen), _looked(last))
@@ -79,9 +82,12 @@ def _change(
         return None
     count = f"seen {int(objects.counts[row])} times in all"
     if not then:
-        if now.valid_from <= since or int(objects.fresh[row]) < LOOKED or int(objects.counts[row]) < FEW:
+        is_new = now.valid_from > since and int(objects.fresh[row]) >= LOOKED
+        if not is_new or int(objects.counts[row]) < FEW or not objects.is_clear(row):
             return None
-        evidence = ("its place had been seen empty", _seen("first seen there", now.valid_from), count)
+        looks = int(objects.fresh[row])
+        often = "empty" if looks >= SURELY_EMPTY else f"{looks} times without it"
+        evidence = (f"its place had been seen {often}", _seen("first seen there", now.valid_from), count)
         return SceneChange("appeared", own, name, None, now.position, -1, now.valid_from, evidence)
     before = then[-1]
     delta = now.position - before.position

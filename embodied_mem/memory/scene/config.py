@@ -46,6 +46,8 @@ class SceneConfig:
     """What lies this close to where it was has not moved [m]."""
     move_likeness: float = 0.97
     """So alike (cosine of the embeddings) an object looks after it has moved."""
+    least_count: int = 1
+    """What was seen fewer times may be nothing: no change is reported of it."""
     merging: bool = True
     """Whether objects that prove to be one are merged."""
     dynamic: tuple[str, ...] = ("person", "human", "dog", "cat", "pet")
@@ -97,7 +99,7 @@ class SceneConfig:
         ):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"scene.{name} must not be negative, got {getattr(self, name)}")
-        for name in ("room_every", "tiles_per_update"):
+        for name in ("room_every", "tiles_per_update", "least_count"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"scene.{name} must be at least 1, got {getattr(self, name)}")
         if self.assignment not in ("optimal", "greedy"):

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import inverse
 
+SMALL = 0.7
+"""What is smaller [m] is seldom seen in pieces: its size is the mean of what was seen of it whole."""
+
 Array = NDArray[Any]
 
 
@@ -81,6 +84,7 @@ def grow(
         weight: of the sighting.
         slack: what sticks out further than this is not noise [m].
     """
+    is_small = max(size[0], size[1], size[2]) <= SMALL
     reach = np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
     for i in range(3):
         faces = np.empty(2)
@@ -89,7 +93,7 @@ def grow(
             face, told = position[i] + side * extent[i] / 2, z[i] + side * size[i] / 2
             out = side * (told - face)
             is_far = side * away[i] > 0.3 * reach
-            if out > slack:
+            if out > slack and not (whole and is_small):
                 face += max(weight, 0.5) * side * (out - slack / 2)
             elif out > 0.0 or (whole and not is_far):
                 face += weight * side * out

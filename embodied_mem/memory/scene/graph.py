@@ -26,6 +26,7 @@ from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_j
 from embodied_mem.memory.scene.floor import Box
 from embodied_mem.memory.scene.identity import Identity
 from embodied_mem.memory.scene.objects import Objects
+from embodied_mem.memory.scene.passers import Passers
 from embodied_mem.memory.scene.places import Place
 from embodied_mem.memory.scene.relations import Relation, relations_of
 from embodied_mem.memory.scene.rooms import Room, room_name
@@ -61,6 +62,7 @@ class SceneGraph:
         self.place_table, self.room_table = self.space.places, self.space.rooms
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
         self.coverage = Coverage()
+        self.passers = Passers()
         self._writes = 0
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
         self._rows = SceneRows(self.object_table, self.space, self.trajectory_table, self.coverage)
@@ -95,6 +97,7 @@ class SceneGraph:
         self.labels = percept.labels
         o = self.object_table
         detections = [d for d in percept.detections if not self._is_dynamic(d.label)]
+        moving = [d for d in percept.detections if self._is_dynamic(d.label)]
         origin = next((scan.origin for scan in percept.scans if scan.origin is not None), None)
         seen = Sightings.of(detections, pose, self.config.position_floor**2, origin)
         known = o.next_id
@@ -123,7 +126,7 @@ class SceneGraph:
             place_id=place_id,
             new_place=new_place,
             room_id=self.room_at(pose.position),
-            events=tuple(self._worded(e) for e in events),
+            events=(*map(self._worded, events), *self.passers.see(moving, self.labels, percept.stamp)),
             dropped=seen.dropped,
         )
 
@@ -419,6 +422,7 @@ class SceneGraph:
         self.agent_place = int(meta["agent_place"])
         self.labels = LabelMap(tuple(meta["labels"]))
         self.object_table.aliases = {int(a): int(b) for a, b in meta.get("aliases", [])}
+        self.passers.last = {int(a): int(b) for a, b in meta.get("passers", [])}
         self.identity.together.update({(int(a), int(b)): int(n) for a, b, n in meta.get("together", [])})
 
     def _meta(self) -> dict[str, Any]:
@@ -428,5 +432,6 @@ class SceneGraph:
             "agent_place": self.agent_place,
             "labels": list(self.labels.names),
             "aliases": sorted(self.object_table.aliases.items()),
+            "passers": sorted(self.passers.last.items()),
             "together": sorted((a, b, n) for (a, b), n in self.identity.together.items()),
         }

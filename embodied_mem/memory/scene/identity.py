@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import SAME_LOOK, likeness, overlap
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.objects import WHOLE, Objects
+from embodied_mem.memory.scene.objects import MARGIN, WHOLE, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
 
 NEAR = 1.0
-"""Objects whose centres are farther apart are never duplicates, unless one holds the other [m]."""
+"""Objects of one label this near to each other may be taken for one another [m]."""
 SAME_PLACE = 0.3
 """Boxes that share this part of their union are one object's."""
 NO_ROOM = 0.5
@@ -90,10 +90,9 @@ class Identity:
             row = o.index(object_id)
             if row < 0 or o.ids[row] != object_id:
                 continue
-            delta = o.positions - o.positions[row]
-            reach = np.maximum(NEAR, (o.extents[:, 0] + o.extents[:, 1]) / 2)
-            near = np.abs(delta[:, 0]) + np.abs(delta[:, 1]) + np.abs(delta[:, 2]) < 2 * reach
-            for other_id in o.ids[near].tolist():
+            near = o.within(o.positions[row] - MARGIN, o.positions[row] + MARGIN)
+            gap = np.abs(o.positions[near] - o.positions[row]) - (o.extents[near] + o.extents[row]) / 2
+            for other_id in o.ids[near[(gap <= PIECE_GAP).all(axis=1)]].tolist():
                 first, second = o.index(object_id), o.index(other_id)
                 if other_id == object_id or min(first, second) < 0 or not self._is_one(first, second):
                     continue

@@ -18,6 +18,8 @@ from embodied_mem.memory.scene.visibility import sides_of
 
 __all__ = ["CERTAIN", "Objects", "SceneEvent", "SceneObject", "Sightings", "Stay"]
 
+MARGIN = 4.0
+"""Farther away no object belongs to a sighting, however large both are [m]."""
 CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
 MEAN_COUNT = 20
@@ -26,8 +28,10 @@ STRAY, STRAYS = 0.2, 3
 """What is seen so far from its place [m], so many times in a row, has moved."""
 FAR = 0.3
 """What is seen this far from its place [m] needs to be seen there once less."""
-PORTABLE, MOSTLY = 0.8, 0.75
+PORTABLE, MOSTLY = 0.7, 0.75
 """What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
+CLEAR = 0.6
+"""This part of its votes tells what an object is."""
 AGAIN = 0.7
 """How much a second look from the same place counts."""
 WHOLE = 0.85
@@ -84,7 +88,7 @@ class Objects:
     def index(self, object_id: int) -> int:
         """Returns the row of an id, or of the object it proved to be, or -1."""
         object_id = self.aliases.get(object_id, object_id)
-        row = int(np.searchsorted(self.ids, object_id))
+        row = int(self.ids.searchsorted(object_id))
         return row if row < len(self.ids) and self.ids[row] == object_id else -1
 
     def history(self, row: int) -> tuple[Stay, ...]:
@@ -94,10 +98,26 @@ class Objects:
             stays.append(self._stay(row, None))
         return tuple(stays)
 
+    def is_clear(self, row: int) -> bool:
+        """Whether an object was mostly taken for what it is held for."""
+        votes = self.votes[row]
+        return max(votes.values()) >= CLEAR * sum(votes.values())
+
     def associate(self, seen: Sightings) -> NDArray[np.int64]:
         """Returns (D,) int64 rows of the objects that the sightings show, -1 for new ones."""
-        known = (self.positions, self.extents, self.covariances, self.labels)
-        return associate(seen, known, self.embeddings, self.config)
+        if len(seen) == 0:
+            return np.full(0, -1, np.int64)
+        near = self.within(seen.positions.min(axis=0) - MARGIN, seen.positions.max(axis=0) + MARGIN)
+        known = (self.positions[near], self.extents[near], self.covariances[near], self.labels[near])
+        found = associate(seen, known, [self.embeddings[row] for row in near.tolist()], self.config)
+        rows = np.full(len(seen), -1, np.int64)
+        rows[found >= 0] = near[found[found >= 0]]
+        return rows
+
+    def within(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Returns the rows of objects whose centres lie between two corners, seen from above [m]."""
+        x, y = self.positions[:, 0], self.positions[:, 1]
+        return np.flatnonzero((x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1]))
 
     def observe(
         self, seen: Sightings, rows: NDArray[np.int64], fresh: NDArray[np.int64], stamp: int

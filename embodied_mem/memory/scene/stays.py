@@ -76,8 +76,8 @@ class SceneEvent:
     """Something that changed about an object.
 
     Attributes:
-        kind: "appeared", "returned", "moved", "state", "gone" or "merged".
-        object_id: whose.
+        kind: "appeared", "returned", "moved", "state", "gone", "merged", or "met" for what moves by itself.
+        object_id: whose; -1 for what is no object.
         text: in words, for example "green key is gone".
     """
 

@@ -22,7 +22,7 @@ MIN_RAYS = 3
 """So many rays must pass through an object's place before it counts as seen empty."""
 SPARSE = 4
 """And so many times more than end there."""
-CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.15, 3.5
+CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.25, 4.0
 """What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
 SIDES = 16
 """From so many sides a thing can be seen."""
@@ -68,39 +68,42 @@ def _bin_of(x: float, y: float, z: float) -> tuple[int, int]:
 def _sort_rays(points: Array, origin: Array, r: Array, stride: int) -> tuple[Array, Array]:
     """Returns the (N, 3) rays from the sensor, turned by `r`, by bin, and where each bin starts."""
     count = (points.shape[0] + stride - 1) // stride
-    turned = np.empty((count, 3))
+    turned = np.empty((count, 3), np.float32)
     bins = np.empty(count, np.int32)
     starts = np.zeros(AZIMUTHS * ELEVATIONS + 1, np.int64)
     for k in range(count):
         x = np.float64(points[k * stride, 0]) - origin[0]
         y = np.float64(points[k * stride, 1]) - origin[1]
         z = np.float64(points[k * stride, 2]) - origin[2]
-        for i in range(3):
-            turned[k, i] = r[i, 0] * x + r[i, 1] * y + r[i, 2] * z
-        a, e = _bin_of(turned[k, 0], turned[k, 1], turned[k, 2])
+        tx = r[0, 0] * x + r[0, 1] * y + r[0, 2] * z
+        ty = r[1, 0] * x + r[1, 1] * y + r[1, 2] * z
+        tz = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z
+        turned[k, 0], turned[k, 1], turned[k, 2] = tx, ty, tz
+        a, e = _bin_of(tx, ty, tz)
         bins[k] = a * ELEVATIONS + e
         starts[bins[k] + 1] += 1
     for b in range(AZIMUTHS * ELEVATIONS):
         starts[b + 1] += starts[b]
     at = starts.copy()
-    rays = np.empty((count, 3))
+    rays = np.empty((count, 3), np.float32)
     for k in range(count):
-        for i in range(3):
-            rays[at[bins[k]], i] = turned[k, i]
-        at[bins[k]] += 1
+        to = at[bins[k]]
+        rays[to, 0], rays[to, 1], rays[to, 2] = turned[k, 0], turned[k, 1], turned[k, 2]
+        at[bins[k]] = to + 1
     return rays, starts
 
 
 @njit(cache=True, nogil=True)
-def _entry(u: Array, v: Array, half: Array) -> float:
+def _entry(ux: float, uy: float, uz: float, v: Array, half: Array) -> float:
     """Returns where a ray enters a box, in lengths of the ray; infinity where it passes by."""
     first, last = 0.0, np.inf
     for i in range(3):
-        if abs(u[i]) < 1e-12:
+        u = ux if i == 0 else uy if i == 1 else uz
+        if abs(u) < 1e-12:
             if abs(v[i]) > half[i]:
                 return np.inf
             continue
-        a, b = (v[i] - half[i]) / u[i], (v[i] + half[i]) / u[i]
+        a, b = (v[i] - half[i]) / u, (v[i] + half[i]) / u
         first, last = max(first, min(a, b)), min(last, max(a, b))
     return first if first < last else np.inf
 
@@ -140,17 +143,19 @@ def _mark_rays(
         for a in range(azimuth - da, azimuth + da + 1):
             row = (a % AZIMUTHS) * ELEVATIONS
             for k in range(starts[row + low], starts[row + high + 1]):
-                ux, uy, uz = rays[k, 0], rays[k, 1], rays[k, 2]
+                ux, uy, uz = np.float64(rays[k, 0]), np.float64(rays[k, 1]), np.float64(rays[k, 2])
                 along = ux * vx + uy * vy + uz * vz
                 if along <= 0.0:
                     continue
                 length2 = ux * ux + uy * uy + uz * uz
-                length = np.sqrt(length2)
                 off = away * away - along * along / length2
+                if off >= 2.25 * ring * ring and off > wide * wide:
+                    continue
+                length = np.sqrt(length2)
                 if ring * ring < off < 2.25 * ring * ring:
                     corners |= 1 << (2 * (ux * vy > uy * vx) + (uz * away > vz * length))
                 elif off <= ring * ring:
-                    entry = _entry(rays[k], places[o], half)
+                    entry = _entry(ux, uy, uz, places[o], half)
                     if entry < np.inf:
                         # What ends in front of its near face hides it; a wall it stands at does, from behind.
                         before += length < entry * length - slack

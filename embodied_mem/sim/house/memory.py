@@ -8,25 +8,26 @@ from embodied_mem.sim.house.catalog import FURNITURE_LABELS, OBJECT_LABELS
 from embodied_mem.sim.house.config import HouseConfig
 
 
-def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
+def house_memory_config(house: HouseConfig | None = None, margin: float = 0.05) -> MemoryConfig:
     """Returns settings for a robot in a house: 5 cm voxels, 5 m of range, no doors that open.
 
     Args:
         house: has the robot's size.
+        margin: what is free floor is so much farther from obstacles than the robot's radius [m].
     """
     house = house or HouseConfig()
     return MemoryConfig(
         octree=OctreeConfig(resolution=0.05, max_range=5.0),
-        # A voxel's edge of margin, since an obstacle is known only to the voxel.
+        # A voxel's edge is the safe margin, since an obstacle is known only to the voxel.
         navigation=NavigationConfig(
             robot_height=house.robot_height,
             step_height=0.1,
-            robot_radius=house.robot_radius + 0.05,
+            robot_radius=house.robot_radius + margin,
             passable=(),
         ),
         # As the map shows them, doors are narrower by the robot's width on both sides.
         # Who looks for something again needs to know more places than the nearest few.
-        read=ReadConfig(tokens=56, objects=16, places=24, rooms=4, episodes=4),
+        read=ReadConfig(tokens=64, objects=16, places=24, rooms=4, episodes=4, goals=8, reach=1.5),
         scene=SceneConfig(
             boundary=(),
             passage_width=0.65,
@@ -41,6 +42,8 @@ def house_memory_config(house: HouseConfig | None = None) -> MemoryConfig:
             notice_rate=0.85,
             viewpoint=0.4,
             move_likeness=0.95,
+            least_count=3,
+            least_move=0.22,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def bench_scene(
     ablation: bool = False,
     config: SurveyConfig | None = None,
     folder: Path | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Shows a robot around houses and compares what it remembers with the truth.
 
@@ -36,6 +38,8 @@ def bench_scene(
         ablation: also run the scene graph with one idea less at a time.
         config: of the tours.
         folder: of the recordings; `recording.cache_folder` where None.
+        keep: file to which the counts of each house are added, and from which those of houses that it
+            holds are taken: a long run can be cut off and goes on, or be shared out.
 
     Returns:
         `objects`, `changes`, `rooms`, `paths`, `timing` [ms per keyframe; in it `growth`, in a building and
@@ -46,23 +50,23 @@ def bench_scene(
     first = SPLITS[split][0]
     totals: dict[str, Score] = {}
     paths, times, frames = PathScore(), [], 0
+    done = _kept(keep)
     for number in range(houses):
         kind = KINDS[(number + 2) % len(KINDS)]
         seed = first + (number % 3) * 10 + number // 3
-        survey = survey_house(seed, kind, config, folder)
-        variants: dict[str, Any] = {
-            "greedy nearest neighbour": GreedyNearest(),
-            "last write wins": LastWriteWins(),
-        }
-        if ablation:
-            variants |= graph_variants(config.memory().scene)
-        watch: list[float] = []
-        memory, scores = run_survey(survey, config, variants, watch)
-        times += watch[5:]
-        frames += len(survey)
-        for name, score in scores.items():
-            totals.setdefault(name, Score()).add(score)
-        score_paths(paths, survey.after, memory)
+        name = f"{seed} {kind} {ablation} {config.words()}"
+        if name not in done:
+            done[name] = _survey(seed, kind, config, ablation, folder)
+            if keep is not None:
+                with keep.open("a") as file:
+                    file.write(json.dumps({"house": name, **done[name]}) + "\n")
+        counts = done[name]
+        times += counts["times"]
+        frames += counts["keyframes"]
+        for variant, values in counts["scores"].items():
+            totals.setdefault(variant, Score()).add(Score(**values))
+        for field, value in counts["paths"].items():
+            setattr(paths, field, getattr(paths, field) + value)
         print(f"{number + 1}/{houses}: house {seed}, {kind}", file=sys.stderr, flush=True)
     own = totals.pop("memory")
     return {
@@ -80,3 +84,34 @@ def bench_scene(
         },
         "peers": {name: score.report() for name, score in totals.items()},
     }
+
+
+def _survey(
+    seed: int, kind: str, config: SurveyConfig, ablation: bool, folder: Path | None
+) -> dict[str, Any]:
+    """Returns the counts of one house as plain values."""
+    survey = survey_house(seed, kind, config, folder)
+    variants: dict[str, Any] = {
+        "greedy nearest neighbour": GreedyNearest(),
+        "last write wins": LastWriteWins(),
+    }
+    if ablation:
+        variants |= graph_variants(config.memory().scene)
+    watch: list[float] = []
+    memory, scores = run_survey(survey, config, variants, watch)
+    paths = PathScore()
+    score_paths(paths, survey.after, memory)
+    return {
+        "keyframes": len(survey),
+        "times": watch[5:],
+        "paths": vars(paths),
+        "scores": {name: vars(score) for name, score in scores.items()},
+    }
+
+
+def _kept(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Returns the counts in a file by house."""
+    if path is None or not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {row.pop("house"): row for row in rows}
