@@ -6,8 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +85,8 @@ def view(
     if not web and not has_display:
         raise InputError("there is no display to open a window on; use --web, or --save FILE.rrd")
     if live:
+        from embodied_mem.viz.web_view import live_stream
+
         with live_stream(file.stem, port, web=web) as stream:
             show_live(file, stream, how)
             _wait_for_ctrl_c(web)
@@ -193,31 +194,6 @@ def show_policy(checkpoint: Path, stream: Any, how: Shown) -> str:
     shown.finish()
     env.close()
     return f"{count} steps of {agent.env_id}"
-
-
-@contextmanager
-def live_stream(name: str, port: int, *, web: bool) -> Iterator[Any]:
-    """Opens a viewer in a browser or a window, and yields a stream into it."""
-    import webbrowser
-
-    import rerun as rr
-
-    from embodied_mem.viz.rerun_view import APPLICATION
-    from embodied_mem.viz.web_view import data_address, serving
-
-    stream = rr.RecordingStream(APPLICATION, recording_id=f"{name}-{os.getpid()}")
-    if not web:
-        stream.spawn()
-        yield stream
-        return
-    with serving(None, port) as page:
-        stream.connect_grpc(data_address(page))
-        print(f"{page}  (Ctrl-C ends it)", flush=True)
-        webbrowser.open(page)
-        try:
-            yield stream
-        finally:
-            stream.disconnect()
 
 
 def show_live(

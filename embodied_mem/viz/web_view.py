@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from embodied_mem.errors import EmbodiedMemError
 
@@ -88,6 +89,28 @@ def serving(recording: Path | None, port: int) -> Iterator[str]:
         page.server_close()
         os.killpg(viewer.pid, signal.SIGTERM)  # Rerun's Python command starts a program, which must end too
         viewer.wait()
+
+
+@contextmanager
+def live_stream(name: str, port: int, *, web: bool) -> Iterator[Any]:
+    """Opens a viewer in a browser or a window, and yields a stream into it."""
+    import rerun as rr
+
+    from embodied_mem.viz.rerun_view import APPLICATION
+
+    stream = rr.RecordingStream(APPLICATION, recording_id=f"{name}-{os.getpid()}")
+    if not web:
+        stream.spawn()
+        yield stream
+        return
+    with serving(None, port) as page:
+        stream.connect_grpc(data_address(page))
+        print(f"{page}  (Ctrl-C ends it)", flush=True)
+        webbrowser.open(page)
+        try:
+            yield stream
+        finally:
+            stream.disconnect()
 
 
 def data_address(page: str) -> str:
