@@ -69,6 +69,7 @@ class Memory(Asked, Filed):
 
     def _start(self, contents: Contents, archive: Archive | None) -> None:
         self.on_command: list[Callable[[Command], None]] = []
+        self.on_recall = []
         self._contents = contents
         self._archive = archive
         self._gate = Gate(contents.config.gate)
