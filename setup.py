@@ -126,7 +126,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed", f"resource/{NAME}"]},
+    package_data={NAME: ["py.typed", "guides/*.md", f"resource/{NAME}"]},
     data_files=shared_files(),
     python_requires=">=3.10",
     install_requires=CORE,

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from embodied_mem.errors import ConfigError, EmbodiedMemError
 
@@ -34,6 +35,8 @@ VERBS = {
         "export:export",
         "hand a memory or a log to other tools: OctoMap, Nav2, networkx, Minari, ...",
     ),
+    "guide": ("guide:guide", "show a guide: train, deploy, replay, ask, extend"),
+    "completion": ("completion:completion", "print what completes these words in bash, zsh or fish"),
     "doctor": ("doctor:doctor", "say what is installed, what is missing, and the line that mends it"),
     "bench": ("bench:bench", "measure the loop, the octree, the memory, houses; warm up the kernels"),
 }
@@ -63,7 +66,8 @@ def _help() -> str:
     return (
         "embodied-mem: the memory stack for robots that learn\n\n"
         f"usage: embodied-mem VERB ...\n\n{rows}\n\n"
-        "`embodied-mem VERB --help` tells its options; --debug shows the traceback of an error."
+        "`embodied-mem VERB --help` tells its options and shows examples; --debug shows the traceback of an\n"
+        "error. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted by Ctrl-C."
     )
 
 
@@ -77,6 +81,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(__version__)
         return 0
     name, rest = arguments[0], arguments[1:]
+    if str(Path.cwd()) not in sys.path:  # environments of the user's own: my_rooms:Corridor-v0
+        sys.path.append(str(Path.cwd()))
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.0)[0]
         raise ConfigError(f'no verb "{name}"; did you mean "{near}"? `embodied-mem --help` lists them')
@@ -84,10 +90,9 @@ def _dispatch(arguments: list[str]) -> int:
     verb = getattr(importlib.import_module(f"embodied_mem.verbs.{module}"), function)
     if name == "train":  # its options come from the config file that it names
         return int(verb(rest))
-    import tyro
+    from embodied_mem.arguments import parse
 
-    markers = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
-    return int(tyro.cli(verb, prog=f"embodied-mem {name}", args=rest, config=markers))
+    return int(parse(verb, f"embodied-mem {name}", rest)())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,12 +117,27 @@ def main(arguments: list[str] | None = None) -> None:
         install = f"`pip install 'embodied-mem[{extra}]'`" if extra else f"`pip install {missing}`"
         _complain(f"this needs the package {missing}; install it with {install}")
         sys.exit(2)
+    except (FileExistsError, NotADirectoryError) as error:
+        if debug:
+            raise
+        _complain(f"{error.filename} is a file, or lies below one; name a folder")
+        sys.exit(2)
+    except MemoryError:
+        if debug:
+            raise
+        _complain(f"there is not enough memory for: embodied-mem {' '.join(arguments)}")
+        sys.exit(2)
     except KeyboardInterrupt as stop:  # `Interrupted` says how to go on
-        _complain(f"interrupted; {stop}" if str(stop) else "interrupted")
+        _complain(f"interrupted; {stop}" if str(stop) else "interrupted; the same command starts again")
         sys.exit(130)
     except BrokenPipeError:  # `embodied-mem ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # no space, no permission, a network drive that is gone
+        if debug or not error.strerror:
+            raise
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        sys.exit(2)
 
 
 def _complain(line: str) -> None:

@@ -108,6 +108,10 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return mapping
 
 
+MOST_BYTES = 10_000_000
+"""A larger file is no config."""
+
+
 def load_config(cls: type[T], path: str | Path) -> T:
     """Reads a config dataclass from a YAML file.
 
@@ -118,6 +122,8 @@ def load_config(cls: type[T], path: str | Path) -> T:
 
     path = Path(path)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} is too large for a config: {path.stat().st_size / 1e6:.0f} MB")
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None

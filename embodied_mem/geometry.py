@@ -44,7 +44,14 @@ class Pose:
 
     @classmethod
     def from_xyz_yaw(cls, x: float, y: float, z: float, yaw: float) -> Pose:
-        """Builds a pose from a position [m] and a rotation about z [rad]."""
+        """Builds a pose from a position and a rotation about z.
+
+        Args:
+            x: forward [m].
+            y: to the left [m].
+            z: up [m].
+            yaw: from x towards y [rad].
+        """
         return cls(np.array([x, y, z]), np.array([0.0, 0.0, np.sin(yaw / 2), np.cos(yaw / 2)]))
 
     @classmethod

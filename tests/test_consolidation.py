@@ -175,3 +175,13 @@ def test_what_was_useful_elsewhere_does_not_push_out_what_is_relevant():
     memory.apply(Command("feedback", {"entries": [0], "value": 0.5}))
     query = Query(kind="episode", like=np.array([1.0, 0.06, 0.05], np.float32), k=3)
     assert [answer.id for answer in memory.recall(query)] == [0, 1, 2]
+
+
+def test_an_entry_is_forgotten_by_its_id_alone():
+    memory = walked(10)
+    memory.forget(4)
+    assert memory.episodes.entry(4) is None
+    with pytest.raises(InputError, match="no episode 4"):
+        memory.forget("episode", 4)
+    with pytest.raises(InputError, match=r"forget\(12\)"):
+        memory.forget("object")

@@ -345,3 +345,27 @@ def test_a_recorded_house_has_a_pose_for_every_stamp_and_a_calibration_for_every
 
 def _nanoseconds(stamp) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def test_a_given_episode_has_the_goals_and_the_start_that_were_given():
+    env = MultiObjectNav(house_seed=7)
+    env.reset(seed=1)
+    labels, plan = env.house.labels, env.house.floor_plan
+    x, y = plan.centers[np.flatnonzero(plan.main_part)[5]]
+    goals = [labels[2], labels[0], labels[2]]
+    for seed in (1, 2):
+        _, info = env.reset(seed=seed, options={"goals": goals, "start": (x, y, 0.5)})
+        assert [(leg["label"], leg["revisit"]) for leg in info["goals"]] == [
+            (goals[0], False),
+            (goals[1], False),
+            (goals[2], True),
+        ]
+        assert env.robot.position.tolist() == [x, y] and env.robot.yaw == 0.5
+    for options, line in (
+        ({"goals": ["unicorn"]}, "house 7 has no unicorn; it has: "),
+        ({"goals": []}, "house 7 has no goals"),
+        ({"start": (1.0, 2.0)}, "start must be x, y and yaw"),
+        ({"start": (1.0, math.nan, 0.0)}, "start must be x, y and yaw"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            env.reset(seed=1, options=options)

@@ -206,6 +206,49 @@ def test_every_folder_of_code_is_a_package(metadata: dict[str, Any]):
     assert set(metadata["package_data"]["embodied_mem"]) >= {"py.typed", "resource/embodied_mem"}
 
 
+def test_the_environments_of_conda_ask_for_extras_that_there_are(metadata: dict[str, Any]):
+    files = sorted((ROOT / "sim_configs" / "conda").glob("*.yaml"))
+    assert [path.stem for path in files] == ["habitat", "ros"]
+    for path in files:
+        facts = yaml.safe_load(path.read_text())
+        (line,) = next(part["pip"] for part in facts["dependencies"] if isinstance(part, dict))
+        wanted = Requirement(line)
+        assert wanted.name == metadata["name"] and wanted.extras <= set(metadata["extras_require"])
+        python = Requirement(next(d for d in facts["dependencies"] if str(d).startswith("python ")))
+        assert any(python.specifier.contains(f"{version}.5") for version in PYTHONS)
+        assert not python.specifier.contains("3.13.0") and not python.specifier.contains("3.9.0")
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_a_wheel_that_runs_without_the_checkout(tmp_path: Path):
+    def run(*command: object, cwd: Path = tmp_path) -> str:
+        done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "build", "*.egg-info")
+    )
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", tmp_path / "sdist", cwd=source)
+    (archive,) = (tmp_path / "sdist").iterdir()
+    options = ["--no-deps", "--no-build-isolation", "-q"]
+    run(sys.executable, "-m", "pip", "wheel", *options, "-w", tmp_path / "wheel", archive)
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    run(sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "site", wheel)
+    start = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "]
+    code = "import embodied_mem; print(embodied_mem.__file__); from embodied_mem.cli import main; main({})"
+    for arguments, promised in (
+        (["--version"], embodied_mem.__version__),
+        (["guide", "ask"], "# Ask a memory"),
+        (["record", "--env", "EmbodiedMem/Playground-v0", "--steps", "5"], "digest"),
+    ):
+        said = run(*start[:2], start[2] + code.format(arguments))
+        assert str(tmp_path / "site") in said and promised in said
+    shipped = tmp_path / "site" / "share" / "embodied_mem" / "sim_configs" / "proof_of_memory.yaml"
+    assert shipped.exists() and (tmp_path / "site" / "embodied_mem" / "py.typed").exists()
+
+
 def test_every_launch_argument_is_described():
     for path in sorted((ROOT / "launch").glob("*_launch.py")):
         calls = [

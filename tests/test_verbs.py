@@ -197,3 +197,15 @@ def test_the_module_runs_as_a_program():
 def test_a_checkpoint_refuses_an_environment_with_other_observations_in_one_line(capsys):
     model = Path(__file__).parents[1] / "models" / "proof_of_memory"
     complains(run(capsys, "eval", model, "--env", "EmbodiedMem/MultiRoom-v0"), "was trained on observations")
+
+
+def test_a_replay_takes_other_settings_from_a_file_and_says_so(capsys, recording: Recording, tmp_path: Path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("memory:\n  octree: {resolution: 0.5}\n")
+    code, out, _ = run(capsys, "replay", recording.log, "--settings", settings, "--verify", "--json")
+    report = json.loads(out)
+    assert code == 1 and report["verified"] is False and report["digest"] != recording.digest
+    assert any("other settings" in warning for warning in report["warnings"])
+    settings.write_text("perception:\n  onxx: {model: a.onnx}\n")
+    complains(run(capsys, "replay", recording.log, "--settings", settings), "onxx", "onnx")
+    complains(run(capsys, "replay", recording.log, "--settings", tmp_path / "absent.yaml"), "absent.yaml")

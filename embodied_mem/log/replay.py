@@ -35,6 +35,7 @@ class ReplayResult:
         timings: seconds by part: "world", "perceive", "write", "read", "save", "total".
         memory: the .emem file written, or None.
         picture: the map drawn, or None.
+        objects: how many the memory knows of.
     """
 
     digest: str
@@ -46,6 +47,7 @@ class ReplayResult:
     timings: Mapping[str, float]
     memory: Path | None = None
     picture: Path | None = None
+    objects: int = 0
 
 
 def replay(
@@ -54,6 +56,7 @@ def replay(
     out: str | Path | None = None,
     verify: bool = False,
     config: MemoryConfig | None = None,
+    perception: PerceptionConfig | None = None,
     remap: Mapping[str, str] | None = None,
     on_step: Callable[[int], None] | None = None,
     watch: Callable[[Memory], Callable[[Moment], None]] | None = None,
@@ -69,6 +72,7 @@ def replay(
             replay in it are replaced. Nothing is written where it is None.
         verify: compare with the digest that the log records.
         config: the memory's settings, instead of the recorded or default ones.
+        perception: perception's settings, likewise.
         remap: role -> topic for a foreign bag: color, depth, semantic, color_info, depth_info,
             semantic_info, odom.
         on_step: told the number of observations done.
@@ -82,11 +86,11 @@ def replay(
     seconds: dict[str, float] = defaultdict(float, world=0.0, perceive=0.0, write=0.0, read=0.0, save=0.0)
     with LoggedWorld(log, remap) as world:
         memory = Memory(config or _recorded_config(world))
-        perception = Perception(from_mapping(PerceptionConfig, world.perception_config or {}))
+        sees = perception or from_mapping(PerceptionConfig, world.perception_config or {})
         verdicts = _Verdicts(world, on_step)
         loop = Loop(
             _timed_parts(world, seconds, observe="world"),
-            _timed(perception, seconds, "perceive"),
+            _timed(Perception(sees), seconds, "perceive"),
             _timed_parts(memory, seconds, write="write", read="read"),
             listeners=[verdicts, watch(memory)] if watch else [verdicts],
         )
@@ -98,7 +102,8 @@ def replay(
             raise LogError(f"{log} holds nothing to replay{f' ({reasons})' if reasons else ''}")
         digest = memory.digest()
         warnings = [*world.warnings, *verdicts.warnings()]
-        verified = _verify(digest, world, warnings, config is not None) if verify else None
+        others = config is not None or perception is not None
+        verified = _verify(digest, world, warnings, others) if verify else None
         saved, picture = None, None
         if out is not None:
             saved, picture = _timed(_save, seconds, "save")(memory, Path(out), str(log), warnings)
@@ -109,6 +114,7 @@ def replay(
             verified=verified,
             frames=verdicts.frames,
             rejected=verdicts.rejected,
+            objects=len(memory.scene.objects()),
             warnings=tuple(warnings),
             timings=dict(seconds),
             memory=saved,

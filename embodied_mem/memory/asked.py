@@ -25,8 +25,10 @@ class Asked:
 
     Attributes:
         encoder: makes embeddings of images for `Query.like`; None where only embeddings are given.
+        on_recall: called with every query and its answers, for viewers.
     """
 
+    on_recall: list[Callable[[Query, list[Recall]], None]]
     _contents: Contents
     _recent: RecentRecalls
     encoder: ImageEncoder | None
@@ -54,7 +56,10 @@ class Asked:
                 raise InputError("like is an image, but this memory has no encoder; set memory.encoder")
             query = replace(query, like=self.encoder.image(query.like))
         answers = recall(query, self._contents, self._has_snapshot, self._sentences)
-        return self._recent.number(answers, self._contents.stamp or 0)
+        numbered = self._recent.number(answers, self._contents.stamp or 0)
+        for tell in self.on_recall:
+            tell(query, numbered)
+        return numbered
 
     def ask(self, words: str, k: int = 5) -> Answer:
         """Answers a question in words, such as "where did I last see the red mug"; no model is needed.

@@ -158,7 +158,7 @@ class Ground:
         """Sets raw cells, counted from the map's origin, and what follows from them."""
         if not len(y):
             return
-        reach = self.config.robot_radius / self._octree.resolution if self._octree else 0.0
+        reach = self._radius()
         n = int(np.ceil(reach))
         dy, dx = np.mgrid[-n : n + 1, -n : n + 1]
         disk = np.sqrt((dy * dy + dx * dx).astype(np.float64)) < reach
@@ -175,9 +175,14 @@ class Ground:
                 y0, x0, y1, x1 = min(y0, b[0]), min(x0, b[1]), max(y1, b[2]), max(x1, b[3])
             self._changed = (int(y0), int(x0), int(y1), int(x1))
 
+    def _radius(self) -> float:
+        """Returns the robot's radius in cells."""
+        assert self._octree is not None
+        return self.config.robot_radius / self._octree.resolution
+
     def _reserve(self, low: Array, high: Array) -> None:
         """Makes room for cells from (x, y) `low` to `high`, and the radius around them."""
-        n = int(np.ceil(self.config.robot_radius / self._octree.resolution)) if self._octree else 0
+        n = int(np.ceil(self._radius()))
         height, width = self._raw.shape
         low, high = low - n, high + n + 1
         end = self._lower + np.array([width, height])

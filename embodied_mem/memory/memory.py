@@ -69,6 +69,7 @@ class Memory(Asked, Filed):
 
     def _start(self, contents: Contents, archive: Archive | None) -> None:
         self.on_command: list[Callable[[Command], None]] = []
+        self.on_recall = []
         self._contents = contents
         self._archive = archive
         self._gate = Gate(contents.config.gate)
@@ -284,17 +285,23 @@ class Memory(Asked, Filed):
         for listener in self.on_command:
             listener(command)
 
-    def forget(self, kind: str, id: int) -> None:
+    def forget(self, kind: str | int, id: int | None = None) -> None:
         """Removes one thing and everything that was derived from it.
 
         Args:
-            kind: "object" (with what entries say of it) or "episode" (with its snapshot).
+            kind: "object" (with what entries say of it) or "episode" (with its snapshot); or the id of
+                an episodic entry, alone.
             id: whose.
 
         Raises:
             InputError: there is no such thing.
         """
-        self.apply(Command("forget", {"kind": kind, "id": int(id)}))
+        if id is None:
+            if isinstance(kind, str):
+                raise InputError(f'forget needs an id: forget("{kind}", 12), or forget(12) for an entry')
+            self.apply(Command("forget", {"kind": "episode", "id": int(kind)}))
+        else:
+            self.apply(Command("forget", {"kind": kind, "id": int(id)}))
 
     def note(self, text: str) -> int:
         """Adds a note in words at the newest pose and stamp; returns the id of its entry."""

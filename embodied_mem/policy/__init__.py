@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from embodied_mem.policy.memo_policy import MemoPolicy
     from embodied_mem.policy.ppo import MemoPPO
     from embodied_mem.policy.reader import MemoryExtractor, MemoryReader
+    from embodied_mem.policy.streaming import register_bank
+    from embodied_mem.policy.summary import FifoBank, SummaryBank
 
 _HOMES = {
     "MemoAgent": "agent",
@@ -21,10 +23,14 @@ _HOMES = {
     "MemoryReader": "reader",
     "PPOConfig": "config",
     "PolicyConfig": "config",
+    "FifoBank": "summary",
+    "SummaryBank": "summary",
+    "register_bank": "streaming",
     "load_policy": "checkpoint",
 }
 
 __all__ = [
+    "FifoBank",
     "MemoAgent",
     "MemoPPO",
     "MemoPolicy",
@@ -32,7 +38,9 @@ __all__ = [
     "MemoryReader",
     "PPOConfig",
     "PolicyConfig",
+    "SummaryBank",
     "load_policy",
+    "register_bank",
 ]
 
 

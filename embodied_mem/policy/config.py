@@ -17,6 +17,10 @@ MOST_PLACES = 256
 """The most places of a bank: their order is one integer with visits and time."""
 
 
+BANK_NAMES = ["accumulate", "fifo", "rewrite", "place"]
+"""Summary banks that can be named; `register_bank` adds to them."""
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
     """The network: encoders, transformer core, summaries, heads."""
@@ -37,9 +41,10 @@ class PolicyConfig:
     """Steps L per segment; at its end the segment is summarised and its raw steps are forgotten."""
     summary_tokens: int = 4
     """Learned summary queries S per segment."""
-    bank: Literal["accumulate", "fifo", "rewrite", "place"] = "accumulate"
+    bank: str = "accumulate"
     """What becomes of summaries: "accumulate" keeps them all (Memo), "fifo" those of the last `slots`
-    segments, "rewrite" revises one set through a gate, "place" one per place, for `slots` places."""
+    segments, "rewrite" revises one set through a gate, "place" one per place, for `slots` places;
+    or one that `register_bank` was told."""
     slots: int = 16
     """Segments ("fifo") or places ("place") whose summaries a bounded bank keeps."""
     window: int = 64
@@ -81,7 +86,7 @@ class PolicyConfig:
         if self.bank == "place" and self.slots > MOST_PLACES:
             raise ConfigError(f"slots must be at most {MOST_PLACES} for the place bank, got {self.slots}")
         _check_choice("policy", self.policy, POLICIES)
-        _check_choice("bank", self.bank, ("accumulate", "fifo", "rewrite", "place"))
+        _check_choice("bank", self.bank, tuple(BANK_NAMES))
         _check_choice("jitter", self.jitter, ("stored", "memo", "none"))
 
     @property

@@ -148,7 +148,7 @@ class MemoPPO(OnPolicyAlgorithm):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
     ) -> bool:
-        """Steps all environments and fills the buffer; returns False where a callback stops it."""
+        """Steps all environments and fills the buffer; see `OnPolicyAlgorithm`; False: it was stopped."""
         self.policy.set_training_mode(False)
         buffer: SequenceBuffer = rollout_buffer
         self._state = self._begin_rollout(buffer)

@@ -144,6 +144,28 @@ class MemoryReader(TokenEncoder):
         Returns:
             (B, d), to be added to the step's embedding.
         """
+        q, k, v, mask = self._queries_and_tokens(x, obs)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        read: Tensor = self.out(y.transpose(1, 2).flatten(1))
+        return read
+
+    def weights(self, x: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Returns how much of what is read comes from each token, (B, 1 + K), summing to 1 over tokens.
+
+        The mean over the heads; the first is what is read where there is nothing to read.
+
+        Args:
+            x: (B, d) the step's embedding.
+            obs: `mem_*` observations, as for `forward`.
+        """
+        q, k, _, mask = self._queries_and_tokens(x, obs)
+        logits = (q @ k.transpose(2, 3))[:, :, 0] / math.sqrt(q.shape[-1])  # (B, H, 1 + K)
+        return logits.masked_fill(~mask[:, None], -math.inf).softmax(-1).mean(1)
+
+    def _queries_and_tokens(
+        self, x: Tensor, obs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns queries (B, H, 1, d / H), keys and values (B, H, 1 + K, d / H), and the mask (B, 1 + K)."""
         b, d = x.shape
         embedded = self.embed(self.present(obs))
         tokens = torch.cat([self.nothing.expand(b, 1, d), embedded], dim=1)  # (B, 1 + K, d)
@@ -151,9 +173,7 @@ class MemoryReader(TokenEncoder):
         q = self.query(self.query_norm(x)).view(b, self.heads, 1, d // self.heads)
         key_value = self.key_value(tokens).view(b, -1, 2, self.heads, d // self.heads)
         k, v = key_value.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, 1 + K, d / H)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
-        read: Tensor = self.out(y.transpose(1, 2).reshape(b, d))
-        return read
+        return q, k, v, mask
 
 
 class MemoryExtractor(BaseFeaturesExtractor):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embodied_mem.policy.attention import CachedAttention, Group, causal, widened
-from embodied_mem.policy.config import PolicyConfig
+from embodied_mem.policy.config import BANK_NAMES, PolicyConfig
 from embodied_mem.policy.core import Core
 from embodied_mem.policy.layers import Stack
 from embodied_mem.policy.memo_state import MemoState
@@ -37,6 +37,18 @@ BANKS: dict[str, Callable[[PolicyConfig], SummaryBank]] = {
     "place": PlaceBank,
 }
 """Banks by the name in `PolicyConfig.bank`."""
+
+
+def register_bank(name: str, make: Callable[[PolicyConfig], SummaryBank]) -> None:
+    """Lets `PolicyConfig.bank` name a summary bank of one's own, from now on in this process.
+
+    Args:
+        name: of the bank; one that is known already is replaced.
+        make: builds it: a `SummaryBank` class, or a function of the network's settings.
+    """
+    BANKS[name] = make
+    if name not in BANK_NAMES:
+        BANK_NAMES.append(name)
 
 
 class StreamingMemo(Core):

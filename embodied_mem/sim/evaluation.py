@@ -144,7 +144,15 @@ def evaluate_agent(
 ) -> list[EpisodeResult]:
     """Plays seeded episodes with a reference agent; the same arguments give the same results.
 
-    What `played` has is not played again; what it lacks is added to it.
+    Args:
+        agent: one of `AGENTS`.
+        env_id: the environment.
+        episodes: how many.
+        seed: of the first; the next ones follow.
+        memory: "wiped" empties it whenever a new goal is given.
+        env_kwargs: arguments of the environment.
+        on_episode: told each result.
+        played: episodes of an earlier call: they are not played again; what it lacks is added to it.
 
     Raises:
         ConfigError: no such agent or environment.

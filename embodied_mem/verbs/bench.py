@@ -24,7 +24,11 @@ def bench(
 ) -> int:
     """Measure the loop by parts, the octree, the memory, houses or policies, or warm up the kernels.
 
-    Example: embodied-mem bench loop --json
+    Examples:
+        embodied-mem bench warmup           # once after installing: compiles and caches every kernel
+        embodied-mem bench loop --json
+        embodied-mem bench memory --section recall size
+        embodied-mem bench scene --houses 3 --ablation
 
     Args:
         what: "loop", "octree", "sim" (steps in houses against Open3D's bare ray cast), "scene" (the

@@ -9,7 +9,9 @@ from pathlib import Path
 def check(file: Path, repair: bool = False, json: bool = False) -> int:
     """Check a memory file: checksums, formats, references.
 
-    Example: embodied-mem check home.emem
+    Examples:
+        embodied-mem check home.emem
+        cp home.emem copy.emem && embodied-mem check copy.emem --repair
 
     Args:
         file: an .emem file.

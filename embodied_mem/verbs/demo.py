@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from embodied_mem.errors import ConfigError
 from embodied_mem.perception import PerceptionConfig
 from embodied_mem.types import Query
+from embodied_mem.verbs.interrupt import Interrupted
+from embodied_mem.verbs.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +26,11 @@ WORLD = "EmbodiedMem/Playground-v0"
 
 def demo(out: Path = Path("runs/demo"), seed: int = 6, json: bool = False) -> int:
     """Train, explore, log, replay and ask, in one go; leaves everything in OUT.
+
+    Examples:
+        embodied-mem demo                           # about a minute; everything it made is in runs/demo
+        embodied-mem demo --out runs/mine --seed 8  # another world
+        embodied-mem report runs/demo               # one page about it
 
     Args:
         out: folder for the log, the memory, the picture, the report and the checkpoint.
@@ -126,17 +133,14 @@ def _train(out: Path, seed: int, console: Console) -> dict[str, Any]:
 
 
 def _explore(out: Path, seed: int, console: Console) -> dict[str, Any]:
-    from rich.progress import Progress
-
     from embodied_mem.verbs.record import record_episode
 
     console.print(f"\n[bold]2. Explore a world never seen[/]: {WORLD}, seed {seed}; nearest frontier first")
     limit = 800
-    with Progress(console=console, transient=True, disable=console.quiet) as progress:
-        task = progress.add_task("   steps", total=limit)
-        recording = record_episode(
-            WORLD, out, seed=seed, steps=limit, on_step=lambda n: progress.update(task, completed=n)
-        )
+    with progress("   exploring", limit, shown=not console.quiet) as on_step:
+        recording = record_episode(WORLD, out, seed=seed, steps=limit, on_step=on_step)
+    if recording.stopped == "interrupted":
+        raise Interrupted(f"the same command starts again; what is done is in {out}")
     with _open(recording.memory) as memory:
         facts = memory.info()
         from embodied_mem.viz.map_view import draw_map

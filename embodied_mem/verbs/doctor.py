@@ -66,7 +66,9 @@ def doctor(json: bool = False) -> int:
 
     Exits with 1 where something that every use needs is broken.
 
-    Example: embodied-mem doctor
+    Examples:
+        embodied-mem doctor
+        embodied-mem doctor --json
 
     Args:
         json: print JSON.

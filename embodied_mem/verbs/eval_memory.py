@@ -23,7 +23,9 @@ def eval_memory(
 
     The answers are known from what a simulator noted beside the episode, which the memory never sees.
 
-    Example: embodied-mem eval-memory runs/record/episode.mcap
+    Examples:
+        embodied-mem record --env EmbodiedMem/House-ObjectNav-v0 --steps 250 --out runs/house
+        embodied-mem eval-memory runs/house/episode.mcap --wrong   # also lists what it got wrong
 
     Args:
         log: an episode recorded in a house.

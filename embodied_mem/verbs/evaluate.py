@@ -39,7 +39,11 @@ def evaluate(
 ) -> int:
     """Evaluate an agent on fresh episodes: success, SPL, return and more, with 95 % intervals.
 
-    Example: embodied-mem eval explorer --env EmbodiedMem/House-ObjectNav-v0 --episodes 20
+    Examples:
+        embodied-mem eval explorer --env EmbodiedMem/House-ObjectNav-v0 --env-args split=test --episodes 20
+        embodied-mem eval explorer --env EmbodiedMem/House-MultiObjectNav-v0 --episodes 20 --memory both
+        embodied-mem eval runs/proof_of_memory/checkpoint --horizon 1x 2x
+        embodied-mem eval oracle --env EmbodiedMem/MultiRoom-v0 --json > oracle.json   # for `compare`
 
     Args:
         agent: "random", "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the

@@ -10,7 +10,9 @@ def export_house(seed: int = 0, out: Path = Path("runs/houses"), nights: int = 0
 
     Houses that go to one folder form one scene dataset.
 
-    Example: embodied-mem export-house --seed 7 --out runs/houses
+    Examples:
+        embodied-mem export-house --seed 7 --out runs/houses
+        embodied-mem record --env habitat:runs/houses --out runs/habitat
 
     Args:
         seed: of the house.

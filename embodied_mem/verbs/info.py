@@ -13,7 +13,10 @@ from embodied_mem.errors import InputError
 def info(file: Path, json: bool = False) -> int:
     """Say what is in a log, a memory or a checkpoint.
 
-    Example: embodied-mem info runs/demo/memory.emem
+    Examples:
+        embodied-mem info runs/demo/memory.emem      # rooms > objects, sizes, digest
+        embodied-mem info runs/demo/episode.mcap     # topics, steps, settings
+        embodied-mem info runs/demo/checkpoint
 
     Args:
         file: a log, an .emem file, or a checkpoint folder.

@@ -32,7 +32,11 @@ def query(
 ) -> int:
     """Ask a memory file: what, where, when; in words, or by options.
 
-    Example: embodied-mem query runs/demo/memory.emem "where did I last see the key"
+    Examples:
+        embodied-mem query runs/demo/memory.emem "where did I last see the key"
+        embodied-mem query runs/demo/memory.emem --label key -k 1
+        embodied-mem query runs/demo/memory.emem --kind object --since step:40 --until step:60
+        embodied-mem query home.emem --near 2 1 0 --radius 1.5 --json
 
     Args:
         memory: an .emem file.

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.verbs.interrupt import Interrupted, stopping
+from embodied_mem.verbs.progress import progress
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Recording:
         memory: the memory file.
         digest: digest of the memory as it was built on-line.
         steps: observations in the episode.
-        stopped: why it ended: "explored", "terminated", "truncated" or "limit".
+        stopped: why it ended: "explored", "terminated", "truncated", "limit" or "interrupted".
     """
 
     log: Path
@@ -42,7 +44,12 @@ def record(
 ) -> int:
     """Run an agent in a world; write the log and the memory into OUT.
 
-    Example: embodied-mem record --env EmbodiedMem/MultiRoom-v0 --seed 3
+    Examples:
+        embodied-mem record --env EmbodiedMem/MultiRoom-v0 --seed 3    # a grid world
+        embodied-mem record --env EmbodiedMem/House-ObjectNav-v0 --steps 250 --out runs/house
+        embodied-mem record --env EmbodiedMem/House-ObjectNav-v0 --days 3 --out runs/days   # nights
+        embodied-mem record --env habitat:runs/houses --out runs/habitat     # needs habitat-sim
+        embodied-mem replay runs/record/episode.mcap --verify   # the same memory again
 
     Args:
         env: a registered environment that can be observed.
@@ -54,12 +61,15 @@ def record(
         days: in houses: the agent comes back after nights in which things moved, came and went.
         json: print JSON.
     """
-    recording = record_episode(env, out, seed=seed, steps=steps, agent=agent, days=days)
+    with progress(agent, steps * days, shown=not json) as on_step:
+        recording = record_episode(env, out, seed=seed, steps=steps, agent=agent, days=days, on_step=on_step)
     if json:
         print(json_format.dumps(to_mapping(recording), indent=2))
     else:
         print(f"{recording.steps} steps ({recording.stopped})")
         print(f"log     {recording.log}\nmemory  {recording.memory}\ndigest  {recording.digest}")
+    if recording.stopped == "interrupted":
+        raise Interrupted("the log and the memory are whole up to there; the same command starts anew")
     return 0
 
 
@@ -108,18 +118,21 @@ def record_episode(
     log_path, memory_path = out / "episode.mcap", out / "memory.emem"
     for stale in (log_path, *out.glob("memory.emem*")):
         stale.unlink(missing_ok=True)
-    last: dict[str, Any] = {}
+    last: dict[str, Any] = {"steps": 0}
 
     def watch(moment: Moment) -> None:
         last["obs"] = moment.obs
+        last["steps"] += 1
         if hasattr(embodied, "ground_truth"):
             writer.ground_truth(embodied.ground_truth(whole=moment.obs.is_first) | {"step": moment.obs.step})
         if on_step is not None:
-            on_step(moment.obs.step + 1)
+            on_step(last["steps"])
+        if wish.is_asked:  # the step is written, and nothing of the next one is
+            raise Interrupted
 
     embodied: Any = env.unwrapped
     perception_config = embodied.perception_config()
-    with Memory.open(memory_path, embodied.memory_config()) as memory:
+    with stopping() as wish, Memory.open(memory_path, embodied.memory_config()) as memory:
         settings = {"memory": to_mapping(memory.config), "perception": to_mapping(perception_config)}
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
@@ -129,11 +142,17 @@ def record_episode(
         if days > 1 and agent == "explorer":
             policy = Rounds(embodied.explorer())
         loop = Loop(world, perception, memory, policy, controller, [writer, watch])
-        done = loop.run(steps * days)
+        is_cut = False
+        try:
+            loop.run(steps * days)
+        except Interrupted:
+            is_cut = True
         digest = memory.digest()
         writer.close(digest)
     obs = last["obs"]
     stopped = "terminated" if obs.terminated else "truncated" if obs.truncated else "explored"
-    if done == steps * days and stopped == "explored":
+    if last["steps"] == steps * days and stopped == "explored":
         stopped = "limit"
-    return Recording(log_path, memory_path, digest, done, stopped)
+    if is_cut:
+        stopped = "interrupted"
+    return Recording(log_path, memory_path, digest, last["steps"], stopped)

@@ -10,7 +10,9 @@ from embodied_mem.errors import EmbodiedMemError, InputError
 def report(run: Path, out: Path | None = None) -> int:
     """Write one self-contained HTML page: map, rooms, timeline, changes, answers, curves, settings.
 
-    Example: embodied-mem report runs/demo
+    Examples:
+        embodied-mem report runs/demo                      # runs/demo/report.html
+        embodied-mem report home.emem --out home.html
 
     Args:
         run: the folder of a run, or an .emem file.

@@ -83,7 +83,11 @@ def ros(
 ) -> int:
     """Run a node of the robot in a ROS 2 graph.
 
-    Example: embodied-mem ros robot --set file:=home.emem sensors.depth:=/cam/depth/image_raw
+    Examples:
+        embodied-mem ros robot --set file:=home.emem sensors.depth:=/cam/depth/image_raw
+        embodied-mem ros robot --table                     # topics, services and parameters
+        embodied-mem ros sim --set env:=EmbodiedMem/House-ObjectNav-v0 seed:=1 lockstep:=true
+        embodied-mem ros player --set bag:=my_bag
 
     Args:
         node: "robot" (perception, memory and policy in one process), "perception", "memory", or

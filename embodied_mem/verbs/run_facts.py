@@ -12,6 +12,8 @@ from typing import Any
 from embodied_mem.errors import InputError
 
 MEMORY_FACTS = ("objects", "rooms", "places", "episodes", "voxels", "occupied_voxels", "writes", "rejected")
+MOST_BYTES = 500_000_000
+"""A larger file is no result."""
 NO_SETTING = ("checkpoint", "seconds", "command", "curve", "evaluation", "each", "parameters", "hardware")
 """Keys of a result that are not settings."""
 
@@ -63,6 +65,8 @@ def read_run(path: Path) -> list[RunFacts]:
 
 def _json(path: Path) -> Any:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} is too large for a result: {path.stat().st_size / 1e6:.0f} MB")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None

@@ -19,7 +19,10 @@ def serve(memory: Path, http: bool = False, port: int = 8765, writable: bool = F
     Over stdio by default, as planners start it. Tools: ask, recall, objects, rooms, changes; with
     --writable also note and forget. A memory that a robot is writing is read anew as it grows.
 
-    Example: embodied-mem serve home.emem
+    Examples:
+        embodied-mem serve home.emem                       # what a planner starts (stdio)
+        embodied-mem serve home.emem --http --port 8765    # prints the address and the token
+        embodied-mem serve home.emem --writable            # notes and forgetting too
 
     Args:
         memory: an .emem file.

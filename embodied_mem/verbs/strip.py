@@ -8,7 +8,9 @@ from pathlib import Path
 def strip(log: Path, out: Path = Path("strip.png"), frames: int = 5) -> int:
     """Draw moments of a log side by side: what the camera saw, and the memory by then.
 
-    Example: embodied-mem strip runs/house/episode.mcap --out strip.png
+    Examples:
+        embodied-mem strip runs/house/episode.mcap --out strip.png
+        embodied-mem strip my_bag/ --frames 8
 
     Args:
         log: an MCAP file, a rosbag2 folder, or a .db3.

@@ -60,7 +60,10 @@ def sweep(
 ) -> int:
     """Train methods on a task, seed by seed; runs that are done are skipped, cut-off ones go on.
 
-    Example: embodied-mem sweep sim_configs/passive_tmaze.yaml --methods none gru memo --seeds 0 1 2
+    Examples:
+        embodied-mem sweep sim_configs/passive_tmaze.yaml --methods none gru memo --seeds 0 1 2
+        embodied-mem sweep sim_configs/passive_tmaze.yaml --horizon 2x 4x   # longer than it was trained on
+        embodied-mem compare runs/results/passive_tmaze/*-0.json
 
     Args:
         config: a training config; methods differ in what their name says and in nothing else.
@@ -121,7 +124,7 @@ def make_row(run: Run, horizon: tuple[str, ...]) -> dict[str, Any]:
     from embodied_mem import __version__
     from embodied_mem.verbs.evaluate import evaluate_checkpoint, read_factor
 
-    result = run_training(run.config, run.work, resume=True)
+    result = run_training(run.config, run.work, resume=True, progress_bar=True)
     beyond = {
         text: evaluate_checkpoint(
             run.work / "checkpoint", episodes=run.config.eval_episodes, factor=read_factor(text)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import shlex
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from embodied_mem.arguments import parse
 from embodied_mem.configs import load_config, save_config
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy.config import ImitationConfig, PolicyConfig, PPOConfig
+from embodied_mem.verbs.interrupt import Interrupted, stopping
+from embodied_mem.verbs.progress import progress
 
 RESUME = "resume.zip"
 """File of a run's folder from which a training goes on."""
@@ -19,7 +23,13 @@ RESUME = "resume.zip"
 USAGE = """usage: embodied-mem train CONFIG.yaml [--out DIR] [--seed 3] [--policy none] ...
 
 CONFIG.yaml is a file like those in sim_configs/; every key of it is an option too:
-`embodied-mem train sim_configs/proof_of_memory.yaml --help` lists them with their values."""
+`embodied-mem train sim_configs/proof_of_memory.yaml --help` lists them with their values.
+
+Examples:
+    embodied-mem train sim_configs/proof_of_memory.yaml                    # two minutes; runs/proof_of_memory
+    embodied-mem train sim_configs/proof_of_memory.yaml --policy none --out runs/none    # without memory
+    embodied-mem compare runs/proof_of_memory runs/none                    # the two side by side
+    embodied-mem train sim_configs/passive_tmaze.yaml --resume             # goes on after Ctrl-C"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class TrainConfig:
     env: str = "EmbodiedMem/ProofOfMemory-v0"
     """A registered gymnasium environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the environment."""
+    """Arguments of the environment; with another --env the config's are left out."""
     n_envs: int = 16
     """Environments stepped side by side."""
     total_steps: int = 100_000
@@ -69,10 +79,12 @@ class Outputs:
 
 def train(arguments: list[str]) -> int:
     """Runs `embodied-mem train CONFIG.yaml [overrides]`; returns the exit code."""
-    if not arguments or arguments[0].startswith("-"):
+    if arguments and arguments[0] in ("-h", "--help"):
         print(USAGE)
-        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
-    path = Path(arguments[0])
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError("missing: CONFIG.yaml, first of all; `embodied-mem train --help` tells more")
+    path = _config_path(arguments[0])
     prog = f"embodied-mem train {path}"
     loaded = load_config(TrainConfig, path)
 
@@ -81,11 +93,14 @@ def train(arguments: list[str]) -> int:
         outputs: Annotated[Outputs, tyro.conf.OmitArgPrefixes] = Outputs(),
     ) -> int:
         """Train a policy, evaluate it, and export it."""
+        if config.env != loaded.env and config.env_kwargs == loaded.env_kwargs:
+            config = replace(config, env_kwargs={})  # those were for the config's own environment
         result = run_training(
             config,
             outputs.out or Path("runs") / path.stem,
             progress_bar=not outputs.json,
             resume=outputs.resume,
+            command=shlex.join(["embodied-mem", "train", *arguments]),
         )
         if not result:  # not the first of several processes
             return 0
@@ -98,7 +113,20 @@ def train(arguments: list[str]) -> int:
             print(f"checkpoint {result['checkpoint']}")
         return 0
 
-    return int(tyro.cli(run, prog=prog, args=arguments[1:], config=(tyro.conf.FlagCreatePairsOff,)))
+    return parse(run, prog, arguments[1:], positional=False)()
+
+
+def _config_path(text: str) -> Path:
+    """Returns the path of a config: a file, or the name of one that comes with the package."""
+    path = Path(text)
+    if path.exists() or path.suffix not in ("", ".yaml"):
+        return path
+    from embodied_mem.verbs.demo import find_config
+
+    try:
+        return find_config(f"{path.stem}.yaml")
+    except ConfigError:
+        return path
 
 
 def make_model(config: TrainConfig) -> Any:
@@ -134,7 +162,13 @@ def make_model(config: TrainConfig) -> Any:
 
 
 def run_training(
-    config: TrainConfig, out: Path, *, progress_bar: bool = False, callback: Any = None, resume: bool = False
+    config: TrainConfig,
+    out: Path,
+    *,
+    progress_bar: bool = False,
+    callback: Any = None,
+    resume: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Trains, exports to `out/checkpoint`, evaluates, and writes `out/result.json`.
 
@@ -144,6 +178,7 @@ def run_training(
         progress_bar: show one.
         callback: of stable-baselines3.
         resume: go on with the training that was cut off in `out`, where there is one.
+        command: what the user typed, to be told how a training that Ctrl-C stopped goes on.
 
     Under `torchrun` every process steps its share of the environments, and the first one writes.
 
@@ -153,13 +188,12 @@ def run_training(
 
     Raises:
         ConfigError: what is in `out` was trained with another config.
+        Interrupted: Ctrl-C was pressed; the training is saved and can be resumed.
     """
-    from stable_baselines3.common.callbacks import CallbackList
     from stable_baselines3.common.logger import configure
 
     from embodied_mem.policy.parallel import start_processes
     from embodied_mem.verbs.evaluate import evaluate_checkpoint
-    from embodied_mem.verbs.training_record import TrainingRecord
 
     model = make_model(config)
     rank, processes = start_processes()
@@ -173,15 +207,9 @@ def run_training(
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
-    record = TrainingRecord(out, RESUME, begun=model.num_timesteps * processes, processes=processes)
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
-    model.learn(
-        total - model.num_timesteps,
-        callback=CallbackList([record] if callback is None else [record, callback]),
-        progress_bar=progress_bar,
-        reset_num_timesteps=False,
-    )
+    record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
     checkpoint = out / "checkpoint"
     model.export(checkpoint, env_id=config.env, env_kwargs=config.env_kwargs)
     model.get_env().close()
@@ -196,6 +224,47 @@ def run_training(
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result
+
+
+def _learn(
+    model: Any, total: int, out: Path, processes: int, callback: Any, command: str, *, shown: bool
+) -> Any:
+    """Trains up to `total` steps of this process, and returns the training's record.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed; what was trained is saved.
+    """
+    from stable_baselines3.common.callbacks import CallbackList
+
+    from embodied_mem.verbs.training_record import TrainingRecord
+
+    with (
+        progress("training", total * processes, shown=shown) as on_step,
+        stopping("stopping after this rollout; Ctrl-C again stops at once") as wish,
+    ):
+        record = TrainingRecord(
+            out,
+            RESUME,
+            begun=model.num_timesteps * processes,
+            processes=processes,
+            on_step=on_step,
+            wish=wish,
+        )
+        callbacks = CallbackList([record] if callback is None else [record, callback])
+        try:
+            model.learn(total - model.num_timesteps, callback=callbacks, reset_num_timesteps=False)
+        except KeyboardInterrupt:
+            raise Interrupted(_how_to_go_on(out, command)) from None
+    return record
+
+
+def _how_to_go_on(out: Path, command: str) -> str:
+    """Returns what is kept of a training that was stopped, and what goes on with it."""
+    if not (out / RESUME).exists():
+        return "nothing is saved yet; the same command starts again"
+    again = command if command.endswith("--resume") else f"{command} --resume"
+    how = f"go on with `{again}`" if command else "the same command goes on with it"
+    return f"what was trained is in {out / RESUME}; {how}"
 
 
 def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]]:

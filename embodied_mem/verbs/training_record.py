@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
 from embodied_mem.verbs.evaluate import COUNTS
+from embodied_mem.verbs.interrupt import Wish
 from embodied_mem.verbs.training_curve import read_curve
 
 EPISODES = 100
@@ -29,10 +30,22 @@ class TrainingRecord(BaseCallback):
         resume: name of the file to go on from.
         processes: that train together; steps are counted over all of them.
         begun: steps that are done; lines of the curve beyond them are trained again.
+        on_step: told the number of steps done, over all processes.
+        wish: looked at between rollouts; where it is asked for, the training is saved and stops.
     """
 
-    def __init__(self, folder: Path, resume: str, *, begun: int, processes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume: str,
+        *,
+        begun: int,
+        processes: int = 1,
+        on_step: Callable[[int], None] = lambda steps: None,
+        wish: Wish | None = None,
+    ) -> None:
         super().__init__()
+        self._tell, self._wish = on_step, wish or Wish()
         self.path, self.resume = folder / "curve.csv", folder / resume
         self.processes = processes
         self.seconds = 0.0
@@ -53,6 +66,7 @@ class TrainingRecord(BaseCallback):
         self._begun = time.perf_counter() - self.seconds
 
     def _on_step(self) -> bool:
+        self._tell(self.num_timesteps * self.processes)
         for info, done in zip(self.locals["infos"], self.locals["dones"]):
             if done:
                 for name in COUNTS:
@@ -83,6 +97,9 @@ class TrainingRecord(BaseCallback):
             writer.writerow(line)
 
     def _on_rollout_start(self) -> None:
+        if self._wish.is_asked:
+            self.model.save(self.resume)
+            raise KeyboardInterrupt
         if self._saved and self._saved % SAVE_EVERY == 0:
             self.model.save(self.resume)
 

@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rerun as rr
 import rerun.blueprint as rrb
+from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.loop import Moment
 from embodied_mem.memory import Memory
-from embodied_mem.types import NS_PER_S, TOKEN_KINDS, LabelMap, Observation
+from embodied_mem.types import NS_PER_S, TOKEN_KINDS, LabelMap, MemoryTokens, Observation, Recall
 from embodied_mem.viz.map_raster import label_color
-from embodied_mem.viz.voxel_colors import voxel_colors
+from embodied_mem.viz.voxel_colors import Coloring, voxel_colors
 
 APPLICATION = "embodied-mem"
 MOST_BOXES = 30_000
@@ -26,6 +28,9 @@ MOST_BOXES = 30_000
 HEADROOM = 1.8
 """What is higher above the agent's base than this hides the map from above: ceilings [m]."""
 PATH_COLOR, PLACE_COLOR, FRONTIER_COLOR = (30, 100, 220), (120, 120, 120), (240, 140, 20)
+RECALL_COLOR = (220, 30, 140)
+RECALLS = "world/recalls"
+"""Entity of what was recalled."""
 
 
 class RerunView:
@@ -35,15 +40,28 @@ class RerunView:
         memory: the memory that the loop writes.
         stream: where to: a file, a viewer or a server.
         map_every: steps between two pictures of the voxels, which are what costs most.
+        by: what colours the voxels.
+        attention: returns how much the policy looks at nothing and at each token, (1 + K,) float.
     """
 
-    def __init__(self, memory: Memory, stream: rr.RecordingStream, map_every: int = 20) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        stream: rr.RecordingStream,
+        map_every: int = 20,
+        by: Coloring = "label",
+        attention: Callable[[], NDArray[np.float32]] | None = None,
+    ) -> None:
         self._memory = memory
+        self._by: Coloring = by
+        self._attention = attention
+        memory.on_recall.append(lambda query, answers: log_recall(stream, answers))
         self._stream = stream
         self._every = map_every
         self._first: int | None = None
         self._drawn = -1
-        _open(stream, blueprint(("color", "depth", "labels"), rewards=True))
+        attends = attention is not None
+        _open(stream, blueprint(("color", "depth", "labels"), rewards=True, attention=attends))
 
     def __call__(self, moment: Moment) -> None:
         """Shows one step."""
@@ -68,7 +86,7 @@ class RerunView:
         self._stream.set_time("time", duration=(stamp - self._first) / NS_PER_S)
 
     def _log_map(self) -> None:
-        log_voxels(self._stream, self._memory)
+        log_voxels(self._stream, self._memory, by=self._by)
         log_graph(self._stream, self._memory)
         log_path(self._stream, self._memory)
 
@@ -97,6 +115,8 @@ class RerunView:
         colors = [FRONTIER_COLOR if frontier else PLACE_COLOR for frontier in tokens.frontier[chosen]]
         shown = rr.Points3D(points, colors=colors, radii=0.05, labels=kinds, show_labels=False)
         self._stream.log("world/tokens", shown)
+        if self._attention is not None:
+            log_attention(self._stream, self._attention(), base.transform(tokens.position), tokens)
 
     def _log_events(self, moment: Moment) -> None:
         self._stream.log("run/reward", rr.Scalars(moment.obs.reward))
@@ -114,11 +134,40 @@ def file_stream(name: str, path: Path) -> rr.RecordingStream:
     return stream
 
 
-def log_memory(stream: rr.RecordingStream, memory: Memory) -> None:
+def log_memory(stream: rr.RecordingStream, memory: Memory, by: Coloring = "label") -> None:
     """Shows a memory without its run: the map and the graph, and its entries along the time axis."""
     _open(stream, blueprint(("color",), rewards=False))
+    log_entries(stream, memory)
+    stream.reset_time()
+    log_contents(stream, memory, by=by, static=True)
+    number = itertools.count()
+    memory.on_recall.append(
+        lambda query, answers: log_recall(stream, answers, f"world/recalls/{next(number)}", static=True)
+    )
+
+
+def log_contents(
+    stream: rr.RecordingStream, memory: Memory, *, by: Coloring = "label", static: bool = False
+) -> None:
+    """Shows what a memory holds: voxels, rooms, places, objects and the path."""
+    log_voxels(stream, memory, by=by, static=static)
+    log_graph(stream, memory, static=static)
+    log_objects(stream, memory, static=static)
+    log_path(stream, memory, static=static)
+    stream.flush()
+
+
+def log_entries(stream: rr.RecordingStream, memory: Memory, after: int = -1) -> int:
+    """Shows entries along the time axis, and returns the id of the last one.
+
+    Args:
+        stream: where to.
+        memory: whose entries.
+        after: only those with a larger id.
+    """
     episodes = memory.episodes
-    for entry_id in episodes.ids.tolist():
+    ids = [i for i in episodes.ids.tolist() if i > after]
+    for entry_id in ids:
         entry = episodes.entry(entry_id)
         assert entry is not None
         stream.set_time("step", sequence=entry.step)
@@ -129,12 +178,17 @@ def log_memory(stream: rr.RecordingStream, memory: Memory) -> None:
         log_agent(stream, entry.pose)
         for line in filter(None, (entry.event, entry.text, *(text for _, text in entry.changes))):
             stream.log("run/events", rr.TextLog(line))
-    stream.reset_time()
-    log_voxels(stream, memory, static=True)
-    log_graph(stream, memory, static=True)
-    log_objects(stream, memory, static=True)
-    log_path(stream, memory, static=True)
-    stream.flush()
+    return max(ids, default=after)
+
+
+def follow(stream: rr.RecordingStream, memory: Memory, after: int = -1, by: Coloring = "label") -> int:
+    """Shows what a memory has come to since the last look at it; returns the id of its last entry."""
+    if after < 0:
+        _open(stream, blueprint(("color",), rewards=False))
+    memory.on_recall.append(lambda query, answers: log_recall(stream, answers))
+    last = log_entries(stream, memory, after)
+    log_contents(stream, memory, by=by)
+    return last
 
 
 def _open(stream: rr.RecordingStream, layout: rrb.Blueprint) -> None:
@@ -157,10 +211,12 @@ def log_path(stream: rr.RecordingStream, memory: Memory, *, static: bool = False
     stream.log("world/path", rr.LineStrips3D([positions], colors=[PATH_COLOR], radii=0.02), static=static)
 
 
-def log_voxels(stream: rr.RecordingStream, memory: Memory, *, static: bool = False) -> None:
+def log_voxels(
+    stream: rr.RecordingStream, memory: Memory, *, by: Coloring = "label", static: bool = False
+) -> None:
     """Shows the occupied voxels, coloured by label or height; what is overhead can be hidden."""
     voxels = memory.octree.voxels()
-    colors = voxel_colors(voxels, memory.labels)
+    colors = voxel_colors(voxels, memory.labels, by)
     overhead = voxels.centers[:, 2] > memory.map_T_base.position[2] + HEADROOM
     half = memory.octree.resolution / 2
     for name, chosen in (("voxels", ~overhead), ("overhead", overhead)):
@@ -197,6 +253,46 @@ def log_objects(stream: rr.RecordingStream, memory: Memory, *, static: bool = Fa
     stream.log("world/objects", boxes, static=static)
 
 
+def log_recall(
+    stream: rr.RecordingStream, answers: Sequence[Recall], place: str = RECALLS, *, static: bool = False
+) -> None:
+    """Shows what was recalled, and where: the better an answer matches, the larger."""
+    points = np.array([answer.position for answer in answers]).reshape(-1, 3)
+    top = max((answer.score for answer in answers), default=1.0) or 1.0
+    radii = [0.06 + 0.1 * max(answer.score, 0.0) / top for answer in answers]
+    words = [answer.text for answer in answers]
+    shown = rr.Points3D(points, colors=[RECALL_COLOR], radii=radii, labels=words, show_labels=True)
+    stream.log(place, shown, static=static)
+    for answer in answers:
+        stream.log("run/recalls", rr.TextLog(f"{answer.text} | {answer.why}"), static=static)
+
+
+def log_attention(
+    stream: rr.RecordingStream,
+    weights: NDArray[np.float32],
+    points: NDArray[np.float64],
+    tokens: MemoryTokens,
+) -> None:
+    """Shows at which tokens the policy looks, in the map and as bars; the first bar is "at none".
+
+    Args:
+        stream: where to.
+        weights: (1 + K,) float32, summing to 1; the first is that of no token.
+        points: (K, 3) float64 [m] the tokens in the map frame.
+        tokens: what they are.
+    """
+    stream.log("run/attention", rr.BarChart(weights))
+    chosen = tokens.mask & np.isfinite(points).all(axis=1)
+    share = weights[1:][chosen]
+    heat = share / max(float(share.max(initial=0.0)), 1e-6)
+    colors = np.stack([255 * heat, 60 + 0 * heat, 255 * (1 - heat)], axis=1).astype(np.uint8)
+    labels = [f"{TOKEN_KINDS[kind]} {s:.0%}" for kind, s in zip(tokens.kind[chosen], share)]
+    shown = rr.Points3D(
+        points[chosen], colors=colors, radii=0.05 + 0.25 * heat, labels=labels, show_labels=False
+    )
+    stream.log("world/attention", shown)
+
+
 def _faded(labels: LabelMap, label: int, existence: float) -> tuple[int, int, int, int]:
     red, green, blue = (round(255 * channel) for channel in label_color(labels, label))
     return red, green, blue, round(80 + 175 * existence)
@@ -208,15 +304,19 @@ def label_colors(labels: LabelMap) -> rr.AnnotationContext:
     return rr.AnnotationContext(rows)
 
 
-def blueprint(images: Sequence[str], *, rewards: bool) -> rrb.Blueprint:
+def blueprint(images: Sequence[str], *, rewards: bool, attention: bool = False) -> rrb.Blueprint:
     """Returns the layout: the map, the images beside it, events and rewards below.
 
     Args:
         images: which kinds of images there are: "color", "depth", "labels".
         rewards: whether there are rewards.
+        attention: whether a policy looks at memory tokens.
     """
     hidden: Any = {"world/overhead": rrb.EntityBehavior(visible=False)}
     below: list[rrb.View] = [rrb.TextLogView(origin="run/events", name="events")]
+    below.append(rrb.TextLogView(origin="run/recalls", name="recalls"))
+    if attention:
+        below.append(rrb.BarChartView(origin="run/attention", name="attention: none, then tokens"))
     if rewards:
         below.insert(0, rrb.TimeSeriesView(origin="run/reward", name="reward"))
     return rrb.Blueprint(

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from embodied_mem.errors import EmbodiedMemError
 
@@ -56,14 +58,19 @@ def open_page(recording: Path, port: int) -> None:
 
 
 @contextmanager
-def serving(recording: Path, port: int) -> Iterator[str]:
+def serving(recording: Path | None, port: int) -> Iterator[str]:
     """Serves a recording on this machine, and yields the address of the page.
+
+    Args:
+        recording: an .rrd file; None waits for a stream that connects to `data_address`.
+        port: of the page.
 
     Raises:
         EmbodiedMemError: the port is taken, or Rerun does not start.
     """
     inner, data = _free_port(), _free_port()
-    command = [sys.executable, "-m", "rerun", str(recording), "--serve-web", "--bind", HOST]
+    command = [sys.executable, "-m", "rerun", "--serve-web", "--bind", HOST]
+    command += [] if recording is None else [str(recording)]
     command += ["--web-viewer-port", str(inner), "--port", str(data)]
     try:
         page = ThreadingHTTPServer((HOST, port), _handler(f"http://{HOST}:{inner}"))
@@ -74,12 +81,41 @@ def serving(recording: Path, port: int) -> Iterator[str]:
     try:
         _wait(viewer, inner)
         _start(page)
+        if recording is None:
+            _wait(viewer, data)
         yield f"http://{HOST}:{page.server_address[1]}/?url=rerun%2Bhttp://{HOST}:{data}/proxy"
     finally:
         page.shutdown()
         page.server_close()
         os.killpg(viewer.pid, signal.SIGTERM)  # Rerun's Python command starts a program, which must end too
         viewer.wait()
+
+
+@contextmanager
+def live_stream(name: str, port: int, *, web: bool) -> Iterator[Any]:
+    """Opens a viewer in a browser or a window, and yields a stream into it."""
+    import rerun as rr
+
+    from embodied_mem.viz.rerun_view import APPLICATION
+
+    stream = rr.RecordingStream(APPLICATION, recording_id=f"{name}-{os.getpid()}")
+    if not web:
+        stream.spawn()
+        yield stream
+        return
+    with serving(None, port) as page:
+        stream.connect_grpc(data_address(page))
+        print(f"{page}  (Ctrl-C ends it)", flush=True)
+        webbrowser.open(page)
+        try:
+            yield stream
+        finally:
+            stream.disconnect()
+
+
+def data_address(page: str) -> str:
+    """Returns where the page at an address gets its data, which is where a stream connects."""
+    return urllib.parse.unquote(page.rpartition("url=")[2])
 
 
 def _start(server: ThreadingHTTPServer) -> None:

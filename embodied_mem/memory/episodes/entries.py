@@ -102,7 +102,7 @@ class Episodes(EntryColumns):
         )
 
     def note(self, text: str, pose: Pose, place_id: int, room_id: int, source: str) -> int:
-        """Adds an entry in words at the newest stamp; returns its id."""
+        """Adds an entry in words at the newest stamp; returns its id; see `Episode`."""
         self.version += 1
         stamp, step = self.newest or (0, -1)
         return self._append(

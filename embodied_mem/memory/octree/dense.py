@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.frame import Frame
+
 Array = NDArray[Any]
 
 PAD = 64
@@ -24,77 +26,29 @@ MAX_CELLS = 1 << 24
 """float32 counts exactly up to here."""
 TILE = 256
 CHUNK = 16
+TAIL = 8
+"""Crossings of a family, at most, that rays in lockstep are followed for."""
 _FREE, _HIT = np.uint8(1), np.uint8(2)
 """FREE and HIT of `kernels`."""
 
 
-class Frame(NamedTuple):
-    """The geometry of a scan's byte map.
+class Tails(NamedTuple):
+    """Scratch for a tile of rays in lockstep: see `_prepare`, `_want` and `_cross_back`.
 
     Attributes:
-        origin: (3,) float32 [m], where the rays start.
-        at: (3,) float64, the origin in voxels from the first voxel of the map.
-        start: (3,) int64, its voxel from the first voxel of the map.
-        lo: (3,) int64 first voxel of the map, a multiple of 8.
-        strides: (3,) int64 cells per voxel along each axis; the last is 1.
-        resolution: edge of a voxel [m].
-        inverse: 1 / resolution.
-        max_range: [m].
-        eps: float32 crossings nearer to a voxel's edge than this are in doubt [voxels].
-        world: largest voxel index that can be stored.
+        lines: (22 * TILE,) float32.
+        goals, kinds: (TILE,) int32.
+        stops: (4 * TILE,) float32.
+        found: (3 * TAIL, TILE) int32, the cells found.
+        unsure: (TILE,) int32.
     """
 
-    origin: Array
-    at: Array
-    start: Array
-    lo: Array
-    strides: Array
-    resolution: float
-    inverse: float
-    max_range: float
-    eps: float
-    world: float
-
-
-@njit(cache=True, nogil=True)
-def scan_bounds(
-    points: Array, origin: Array, max_range: float, resolution: float, world: float
-) -> tuple[Array, Array, int]:
-    """Finds the voxels that the rays of a scan span.
-
-    Args:
-        points: (N, 3) float32 [m].
-        origin: (3,) float32 [m].
-        max_range: [m].
-        resolution: edge of a voxel [m].
-        world: largest voxel index that can be stored.
-
-    Returns:
-        first and last voxel index, (3,) int64 each, and the number of points that are not
-        finite or outside the world.
-    """
-    inverse = 1.0 / resolution
-    lo = np.empty(3, np.int64)
-    hi = np.empty(3, np.int64)
-    low = origin.copy()
-    high = origin.copy()
-    dropped = 0
-    for i in range(points.shape[0]):
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
-        furthest = max(abs(np.float64(x)), abs(np.float64(y)), abs(np.float64(z)))
-        if furthest * inverse < world and x == x and y == y and z == z:
-            low[0], high[0] = min(low[0], x), max(high[0], x)
-            low[1], high[1] = min(low[1], y), max(high[1], y)
-            low[2], high[2] = min(low[2], z), max(high[2], z)
-        else:
-            dropped += 1
-    for a in range(3):
-        reach = max_range * (1.0 + 1e-6)
-        near = max(np.float64(low[a]), np.float64(origin[a]) - reach)
-        far = min(np.float64(high[a]), np.float64(origin[a]) + reach)
-        lo[a] = np.int64(np.floor(near * inverse)) - 1
-        hi[a] = np.int64(np.floor(far * inverse)) + 1
-    return lo, hi, dropped
+    lines: Array
+    goals: Array
+    kinds: Array
+    stops: Array
+    found: Array
+    unsure: Array
 
 
 @njit(cache=True, nogil=True)
@@ -329,96 +283,164 @@ def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Arra
     return walked
 
 
-@njit(cache=True, nogil=True)
-def move_marks(source: Array, cells: Array) -> None:
-    """Adds the marks of one byte map to another of the same frame and leaves it zeroed."""
-    ours, theirs = cells.view(np.uint64), source.view(np.uint64)
-    for i in range(ours.shape[0]):
-        ours[i] |= theirs[i]
-        theirs[i] = 0
-
-
-@njit(cache=True, nogil=True)
-def mark_ends(cells: Array, ends: Array) -> None:
-    """Marks HIT the cells in which rays end; hits win."""
-    for i in range(ends.shape[0]):
-        cells[ends[i]] = _HIT
-
-
-@njit(cache=True, nogil=True)
-def gather_blocks(cells: Array, shape: Array) -> tuple[Array, Array, Array]:
-    """Takes the touched blocks out of a byte map and leaves it zeroed.
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def _cross_back(
+    lines: Array, at: int, back: int, stops: Array, start: float, su: float, sv: float, sw: float,
+    limit: float, goals: Array, out: Array, unsure: Array
+) -> None:  # fmt: skip
+    """Finds the voxels that the rays of a tile enter at one of their last crossings of a family.
 
     Args:
+        lines: what `_prepare` filled.
+        at: row of `lines` where the number of crossings is.
+        back: which crossing, from the last one, 0, backwards.
+        stops: (TILE,) float32, crossings before this one are not wanted.
+        start: as in `_cross`.
+        su: likewise.
+        sv: likewise.
+        sw: likewise.
+        limit: likewise.
+        goals: (TILE,) int32 cells of the ends, which are left out.
+        out: (TILE,) int32, filled with cells, 0 where there is none.
+        unsure: (TILE,) int32, set where a crossing is not to be trusted.
+    """
+    counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
+    v0, w0 = lines[at + 2 * TILE : at + 3 * TILE], lines[at + 3 * TILE : at + 4 * TILE]
+    dv, dw = lines[at + 4 * TILE : at + 5 * TILE], lines[at + 5 * TILE : at + 6 * TILE]
+    less, one = np.float32(back + 1), np.float32(1.0)
+    for j in range(TILE):
+        step = counts[j] - less
+        wanted = step >= stops[j]
+        step = step if wanted else np.float32(0.0)
+        v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
+        v, w = v if wanted else np.float32(0.0), w if wanted else np.float32(0.0)
+        fv, fw = np.rint(v), np.rint(w)
+        doubt = max(abs(v - fv), abs(w - fw)) > limit
+        cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
+        out[j] = cell if wanted & (cell != goals[j]) else np.int32(0)
+        unsure[j] |= np.int32(doubt & wanted)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _want(lines: Array, parts: Array, size: int, stops: Array) -> None:
+    """Finds which crossings of the rays of a tile are wanted.
+
+    Args:
+        lines: what `_prepare` filled.
+        parts: (TILE,) float32, the part of each ray that is left out at its start.
+        size: rays of the tile.
+        stops: (4 * TILE,) float32, filled by family with the first crossing that is wanted, then
+            with the largest number of crossings wanted of a family.
+    """
+    two, zero, none = np.float32(2.0), np.float32(0.0), np.float32(1e9)
+    stops[3 * TILE :] = zero
+    for f in range(3):
+        counts, firsts, most = lines[(4 + 6 * f) * TILE :], stops[f * TILE :], stops[3 * TILE :]
+        for j in range(size):
+            # A ray spans up to one voxel less than it crosses planes, and starts up to one before.
+            first = parts[j] * counts[j] - two
+            first = np.floor(first if first > zero else zero)
+            firsts[j] = first
+            need = counts[j] - first
+            most[j] = need if need > most[j] else most[j]
+        for j in range(size, TILE):
+            firsts[j] = none
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mark_tile(
+    tile: Array, parts: Array, size: int, frame: Frame, cells: Array, scratch: Tails, skipped: Array
+) -> None:
+    """Marks FREE the last voxels that the rays of a tile pass, all rays in lockstep.
+
+    Args:
+        tile: (3, TILE) float32, the ends of the rays [m].
+        parts: (TILE,) float32, the part of each that is left out at its start.
+        size: rays of the tile.
+        frame: the byte map's geometry.
         cells: the byte map.
-        shape: (3,) int64 number of blocks along each axis.
+        scratch: arrays to write to.
+        skipped: (TILE,) bool, filled: the ray is too long for this, or too near to an edge.
+    """
+    lines, goals, kinds, stops, index, unsure = scratch
+    where = index.view(np.uint32)
+    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
+    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
+    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
+    hz = np.float32(frame.start[2]) + np.float32(PAD)
+    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
+    limit = np.float32(0.5) - np.float32(frame.eps)
+    _prepare(tile, skipped[:size], frame, lines, goals, kinds)
+    _want(lines, parts, size, stops)
+    deep = 0
+    for j in range(size):
+        need = np.int64(stops[3 * TILE + j])
+        skipped[j] = need > TAIL or kinds[j] >= 4
+        unsure[j] = 0
+        if skipped[j]:
+            stops[j] = stops[TILE + j] = stops[2 * TILE + j] = np.float32(1e9)
+        else:
+            deep = max(deep, need)
+    for k in range(deep):
+        a, b, c = stops[:TILE], stops[TILE : 2 * TILE], stops[2 * TILE : 3 * TILE]
+        _cross_back(lines, 4 * TILE, k, a, hx, sx, sy, sz, limit, goals, index[3 * k], unsure)
+        _cross_back(lines, 10 * TILE, k, b, hy, sy, sz, sx, limit, goals, index[3 * k + 1], unsure)
+        _cross_back(lines, 16 * TILE, k, c, hz, sz, sx, sy, limit, goals, index[3 * k + 2], unsure)
+    for j in range(size):
+        if unsure[j] != 0:
+            skipped[j] = True
+            index[: 3 * deep, j] = 0
+        elif parts[j] == 0.0 and goals[j] != home:
+            cells[home] = _FREE
+    for k in range(3 * deep):
+        for j in range(TILE):
+            cells[where[k, j]] = _FREE
+
+
+@njit(cache=True, nogil=True)
+def mark_tails(
+    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, first: int, last: int, left: Array
+) -> int:
+    """Marks FREE the voxels that rays pass from a certain depth on, where that is not far.
+
+    Only the voxel in which a ray ends may lose a mark of it, or a HIT.
+
+    Args:
+        points: (3, N) float32, the ends of the rays [m].
+        reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
+        starts: (N,) float32, the depth from which on each is to be followed [m].
+        frame: the byte map's geometry.
+        cells: the byte map.
+        first: first ray.
+        last: the one after the last ray.
+        left: (last - first,) int64, filled with the rays that are left to `mark_rays`.
 
     Returns:
-        number of each touched block (M,) int64, x-major; their marks (M, 512) uint8; and the
-        first cell (M,) int64 of each.
+        how many are left.
     """
-    words = cells.view(np.uint64)
-    nx, ny, nz = shape[0], shape[1], shape[2]
-    total = nx * ny * nz
-    which = np.empty(total, np.int64)
-    first = np.empty(total, np.int64)
-    count = 0
-    sy, sx = nz, nz * ny * 8
-    touched = np.empty(nz, np.uint64)
-    for bx in range(nx):
-        for by in range(ny):
-            corner = PAD // 8 + bx * 8 * sx + by * 8 * sy
-            touched[:] = 0
-            for x in range(8):
-                for y in range(8):
-                    row = corner + x * sx + y * sy
-                    for bz in range(nz):
-                        touched[bz] |= words[row + bz]
-            for bz in range(nz):
-                if touched[bz]:
-                    which[count] = (bx * ny + by) * nz + bz
-                    first[count] = corner + bz
+    tile, parts = np.zeros((3, TILE), np.float32), np.empty(TILE, np.float32)
+    which, skipped = np.empty(TILE, np.int64), np.zeros(TILE, np.bool_)
+    scratch = Tails(
+        np.zeros(22 * TILE, np.float32),
+        np.zeros(TILE, np.int32),
+        np.zeros(TILE, np.int32),
+        np.zeros(4 * TILE, np.float32),
+        np.zeros((3 * TAIL, TILE), np.int32),
+        np.zeros(TILE, np.int32),
+    )
+    count, n = 0, 0
+    for i in range(first, last):
+        if reach[i] > starts[i]:
+            tile[0, n], tile[1, n], tile[2, n] = points[0, i], points[1, i], points[2, i]
+            parts[n] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
+            which[n] = i
+            n += 1
+        if n == TILE or (n > 0 and i == last - 1):
+            _mark_tile(tile, parts, n, frame, cells, scratch, skipped)
+            for j in range(n):
+                if skipped[j]:
+                    left[count] = which[j]
+                    skipped[j] = False
                     count += 1
-    marks = np.empty((count, 64), np.uint64)
-    for i in range(count):
-        for x in range(8):
-            for y in range(8):
-                row = first[i] + x * sx + y * sy
-                marks[i, x * 8 + y] = words[row]
-                words[row] = 0
-    for i in range(PAD // 8):
-        words[i] = 0
-    return which[:count], marks.view(np.uint8), first[:count] * 8
-
-
-@njit(cache=True, nogil=True)
-def vote_labels(ends: Array, labels: Array, votes: Array) -> None:
-    """Counts the labels of the rays that end in each cell (Boyer-Moore majority, in order).
-
-    Args:
-        ends: (N,) int32 cells, 0 none.
-        labels: (N,) int32, 0 unknown.
-        votes: int64 by cell, label << 32 | count; changed in place.
-    """
-    for i in range(ends.shape[0]):
-        if ends[i] > 0 and labels[i] > 0:
-            held, count = votes[ends[i]] >> 32, votes[ends[i]] & 0xFFFFFFFF
-            if count == 0:
-                held, count = np.int64(labels[i]), 1
-            else:
-                count += 1 if held == labels[i] else -1
-            votes[ends[i]] = held << 32 | count
-
-
-@njit(cache=True, nogil=True)
-def gather_labels(votes: Array, first: Array, strides: Array) -> Array:
-    """Takes the labels of blocks out of the votes, (M, 512) int32, and leaves them zeroed."""
-    names = np.empty((first.shape[0], 512), np.int32)
-    for i in range(first.shape[0]):
-        for x in range(8):
-            for y in range(8):
-                cell = first[i] + x * strides[0] + y * strides[1]
-                for z in range(8):
-                    names[i, x * 64 + y * 8 + z] = votes[cell + z] >> 32
-                    votes[cell + z] = 0
-    return names
+            n = 0
+    return count

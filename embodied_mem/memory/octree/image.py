@@ -1,4 +1,4 @@
-"""From a depth image to the marks of its blocks: every ray, or one ray per voxel of surface."""
+"""From a depth image to the marks of the voxels that the rays of all its pixels pass."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import dense, kernels, pixels, surface
-from embodied_mem.memory.octree import depth as deep
+from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling
+from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
-from embodied_mem.memory.octree.view import View, prepare_work
+from embodied_mem.memory.octree.view import View, Work, prepare_work, renew_scratch
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
 WIDE = 6.0
-"""Voxels that look wider than so many pixels are asked; beyond them it is quicker to follow rays."""
-FOLLOW = 0.3
-"""In small images it is quicker, farther than this [m], to follow the rays through unsettled voxels too."""
-MANY = 100_000
-"""Pixels of an image that is not small."""
+"""Voxels that look narrower than so many pixels are settled by following rays; it is quicker there."""
+TAILED = 0.4
+"""Where more of the rays than this end beyond there, the last voxels of all of those are followed."""
 
 SPARSE = 4
 """Hybrid mode follows the rays of one pixel in so many of one row in so many."""
@@ -70,6 +68,11 @@ def check_image(
     return np.ascontiguousarray(image, np.float32), flat
 
 
+def horizon(reach: float, resolution: float) -> float:
+    """Returns a depth beyond the range even after a point has moved to the centre of its voxel [m]."""
+    return reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
+
+
 def lift(
     depth: NDArray[np.float32],
     view: Intrinsics,
@@ -81,28 +84,32 @@ def lift(
     byte_map: ByteMap,
 ) -> Lifted:
     """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
-    kinds = pixels.pixel_kinds(depth, 1 if np.isfinite(reach) else 0, drop_flying)
-    dropped = int(kinds.size - np.count_nonzero(kinds))
+    kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
     points = byte_map.scratch("points", (3, *depth.shape), np.float32)
     ends = byte_map.scratch("reach", depth.shape, np.float32)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
-    horizon = _horizon(reach, resolution)
+    clear, far = 1 if np.isfinite(reach) else 0, horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
+    corners = [origin]
+    found: list[int] = []
 
     def lift_rows(first: int, last: int) -> None:
+        pixels.judge_pixels(depth, clear, drop_flying, kinds, first, last)
         pixels.lift_depth(
-            depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, horizon, points, ends, first, last
+            depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, far, points, ends, first, last
         )
+        part = points[:, first:last].reshape(3, -1)
+        corners.extend([part.min(axis=1), part.max(axis=1)])
+        found.append(int(np.count_nonzero(kinds[first:last])))
 
-    byte_map.spread(lift_rows, len(depth))
-    flat = points.reshape(3, -1)
-    lo = np.minimum(flat.min(axis=1), origin).astype(np.float64) / resolution
-    hi = np.maximum(flat.max(axis=1), origin).astype(np.float64) / resolution
+    byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
+    lo = np.min(corners, axis=0).astype(np.float64) / resolution
+    hi = np.max(corners, axis=0).astype(np.float64) / resolution
     if max(np.abs(lo).max(), np.abs(hi).max()) >= kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
     first, last = np.floor(lo).astype(np.int64) - 1, np.floor(hi).astype(np.int64) + 1
-    return Lifted(flat, kinds.reshape(-1), ends, first, last, dropped)
+    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, kinds.size - sum(found))
 
 
 def mark_exact(
@@ -134,13 +141,18 @@ def mark_exact(
         where, kinds = lifted.points[:, i:j], lifted.kinds[i:j]
         pixels.mark_surfaces(where, kinds, frame.lo, frame.strides, frame.inverse, cells, ends[i:j])
 
-    byte_map.spread(mark_ends, len(ends))
-    offsets, size = pixels.pyramid_layout(view.height, view.width)
-    pyramid = byte_map.scratch("pyramid", (size,), np.float32)
-    pixels.farthest_pyramid(lifted.reach, pyramid, offsets)
+    byte_map.spread(mark_ends, len(ends), 1)
+    starts = _ask(lifted, _camera(lifted, view, pose, frame), byte_map, cells, settle)
+    _follow(lifted, starts, frame, byte_map, cells)
+    keys, marks, names = byte_map.take(cells, ends, labels)
+    return Marks(keys, marks, names, lifted.dropped)
+
+
+def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
+    """Returns the camera in the byte map's voxels."""
     # float32 coordinates are coarser far from the map's origin: doubt more there.
     coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
-    camera = View(
+    return View(
         view.width,
         view.height,
         float(view.fx),
@@ -149,135 +161,98 @@ def mark_exact(
         float(view.cy),
         pose.rotation(),
         frame.at,
-        resolution,
+        frame.resolution,
         3.0 * frame.eps + coarse,
     )
-    near = resolution * min(camera.fx, camera.fy) / WIDE
-    starts = byte_map.scratch("starts", lifted.reach.shape, np.float32)
-    starts.fill(near)
+
+
+def _ask(
+    lifted: Lifted, camera: View, byte_map: ByteMap, cells: NDArray[np.uint8], settle: bool
+) -> NDArray[np.float32]:
+    """Marks the voxels that pixels show to be free; returns the depths (N,) from which to follow rays."""
+    work = prepare_work(camera)
+    follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
+    count = len(lifted.kinds)
+    reach = lifted.reach.reshape(-1)
+    starts = [byte_map.scratch(f"starts {k}", (count,), np.float32) for k in range(byte_map.threads)]
+    for own in starts:
+        own.fill(work.certain)
     if not settle:
-        starts[::SPARSE, ::SPARSE] = 0.0
-    # Threads would lose each other's lowered starts; what else they write is the same for all.
-    follow = FOLLOW if len(lifted.kinds) < MANY and byte_map.threads == 1 else np.inf
+        starts[0].reshape(lifted.reach.shape)[::SPARSE, ::SPARSE] = 0.0
+    tailed = settle and np.count_nonzero(reach > follow) > count * TAILED
+    sight, seen, levels = _depths_around(lifted.reach, work, follow if tailed else None, starts[0], byte_map)
+    free = list(zip(starts, [work, *(renew_scratch(work) for _ in starts[1:])], byte_map.unsettled()))
+    shape, strides = byte_map.shape, byte_map.strides
 
-    def mark_part(first: int, last: int) -> None:
-        deep.mark_view(
-            camera,
-            prepare_work(camera),
-            lifted.reach,
-            pyramid,
-            offsets,
-            byte_map.shape,
-            byte_map.strides,
-            cells,
-            starts.reshape(-1),
-            first,
-            last,
-            near,
-            follow,
-            settle,
-        )
+    def ask_part(first: int, last: int) -> None:
+        # What threads lower and list, each lowers and lists in arrays of its own.
+        own = mine, scratch, left = free.pop()
+        while first < last:
+            first, found = asking.ask_blocks(
+                camera, scratch, reach, sight, seen, levels, shape, strides, cells, first, last,
+                work.certain, left,
+            )  # fmt: skip
+            if settle:
+                settling.settle_voxels(
+                    camera, scratch, reach, sight, levels, cells, mine, left, found, follow
+                )
+        free.append(own)
 
-    byte_map.spread(mark_part, int(byte_map.shape.prod()), 8)
-    points, skips = pixels.select_rays(lifted.points, lifted.reach.reshape(-1), starts.reshape(-1))
-    if len(points):
-        hit, unused = np.zeros(len(points), np.bool_), np.empty(len(points), np.int32)
+    byte_map.spread(ask_part, int(byte_map.shape.prod()), 5000, 8)
+    for own in starts[1:]:
+        np.minimum(starts[0], own, out=starts[0])
+    return starts[0]
+
+
+def _depths_around(
+    reach: NDArray[np.float32],
+    work: Work,
+    follow: float | None,
+    starts: NDArray[np.float32],
+    byte_map: ByteMap,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Builds the pyramids of the largest depths: of the image, and of what rays do not follow.
+
+    With `follow` the tails of the rays that end beyond it [m] are chosen to be followed.
+    """
+    levels, size = pixels.pyramid_layout(*reach.shape)
+    sight = byte_map.scratch("sight", (size,), np.float32)
+    sight[: reach.size] = reach.reshape(-1)
+    pixels.farthest_pyramid(sight, levels)
+    rest = sight
+    if follow is not None:
+        rest = byte_map.scratch("rest", (size,), np.float32)
+        back = 2.0 * float(work.half[2]) + 2e-5
+        shown = rest[: reach.size].reshape(reach.shape)
+        pixels.lay_tails(reach, back, follow, starts.reshape(reach.shape), shown)
+        pixels.farthest_pyramid(rest, levels)
+    seen = byte_map.scratch("seen", (2 * size,), np.float32)
+    near = min(work.certain, float(sight[-1]))
+    finest, _ = asking.scale_for(float(work.half[2]), work.widths, work.heights, near, len(levels))
+    pixels.spread_pyramid(rest, levels, finest, seen)
+    return sight, seen, levels
+
+
+def _follow(
+    lifted: Lifted,
+    starts: NDArray[np.float32],
+    frame: Frame,
+    byte_map: ByteMap,
+    cells: NDArray[np.uint8],
+) -> None:
+    """Marks the voxels that rays pass from `starts` on."""
+    reach = lifted.reach.reshape(-1)
+    left = byte_map.scratch("left", starts.shape, np.int64)
+    long: list[NDArray[np.int64]] = []
+
+    def follow_part(first: int, last: int) -> None:
+        count = dense.mark_tails(lifted.points, reach, starts, frame, cells, first, last, left[first:last])
+        long.append(left[first : first + count])
+
+    byte_map.spread(follow_part, len(starts), 3)
+    rays = np.concatenate(long)
+    if len(rays):
+        points = np.ascontiguousarray(lifted.points[:, rays].T)
+        skips = np.maximum(starts[rays] - np.float32(1e-3), np.float32(0.0)) / reach[rays]
+        hit, unused = np.zeros(len(rays), np.bool_), np.empty(len(rays), np.int32)
         dense.mark_rays(points, hit, skips, frame, cells, unused)
-    keys, marks, names = byte_map.take(cells, ends, labels)
-    return Marks(keys, marks, names, lifted.dropped)
-
-
-def mark_discretized(
-    depth: NDArray[np.float32],
-    view: Intrinsics,
-    pose: Pose,
-    labels: NDArray[np.int32],
-    max_range: float,
-    resolution: float,
-    drop_flying: bool,
-    byte_map: ByteMap,
-) -> Marks:
-    """Marks the voxels of one ray to the centre of each voxel in which rays end.
-
-    As in OctoMap the points are discretised first and held against the range then.
-    """
-    kinds = pixels.pixel_kinds(depth, 1 if np.isfinite(max_range) else 0, drop_flying)
-    lens = surface.Lens(
-        (np.arange(view.width) - float(view.cx)) / float(view.fx),
-        (np.arange(view.height) - float(view.cy)) / float(view.fy),
-        pose.rotation(),
-        np.array(pose.position, np.float64),
-        1.0 / resolution,
-        _horizon(max_range, resolution),
-    )
-    found = _distinct(depth, kinds, 2, lens, labels, resolution, byte_map)
-    hit = np.ones(len(found[0]), np.bool_)
-    if (kinds == 1).any():
-        clear, _ = _distinct(depth, kinds, 1, lens, labels[:0], resolution, byte_map)
-        none = np.zeros(len(clear) if len(labels) else 0, np.int32)
-        found = np.concatenate([found[0], clear]), np.concatenate([found[1], none])
-        hit = np.concatenate([hit, np.zeros(len(clear), np.bool_)])
-    origin = pose.position.astype(np.float32)
-    marks = mark(found[0], hit, found[1], origin, max_range, resolution, True, byte_map)
-    return marks._replace(dropped=int(kinds.size - np.count_nonzero(kinds)))
-
-
-def _horizon(reach: float, resolution: float) -> float:
-    """Returns a depth beyond the range even after a point has moved to the centre of its voxel [m]."""
-    return reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
-
-
-def _distinct(
-    depth: NDArray[np.float32],
-    kinds: NDArray[np.uint8],
-    kind: int,
-    lens: surface.Lens,
-    labels: NDArray[np.int32],
-    resolution: float,
-    byte_map: ByteMap,
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Lists the centres of the voxels in which pixels of a kind lie, and their labels.
-
-    Raises:
-        InputError: a pixel lies outside the world.
-    """
-    lower, upper = surface.view_bounds(depth, kinds, lens)
-    limit = np.abs(np.stack([lower, upper])).max() / resolution
-    if limit < kernels.WORLD:
-        lo = np.floor(lower / resolution).astype(np.int64) - 1
-        hi = np.floor(upper / resolution).astype(np.int64) + 1
-        if byte_map.fits(lo, hi):
-            byte_map.cover(lo, hi)
-            cells = byte_map.scratch("cells", depth.shape, np.int32)
-            # Roundings of numbers as large as the byte map, and of float32 points as large as the map.
-            eps = float(byte_map.shape.max() * 8) * 1e-6 + 2.5e-7 * float(limit) + 1e-6
-
-            def find_cells(i: int, j: int) -> None:
-                part = lens._replace(rows=lens.rows[i:j])
-                lo, strides = byte_map.lo, byte_map.strides
-                surface.surface_cells(depth[i:j], kinds[i:j], kind, part, lo, strides, eps, cells[i:j])
-
-            byte_map.spread(find_cells, len(depth))
-            found = byte_map.scratch("found", (cells.size,), np.int32)
-            return surface.distinct_cells(
-                cells.reshape(-1), labels, byte_map.first(), found, byte_map.lo, byte_map.strides, resolution
-            )
-    v, u = np.nonzero(kinds == kind)
-    z = depth[v, u].astype(np.float64) if kind == 2 else np.full(len(v), lens.horizon)
-    x, y, r = lens.columns[u] * z, lens.rows[v] * z, lens.rotation
-    points = [r[a, 0] * x + r[a, 1] * y + r[a, 2] * z + lens.position[a] for a in range(3)]
-    scaled = np.stack(points, axis=-1).astype(np.float32).astype(np.float64) * lens.inverse
-    if len(scaled) and np.abs(scaled).max() >= kernels.WORLD:
-        raise InputError("the depth image reaches beyond the world of the octree")
-    voxels = np.floor(scaled).astype(np.int64)
-    distinct, member = np.unique(voxels, axis=0, return_inverse=True)
-    names = labels
-    if len(labels):
-        chosen = labels[v * depth.shape[1] + u]
-        names = np.zeros(len(distinct), np.int32)
-        pairs, votes = np.unique(
-            member.reshape(-1)[chosen > 0] << 16 | chosen[chosen > 0], return_counts=True
-        )
-        order = np.lexsort((-(pairs & 0xFFFF), votes, pairs >> 16))
-        names[pairs[order] >> 16] = pairs[order] & 0xFFFF
-    return ((distinct + 0.5) * resolution).astype(np.float32), names

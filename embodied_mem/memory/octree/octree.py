@@ -13,7 +13,8 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels
 from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
-from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_discretized, mark_exact
+from embodied_mem.memory.octree.discretized import mark_discretized
+from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_exact
 from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.records import count_records
@@ -317,11 +318,11 @@ def warm_up() -> None:
     points = np.array([[3.5, 0.5, 0.5], [-2.5, 4.5, 0.5]], np.float32)
     tree.integrate(points, np.zeros(3), labels=np.array([1, 2]), stamp=1, max_range=4.0)
     tree.integrate_cells(points, np.array([True, False]), stamp=2)
-    depth = np.full((8, 8), 2.0, np.float32)
+    depth = np.full((24, 32), 2.0, np.float32)  # as many pixels as the dense kernels ask for
     depth[:4] = np.inf
-    view = Intrinsics(8, 8, 8.0, 8.0, 3.5, 3.5)
+    view = Intrinsics(32, 24, 32.0, 32.0, 15.5, 11.5)
     for mode in MODES:
-        tree.integrate_depth(depth, view, Pose(), mode=mode, labels=np.ones((8, 8), np.int32))
+        tree.integrate_depth(depth, view, Pose(), mode=mode, labels=np.ones(depth.shape, np.int32))
     many = np.tile(points, (FEW, 1))
     tree.integrate(many, np.zeros(3), labels=np.ones(len(many), np.int32), stamp=1)
     tree.query(many), tree.query(points), tree.query(points, 5), tree.label(points), tree.label(points, 2)

@@ -14,15 +14,17 @@ PAD = 64
 """As in `dense`."""
 _HIT = np.uint8(2)
 """HIT of `kernels`."""
-LEVELS = 8
-"""Of the pyramid of the image's farthest depths; the last one is 1/128 of its size."""
+AROUND = 4
+"""Pixels to each side whose rays decide where the tail of a ray starts: `lay_tails` counts on four."""
 JUMP = 0.03
 """A change of depth from pixel to pixel, as a part of it, that no surface seen by a camera has."""
 
 
 @njit(cache=True, nogil=True)
-def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> Array:
-    """Tells what each pixel of a depth image says (REP-117).
+def judge_pixels(
+    depth: Array, no_surface: int, drop_flying: bool, kinds: Array, first: int, last: int
+) -> None:
+    """Tells what the pixels of some rows of a depth image say (REP-117).
 
     A flying pixel is an average over a depth edge: it lies between its left and right, or its
     upper and lower, neighbours, with a jump to both.
@@ -31,31 +33,39 @@ def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> Array:
         depth: (H, W) float32 planar depth [m].
         no_surface: the kind of +inf pixels, 0 or 1.
         drop_flying: give flying pixels kind 0.
-
-    Returns:
-        (H, W) uint8: 0 nothing, 1 free up to the range, 2 a surface.
+        kinds: (H, W) uint8, filled: 0 nothing, 1 free up to the range, 2 a surface.
+        first: first row.
+        last: the one after the last row.
     """
     height, width = depth.shape
-    kinds = np.empty((height, width), np.uint8)
-    for v in range(height):
+    jump = np.float32(JUMP)
+    for v in range(first, last):
+        row, out = depth[v], kinds[v]
         for u in range(width):
-            z = depth[v, u]
+            z = row[u]
             valid = (z > np.float32(0.0)) & (z < np.float32(np.inf))
-            kinds[v, u] = 2 if valid else (no_surface if z == np.float32(np.inf) else 0)
-    if drop_flying:
-        jump = np.float32(JUMP)
-        for v in range(height):
-            for u in range(1, width - 1):
-                z = depth[v, u]
-                a, b = z - depth[v, u - 1], depth[v, u + 1] - z
-                flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
-                kinds[v, u] = 0 if flying & (kinds[v, u] == 2) else kinds[v, u]
-        for v in range(1, height - 1):
-            for u in range(width):
-                z = depth[v, u]
-                a, b = z - depth[v - 1, u], depth[v + 1, u] - z
-                flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
-                kinds[v, u] = 0 if flying & (kinds[v, u] == 2) else kinds[v, u]
+            out[u] = 2 if valid else (no_surface if z == np.float32(np.inf) else 0)
+        if not drop_flying:
+            continue
+        for u in range(1, width - 1):
+            z = row[u]
+            a, b = z - row[u - 1], row[u + 1] - z
+            flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
+            out[u] = 0 if flying & (out[u] == 2) else out[u]
+        if v == 0 or v == height - 1:
+            continue
+        above, below = depth[v - 1], depth[v + 1]
+        for u in range(width):
+            z = row[u]
+            a, b = z - above[u], below[u] - z
+            flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
+            out[u] = 0 if flying & (out[u] == 2) else out[u]
+
+
+def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> NDArray[np.uint8]:
+    """Returns (H, W) uint8, what each pixel of a depth image says: see `judge_pixels`."""
+    kinds = np.empty(depth.shape, np.uint8)
+    judge_pixels(depth, no_surface, drop_flying, kinds, 0, len(depth))
     return kinds
 
 
@@ -140,61 +150,106 @@ def mark_surfaces(
 
 
 def pyramid_layout(height: int, width: int) -> tuple[NDArray[np.int64], int]:
-    """Returns start, height and width of each level (LEVELS, 3), and the size of all."""
-    layout, size = [], 0
-    for _ in range(LEVELS):
+    """Returns start, height and width of each level (L, 3) down to a single node, and the size of all."""
+    layout, size = [(0, height, width)], height * width
+    while height > 1 or width > 1:
+        height, width = (height + 1) // 2, (width + 1) // 2
         layout.append((size, height, width))
         size += height * width
-        height, width = (height + 1) // 2, (width + 1) // 2
     return np.array(layout, np.int64), size
 
 
 @njit(cache=True, nogil=True)
-def farthest_pyramid(reach: Array, pyramid: Array, offsets: Array) -> None:
+def farthest_pyramid(sight: Array, levels: Array) -> None:
     """Builds the levels of largest depths: level l has one number for 2^l x 2^l pixels.
 
     Args:
-        reach: (H, W) float32.
-        pyramid: flat float32, filled.
-        offsets: (LEVELS, 3) int64: start of each level in `pyramid`, its height and width.
+        sight: flat float32, filled from level 1 on; level 0 is the image itself.
+        levels: (L, 3) int64: start of each level, its height and width.
     """
-    height, width = reach.shape
-    for level in range(LEVELS):
-        at, rows, columns = offsets[level, 0], offsets[level, 1], offsets[level, 2]
-        if level == 0:
-            pyramid[: height * width] = reach.reshape(-1)
-            continue
-        below, h, w = offsets[level - 1, 0], offsets[level - 1, 1], offsets[level - 1, 2]
+    pair = np.empty(levels[0, 2] + 1, np.float32)
+    for level in range(1, levels.shape[0]):
+        at, rows, columns = levels[level, 0], levels[level, 1], levels[level, 2]
+        below, h, w = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2]
         for v in range(rows):
-            top = below + 2 * v * w
-            bottom = top + w if 2 * v + 1 < h else top
+            top = sight[below + 2 * v * w : below + 2 * v * w + w]
+            bottom = sight[below + (2 * v + 1) * w : below + (2 * v + 2) * w] if 2 * v + 1 < h else top
+            for u in range(w):
+                pair[u] = max(top[u], bottom[u])
+            pair[w] = pair[w - 1]
+            out = sight[at + v * columns : at + (v + 1) * columns]
             for u in range(columns):
-                right = 2 * u + 1 if 2 * u + 1 < w else 2 * u
-                a = max(pyramid[top + 2 * u], pyramid[top + right])
-                b = max(pyramid[bottom + 2 * u], pyramid[bottom + right])
-                pyramid[at + v * columns + u] = max(a, b)
+                out[u] = max(pair[2 * u], pair[2 * u + 1])
 
 
 @njit(cache=True, nogil=True)
-def select_rays(points: Array, reach: Array, starts: Array) -> tuple[Array, Array]:
-    """Selects the rays that are to be followed.
+def spread_pyramid(sight: Array, levels: Array, first: int, seen: Array) -> None:
+    """Spreads the largest depths over the two, and over the three, nodes to each side.
 
     Args:
-        points: (3, N) float32, ends of the rays [m].
-        reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
-        starts: (N,) float32, from which depth on each is to be followed [m].
-
-    Returns:
-        ends (M, 3) float32 [m], and the part (M,) float32 of each ray that is to be left out.
+        sight: of `farthest_pyramid`.
+        levels: likewise.
+        first: finest level that is needed.
+        seen: flat float32, filled: as `sight` with two nodes, then again with three.
     """
-    count = 0
-    for i in range(reach.shape[0]):
-        count += reach[i] > starts[i]
-    ends, skips = np.empty((count, 3), np.float32), np.empty(count, np.float32)
-    n = 0
-    for i in range(reach.shape[0]):
-        if reach[i] > starts[i]:
-            ends[n, 0], ends[n, 1], ends[n, 2] = points[0, i], points[1, i], points[2, i]
-            skips[n] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
-            n += 1
-    return ends, skips
+    size = sight.shape[0]
+    lines = np.empty((2, levels[0, 2] + 6), np.float32)
+    for level in range(first, levels.shape[0]):
+        at, rows, columns = levels[level, 0], levels[level, 1], levels[level, 2]
+        nodes = sight[at : at + rows * columns]
+        for v in range(rows):
+            near, far = lines[0], lines[1]
+            near[:] = np.float32(-1.0)
+            for w in range(max(v - 2, 0), min(v + 3, rows)):
+                row = nodes[w * columns : (w + 1) * columns]
+                for u in range(columns):
+                    near[3 + u] = max(near[3 + u], row[u])
+            above = nodes[max(v - 3, 0) * columns : (max(v - 3, 0) + 1) * columns]
+            below = nodes[min(v + 3, rows - 1) * columns : (min(v + 3, rows - 1) + 1) * columns]
+            far[:] = np.float32(-1.0)
+            for u in range(columns):
+                far[3 + u] = max(max(above[u], below[u]), near[3 + u])
+            out = seen[at + v * columns : at + (v + 1) * columns]
+            for u in range(columns):
+                out[u] = max(max(max(near[u + 1], near[u + 2]), max(near[u + 4], near[u + 5])), near[u + 3])
+            out = seen[size + at + v * columns : size + at + (v + 1) * columns]
+            for u in range(columns):
+                ends = max(max(far[u], far[u + 1]), max(far[u + 5], far[u + 6]))
+                out[u] = max(max(max(far[u + 2], far[u + 3]), far[u + 4]), ends)
+
+
+@njit(cache=True, nogil=True)
+def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Array) -> None:
+    """Chooses the rays' tails that are followed anyway, most of which pass voxels that pixels cannot settle.
+
+    A tail starts `back` before the nearest end of the rays around: none of them hides a voxel before that.
+
+    Args:
+        reach: (H, W) float32 planar depth of the rays' ends [m].
+        back: [m].
+        follow: rays that end nearer have no tail [m].
+        starts: (H, W) float32, lowered to where the tails start [m].
+        sight: (H, W) float32, filled with the depths up to which rays are not followed [m].
+    """
+    height, width = reach.shape
+    lines = np.full((3, width + 2 * AROUND), np.float32(np.inf))
+    column, pairs, fours = lines[0], lines[1], lines[2]
+    for v in range(height):
+        nearest = column[AROUND : AROUND + width]
+        nearest[:] = np.float32(np.inf)
+        for w in range(max(v - AROUND, 0), min(v + AROUND + 1, height)):
+            row = reach[w]
+            for u in range(width):
+                nearest[u] = min(nearest[u], row[u])
+        for u in range(width + 2 * AROUND - 1):
+            pairs[u] = min(column[u], column[u + 1])
+        for u in range(width + 2 * AROUND - 3):
+            fours[u] = min(pairs[u], pairs[u + 2])
+        ends, begins, seen = reach[v], starts[v], sight[v]
+        for u in range(width):
+            around = min(min(fours[u], fours[u + 4]), column[u + 8])
+            begin = around - np.float32(back)
+            tail = (ends[u] > np.float32(follow)) & (begin > np.float32(0.0))
+            begin = begin if tail else ends[u]
+            begins[u] = min(begins[u], begin)
+            seen[u] = min(begins[u], ends[u])

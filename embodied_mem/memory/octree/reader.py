@@ -126,12 +126,26 @@ class OctreeReader:
         return labels, weights.astype(np.int32)
 
     def box(self, lo: ArrayLike, hi: ArrayLike, *, occupied: bool = True, free: bool = False) -> Voxels:
-        """Returns the voxels whose centres lie in the box [lo, hi] [m], map frame."""
+        """Returns the voxels whose centres lie in a box.
+
+        Args:
+            lo: (3,) [m] its lowest corner, map frame.
+            hi: (3,) [m] its highest corner.
+            occupied: return those that are.
+            free: return those that are known to be free.
+        """
         rows, inside = self._box(as_vector(lo, "lo"), as_vector(hi, "hi"))
         return self._voxels(rows, inside & self._wanted(rows, occupied, free))
 
     def radius(self, p: ArrayLike, r: float, *, occupied: bool = True, free: bool = False) -> Voxels:
-        """Returns the voxels whose centres are at most r [m] from p (3,) [m], map frame."""
+        """Returns the voxels whose centres are near a point.
+
+        Args:
+            p: (3,) [m] the point, map frame.
+            r: how far from it at most [m].
+            occupied: return those that are.
+            free: return those that are known to be free.
+        """
         centre = as_vector(p, "p")
         found = self.box(centre - r, centre + r, occupied=occupied, free=free)
         offset = found.centers.astype(np.float64) - centre
@@ -253,7 +267,7 @@ class OctreeReader:
         passable_labels: Iterable[int] = (),
         drop_height: float = 0.0,
     ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Returns what `traversable` shows, without a radius, where blocks have changed after a version.
+        """Returns what blocks that have changed after a version show, without a radius; see `traversable`.
 
         Returns:
             (N, 2) int64 block coordinates x and y of columns, 8 cells to an edge, and (N, 8, 8) int8 their

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -10,11 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import dense, kernels
+from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.blocks import block_keys
+from embodied_mem.memory.octree.frame import Frame
+from embodied_mem.memory.octree.view import Unsettled
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
+
+
+WORTH = 400_000
+"""Work that takes one thread less than this is not worth waking another one for [ns]."""
 
 
 class Marks(NamedTuple):
@@ -42,32 +49,47 @@ class ByteMap:
         self._cells = np.zeros(1 << 16, np.uint8)
         self._votes = np.zeros(0, np.int64)
         self._first = np.zeros(0, np.int32)
+        self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
 
-    def spread(self, work: Callable[[int, int], Any], size: int, pieces: int = 1) -> None:
+    def spread(
+        self, work: Callable[[int, int], Any], size: int, each: float = 300.0, pieces: int = 1
+    ) -> None:
         """Calls work(first, last) for parts of range(size), on the threads there are.
 
-        The kernels that the work calls release the GIL. `pieces` parts for each thread even out
-        parts that take longer than others.
+        The kernels that the work calls release the GIL. `each` says about how long an item takes
+        [ns]: with less than WORTH in all, one thread is quicker. `pieces` parts for each thread
+        even out parts that take longer than others.
         """
-        if self.threads == 1:
+        if self.threads == 1 or size * each < WORTH:
             work(0, size)
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="octree")
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="octree")
         count = self.threads * pieces
-        edges = [size * k // count for k in range(count + 1)]
-        for done in [self._pool.submit(work, i, j) for i, j in pairwise(edges)]:
+        parts = deque(pairwise([size * k // count for k in range(count + 1)]))
+
+        def drain() -> None:
+            while parts:
+                try:
+                    part = parts.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                work(*part)
+
+        others = [self._pool.submit(drain) for _ in range(self.threads - 1)]
+        drain()
+        for done in others:
             done.result()
 
     def cast(
         self,
         points: NDArray[np.float32],
         hit: NDArray[np.bool_],
-        frame: dense.Frame,
+        frame: Frame,
         cells: NDArray[np.uint8],
     ) -> NDArray[np.int32]:
         """Marks the voxels that rays pass; returns the cells in which they end, (N,) int32.
@@ -82,9 +104,9 @@ class ByteMap:
             own = maps.pop()
             dense.mark_rays(points[first:last], hit[first:last], whole, frame, own, ends[first:last])
 
-        self.spread(part, len(points))
+        self.spread(part, len(points), 150)
         for own in spare:
-            dense.move_marks(own, cells)
+            gathering.move_marks(own, cells)
         return ends
 
     def _zeroed(self, name: str, size: int) -> NDArray[np.uint8]:
@@ -121,11 +143,11 @@ class ByteMap:
             self._cells = np.zeros(size, np.uint8)
         return self._cells[:size]
 
-    def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> dense.Frame:
+    def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
         inverse = 1.0 / resolution
         scaled = origin.astype(np.float64) * inverse
-        return dense.Frame(
+        return Frame(
             origin=origin,
             at=scaled - self.lo,
             start=np.floor(scaled).astype(np.int64) - self.lo,
@@ -141,17 +163,36 @@ class ByteMap:
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
-        dense.mark_ends(cells, ends)
-        which, marks, first = dense.gather_blocks(cells, self.shape)
+        self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
+        which, marks, first = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
             if len(self._votes) < len(cells):
                 self._votes = np.zeros(len(self._cells), np.int64)
-            dense.vote_labels(ends, labels, self._votes)
-            names = dense.gather_labels(self._votes, first, self.strides)
+            gathering.vote_labels(ends, labels, self._votes)
+            names = gathering.gather_labels(self._votes, first, self.strides)
         _, ny, nz = self.shape.tolist()
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
+
+    def _gather(
+        self, cells: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        """Takes the touched blocks: their numbers, marks and first cells; the cells are zero again."""
+        which = gathering.touched_blocks(cells, self.shape)
+        first = gathering.first_words(which, self.shape)
+        marks = np.empty((len(which), 64), np.uint64)
+        self.spread(
+            lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
+        )
+        cells[: dense.PAD] = 0
+        return which, marks.view(np.uint8), first * 8
+
+    def unsettled(self) -> list[Unsettled]:
+        """Returns lists of voxels to write to, one for each thread."""
+        while len(self._unsettled) < self.threads:
+            self._unsettled.append(Unsettled.room_for(1 << 15))
+        return self._unsettled
 
     def first(self) -> NDArray[np.int32]:
         """Returns an int32 zero for each cell, to be zero again after use."""
@@ -172,7 +213,7 @@ def mark(
 ) -> Marks:
     """Marks the voxels of a scan; see `kernels.mark_scan` for the arguments."""
     if cast and len(points) >= FEW:
-        lo, hi, dropped = dense.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
+        lo, hi, dropped = gathering.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
         if byte_map.fits(lo, hi):
             cells = byte_map.cover(lo, hi)
             ends = byte_map.cast(points, hit, byte_map.frame(origin, max_range, resolution), cells)

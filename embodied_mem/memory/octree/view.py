@@ -39,33 +39,75 @@ class Work(NamedTuple):
 
     Attributes:
         rays: (3, 3) float64; the ray of pixel (u, v) is rays @ (u, v, 1) [voxels per m of depth].
-        axes: (3, 3) float64, half a voxel's edges along the map's axes in the camera's frame [m].
+        spread: (3, 2) float64, smallest and largest of the rays' components along each axis.
         half: (3,) float64, half a voxel's size along the camera's axes [m].
         certain: up to this depth the pixel at a voxel's centre passes the voxel [m].
-        side, down, depth: (512,) float32, a block's voxels' centres in the camera's frame [m].
-        pixel: (512,) int32, the pixels at their centres, -1 outside the image.
+        widths: (2,) float64: at depth c a voxel reaches no farther to the side of its centre than
+            (widths[0] + widths[1] / c) / (c - half[2]) [px m, px m^2].
+        heights: likewise, upwards and downwards.
+        margins: (4,) float64, by how much a voxel's centre may lie beyond the left, right, upper and
+            lower plane of the view before all of the voxel does [px m].
+        ring: (A, 2) float64, where to ask around a voxel's centre, in parts of the ball within it.
         pinhole: (6,) float64 fx, fy, cx, cy, width - 1, height - 1.
+        side, down, depth: (512,) float32, a block's voxels' centres in the camera's frame [m].
+        inside: (512,) int32, whether they are in the image.
+        pixel, node: (512,) int32, the pixels at their centres and those pixels' nodes.
+        here, around: (512,) float32, the depths there.
+        states: (512,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
         low: (3,) float32.
-        unsettled: (512,) int64.
-        corners: (8, 2) float64.
-        spans: (H, 2) float64.
-        doubts: (256,) int64.
+        line: (6,) float32.
     """
 
     rays: Array
-    axes: Array
+    spread: Array
     half: Array
     certain: float
+    widths: Array
+    heights: Array
+    margins: Array
+    ring: Array
+    pinhole: Array
     side: Array
     down: Array
     depth: Array
+    inside: Array
     pixel: Array
-    pinhole: Array
+    node: Array
+    here: Array
+    around: Array
+    states: Array
     low: Array
-    unsettled: Array
-    corners: Array
-    spans: Array
-    doubts: Array
+    line: Array
+
+
+class Unsettled(NamedTuple):
+    """Voxels that the pixel at their centre does not settle.
+
+    Attributes:
+        cells: (C,) int64 of the byte map.
+        low: (3, C) float32, their lower corners from the camera, along the map's axes [voxels].
+        side, down, depth: (C,) float32, their centres in the camera's frame [m].
+        box: (4, C) int32, first and last column, first and last row of their outlines.
+    """
+
+    cells: Array
+    low: Array
+    side: Array
+    down: Array
+    depth: Array
+    box: Array
+
+    @classmethod
+    def room_for(cls, count: int) -> Unsettled:
+        """Returns arrays for so many voxels."""
+        side, down, depth = np.empty((3, count), np.float32)
+        low, box = np.empty((3, count), np.float32), np.empty((4, count), np.int32)
+        return cls(np.empty(count, np.int64), low, side, down, depth, box)
+
+
+_ANGLES = np.arange(8) * (np.pi / 4)
+_RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)])
+"""The centre, and eight places near the edge of the ball."""
 
 
 def prepare_work(view: View) -> Work:
@@ -73,25 +115,50 @@ def prepare_work(view: View) -> Work:
     r, res = view.rotation, view.resolution
     a, b = r[:, 0] / (view.fx * res), r[:, 1] / (view.fy * res)
     rays = np.stack([a, b, r[:, 2] / res - a * view.cx - b * view.cy], axis=-1)
-    # Farther away the ray of the nearest pixel may miss the sphere inside a voxel.
-    corner_u = max(view.cx, view.width - view.cx) / view.fx
-    corner_v = max(view.cy, view.height - view.cy) / view.fy
-    slant = float(np.sqrt(1.0 + corner_u * corner_u + corner_v * corner_v))
-    certain = 0.49 * res * min(view.fx, view.fy) / (0.708 * slant)
-    half = 0.5 * res * np.abs(r).sum(axis=0) * 1.0001 + 1e-6
+    right, bottom = view.width - 1.0, view.height - 1.0
+    corners = np.array([[u, v, 1.0] for u in (0.0, right) for v in (0.0, bottom)])
+    ends = (rays[:, None, :] * corners).sum(axis=-1)
+    half = 0.5 * res * np.abs(r).sum(axis=0) * 1.0001 + 1e-6 + 2.0 * view.eps * res
+    tan_u = max(view.cx, right - view.cx) / view.fx
+    tan_v = max(view.cy, bottom - view.cy) / view.fy
+    normals = np.array(
+        [
+            [view.fx, 0, view.cx],
+            [view.fx, 0, view.cx - right],
+            [0, view.fy, view.cy],
+            [0, view.fy, view.cy - bottom],
+        ]
+    )
+    margins = (np.abs((r[None] * normals[:, None]).sum(axis=-1)).sum(axis=-1)) * 0.5 * res
+    slack = max(view.fx, view.fy) * (1e-6 + 2.0 * view.eps * res)
     return Work(
         rays,
-        r * (0.5 * res),
+        np.stack([ends.min(axis=1), ends.max(axis=1)], axis=-1),
         half,
-        certain,
-        np.empty(512, np.float32),
-        np.empty(512, np.float32),
-        np.empty(512, np.float32),
-        np.empty(512, np.int32),
-        np.array([view.fx, view.fy, view.cx, view.cy, view.width - 1, view.height - 1], np.float64),
-        np.empty(3, np.float32),
-        np.empty(512, np.int64),
-        np.empty((8, 2)),
-        np.empty((view.height, 2)),
-        np.empty(256, np.int64),
+        0.49 * res * min(view.fx, view.fy) / 0.708,
+        view.fx * np.array([half[0] + half[2] * tan_u, half[2] * (half[2] * tan_u + half[0])]),
+        view.fy * np.array([half[1] + half[2] * tan_v, half[2] * (half[2] * tan_v + half[1])]),
+        margins + slack,
+        _RING,
+        np.array([view.fx, view.fy, view.cx, view.cy, right, bottom], np.float64),
+        *_scratch(),
     )
+
+
+def _scratch() -> tuple[Array, ...]:
+    floats, ints = np.empty((5, 512), np.float32), np.empty((3, 512), np.int32)
+    side, down, depth, here, around = floats
+    inside, pixel, node = ints
+    return (
+        side, down, depth, inside, pixel, node, here, around, np.empty(512, np.uint8),
+        np.empty(3, np.float32), np.empty(6, np.float32),
+    )  # fmt: skip
+
+
+def renew_scratch(work: Work) -> Work:
+    """Returns the same constants with scratch for another thread."""
+    fresh: dict[str, Any] = dict(zip(_SCRATCH, _scratch()))
+    return work._replace(**fresh)
+
+
+_SCRATCH = Work._fields[Work._fields.index("side") :]

@@ -127,7 +127,7 @@ class _Asked:
         q = self.asked
         room: int | str | None = None
         if q.room:
-            room = int(q.room[5:]) if q.room.startswith("room ") and q.room[5:].isdigit() else q.room
+            room = self._room_id() if q.room.startswith("room ") and q.room[5:].isdigit() else q.room
         elif q.here:
             room = self.contents.scene.room_at(self.contents.pose.position)
         near = self._beside()
@@ -139,6 +139,14 @@ class _Asked:
             until=q.until,
             **{"k": self.k, **terms},  # type: ignore[arg-type]
         )
+
+    def _room_id(self) -> int:
+        room = int(self.asked.room[5:])
+        known = {r.id: r.name for r in self.contents.scene.rooms()}
+        if room not in known:
+            names = ", ".join(f"{name} ({i})" for i, name in known.items()) or "none yet"
+            raise InputError(f"there is no room {room}; give one of: {names}")
+        return room
 
     def _beside(self) -> tuple[float, float, float] | None:
         if self.asked.at is not None:
@@ -318,6 +326,8 @@ class _Asked:
         )
 
     def _room_words(self, query: Query) -> str:
+        if query.room is None and self.asked.at is not None:
+            return f" within {BESIDE:g} m of {_point(self.asked.at)}"
         if query.room is None:
             return f" near the {self.asked.beside}" if self.asked.beside else ""
         return f" in {'room ' if isinstance(query.room, int) else 'the '}{query.room}"

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 _STRAIGHT, _DIAGONAL = 12, 17
+PULLS = 2
+"""Strings are pulled so many times more from either end."""
 
 
 @njit(cache=True, nogil=True)
@@ -110,6 +112,24 @@ def pull(cells: Array, own: Array, a: int, b: int, path: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def tighten(cells: Array, own: Array, a: int, b: int, path: Array) -> Array:
+    """Pulls a string again from its other end, and back: as `pull`, and shorter."""
+    width = cells.shape[1]
+    kept = pull(cells, own, a, b, path)
+    for _ in range(2 * PULLS):
+        dense = [kept[-1]]
+        for i in range(kept.shape[0] - 1, 0, -1):
+            p, q = kept[i], kept[i - 1]
+            if is_clear(cells, own, a, b, p // width, p % width, q // width, q % width):
+                for cell in line(width, p, q)[1:]:
+                    dense.append(cell)
+            else:  # a step that was walked, whatever the map says
+                dense.append(q)
+        kept = pull(cells, own, a, b, np.array(dense))
+    return kept
+
+
+@njit(cache=True, nogil=True)
 def bends(
     cells: Array, dist: Array, own: Array, first: Array, second: Array, diagonal: bool, tight: bool
 ) -> tuple[Array, Array]:
@@ -143,7 +163,7 @@ def bends(
             way.append(cell)
         array = np.array(way)
         a, b = own.reshape(-1)[first[i]], own.reshape(-1)[second[i]]
-        for cell in pull(cells, own, a, b, array) if tight else array:
+        for cell in tighten(cells, own, a, b, array) if tight else array:
             result.append(cell)
         starts[i + 1] = len(result)
     return np.array(result, dtype=np.int64), starts

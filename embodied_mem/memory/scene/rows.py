@@ -70,7 +70,7 @@ class SceneRows:
         held = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
         result: list[Row] = [(*key, b"") for key, at in self._removed.items() if at > since_version]
         if version > since_version:
-            result.append(("meta", 0, self._meta(meta)))
+            held.append(("meta", 0, self._facts(meta)))
 
         def encode() -> list[Row]:
             made = [(k, n, p if isinstance(p, bytes) else _encode(p)) for k, n, p in held]
@@ -109,13 +109,16 @@ class SceneRows:
         return meta
 
     def _meta(self, meta: dict[str, Any]) -> bytes:
+        return _encode(self._facts(meta))
+
+    def _facts(self, meta: dict[str, Any]) -> dict[str, Any]:
         counters = {
             "next_object": self.objects.next_id,
             "next_place": self.places.next_id,
             "next_room": self.rooms.next_id,
             "space": self.space.meta(),
         }
-        return _encode({**meta, **counters})
+        return {**meta, **counters}
 
     def _note_changes(self, version: int) -> None:
         """Takes over from places, rooms and floors which of their rows have changed."""

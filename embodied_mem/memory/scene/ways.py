@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embodied_mem.memory.scene.field_kernels import borders
 from embodied_mem.memory.scene.floor import Floor
 from embodied_mem.memory.scene.grid_kernels import STRAIGHT
-from embodied_mem.memory.scene.line_kernels import bends, line, pull
+from embodied_mem.memory.scene.line_kernels import bends, line, tighten
 from embodied_mem.memory.scene.links import least
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _tight(places: Places, storey: int, run: list[Array]) -> list[Array]:
     floor = places.floors[storey]
     kept = np.concatenate(run)
     if places.config.diagonal:
-        kept = pull(floor.cells, floor.own, -1, -1, kept)
+        kept = tighten(floor.cells, floor.own, -1, -1, kept)
     return list(floor.centers(kept)[1:])
 
 

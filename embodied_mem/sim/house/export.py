@@ -43,7 +43,7 @@ def export_house(house: House, folder: Path) -> Path:
     The scene is named `house_SEED`. Its meshes have y up, as glTF demands (`to_habitat`). Semantics are
     HM3D's: a mesh whose vertex colours tell the instances, and a text file that names them. Things keep
     their ids; floor, walls and ceiling have the ids after them. Rooms are region annotations. The navigation
-    mesh is the floor that the house's own robot can be on, to the micrometre. For robots of other sizes, the
+    mesh is the floor that the house's own robot can be on, to 0.2 mm. For robots of other sizes, the
     boxes around what stands in the way are a static object of the scene that is not seen, which navigation
     meshes take in with `include_static_objects`.
 

@@ -174,7 +174,7 @@ def route(building: Building, first: int, count: int, corridor: int) -> list[tup
 
 
 def time_growth(
-    config: MemoryConfig, columns: int = 44, corridors: int = 10, things: int = 500, scales: int = 10
+    config: MemoryConfig, columns: int = 36, corridors: int = 10, things: int = 500, scales: int = 10
 ) -> dict[str, Any]:
     """Times updates in a building and in one with a tenth of its corridors, known ground and new.
 

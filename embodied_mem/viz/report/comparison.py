@@ -39,18 +39,16 @@ def comparison_page(comparison: Mapping[str, Any]) -> str:
 
 def _measures(comparison: Mapping[str, Any]) -> str:
     runs = comparison["runs"]
-    heads = ["measure", *runs, *(f"{name} less {runs[0]}" for name in runs[1:])]
-    rows = [
-        [
-            row["name"],
-            *(_cell(value) for value in row["values"]),
-            *(_cell(value, "+") for value in row["differences"]),
-        ]
-        for row in comparison["measures"]
-    ]
-    paired = [d["paired"] for row in comparison["measures"] for d in row["differences"] if d is not None]
-    how = "in pairs, episode by episode" if paired and all(paired) else "of the means, unless episodes pair"
-    return table(f"Means with 95 % bootstrap intervals; differences {how}", heads, rows)
+    rows = [[row["name"], *(_cell(value) for value in row["values"])] for row in comparison["measures"]]
+    means = table("Means with 95 % intervals", ["measure", *runs], rows)
+    differ = [row for row in comparison["measures"] if any(row["differences"])]
+    if not differ:
+        return means + "<p>These results do not tell their episodes one by one: no differences.</p>"
+    paired = all(d["paired"] for row in differ for d in row["differences"] if d is not None)
+    how = "in pairs, episode by episode" if paired else "of the means, unless episodes pair"
+    heads = ["measure", *(f"{name} less {runs[0]}" for name in runs[1:])]
+    rows = [[row["name"], *(_cell(value, "+") for value in row["differences"])] for row in differ]
+    return f"{means}<p></p>{table(f'Differences with 95 % bootstrap intervals, {how}', heads, rows)}"
 
 
 def _cell(value: Mapping[str, Any] | None, sign: str = "") -> str:
@@ -59,7 +57,7 @@ def _cell(value: Mapping[str, Any] | None, sign: str = "") -> str:
     if value["interval"] is None:
         return f"{value['mean']:{sign}.3f}"
     low, high = value["interval"]
-    return f"{value['mean']:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{value['mean']:{sign}.3f} [{low:{sign}.3f},\N{NO-BREAK SPACE}{high:{sign}.3f}]"
 
 
 def _values(caption: str, runs: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

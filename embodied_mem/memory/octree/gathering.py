@@ -1,0 +1,169 @@
+"""Numba kernels on the cells of a byte map: what it spans, and taking the marks out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+PAD = 64
+"""As in `dense`."""
+_HIT = np.uint8(2)
+"""HIT of `kernels`."""
+
+
+@njit(cache=True, nogil=True)
+def scan_bounds(
+    points: Array, origin: Array, max_range: float, resolution: float, world: float
+) -> tuple[Array, Array, int]:
+    """Finds the voxels that the rays of a scan span.
+
+    Args:
+        points: (N, 3) float32 [m].
+        origin: (3,) float32 [m].
+        max_range: [m].
+        resolution: edge of a voxel [m].
+        world: largest voxel index that can be stored.
+
+    Returns:
+        first and last voxel index, (3,) int64 each, and the number of points that are not
+        finite or outside the world.
+    """
+    inverse = 1.0 / resolution
+    lo = np.empty(3, np.int64)
+    hi = np.empty(3, np.int64)
+    low = origin.copy()
+    high = origin.copy()
+    dropped = 0
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        furthest = max(abs(np.float64(x)), abs(np.float64(y)), abs(np.float64(z)))
+        if furthest * inverse < world and x == x and y == y and z == z:
+            low[0], high[0] = min(low[0], x), max(high[0], x)
+            low[1], high[1] = min(low[1], y), max(high[1], y)
+            low[2], high[2] = min(low[2], z), max(high[2], z)
+        else:
+            dropped += 1
+    for a in range(3):
+        reach = max_range * (1.0 + 1e-6)
+        near = max(np.float64(low[a]), np.float64(origin[a]) - reach)
+        far = min(np.float64(high[a]), np.float64(origin[a]) + reach)
+        lo[a] = np.int64(np.floor(near * inverse)) - 1
+        hi[a] = np.int64(np.floor(far * inverse)) + 1
+    return lo, hi, dropped
+
+
+@njit(cache=True, nogil=True)
+def move_marks(source: Array, cells: Array) -> None:
+    """Adds the marks of one byte map to another of the same frame and leaves it zeroed."""
+    ours, theirs = cells.view(np.uint64), source.view(np.uint64)
+    for i in range(ours.shape[0]):
+        ours[i] |= theirs[i]
+        theirs[i] = 0
+
+
+@njit(cache=True, nogil=True)
+def mark_ends(cells: Array, ends: Array) -> None:
+    """Marks HIT the cells in which rays end; hits win."""
+    for i in range(ends.shape[0]):
+        cells[ends[i]] = _HIT
+
+
+@njit(cache=True, nogil=True)
+def touched_blocks(cells: Array, shape: Array) -> Array:
+    """Lists the blocks of a byte map that have marks.
+
+    Args:
+        cells: the byte map.
+        shape: (3,) int64 number of blocks along each axis.
+
+    Returns:
+        (M,) int64 number of each, x-major.
+    """
+    words = cells.view(np.uint64)
+    nx, ny, nz = shape[0], shape[1], shape[2]
+    which = np.empty(nx * ny * nz, np.int64)
+    count = 0
+    touched = np.empty(nz, np.uint64)
+    for bx in range(nx):
+        for by in range(ny):
+            touched[:] = 0
+            for x in range(8):
+                for y in range(8):
+                    at = PAD // 8 + ((bx * 8 + x) * ny * 8 + by * 8 + y) * nz
+                    row = words[at : at + nz]
+                    for bz in range(nz):
+                        touched[bz] |= row[bz]
+            for bz in range(nz):
+                if touched[bz]:
+                    which[count] = (bx * ny + by) * nz + bz
+                    count += 1
+    return which[:count]
+
+
+@njit(cache=True, nogil=True)
+def first_words(which: Array, shape: Array) -> Array:
+    """Finds the first eight cells of blocks, (M,) int64 in words of eight cells."""
+    ny, nz = shape[1], shape[2]
+    first = np.empty_like(which)
+    for i in range(which.shape[0]):
+        x, y, z = which[i] // (ny * nz), which[i] // nz % ny, which[i] % nz
+        first[i] = PAD // 8 + (x * 64 * ny + y * 8) * nz + z
+    return first
+
+
+@njit(cache=True, nogil=True)
+def take_blocks(cells: Array, shape: Array, first: Array, marks: Array) -> None:
+    """Moves the marks of blocks out of a byte map, which is zero there afterwards.
+
+    Args:
+        cells: the byte map.
+        shape: (3,) int64 number of blocks along each axis.
+        first: (M,) int64 of `first_words`.
+        marks: (M, 64) uint64, filled with eight marks at a time.
+    """
+    words = cells.view(np.uint64)
+    sy, sx = shape[2], shape[2] * shape[1] * 8
+    for i in range(first.shape[0]):
+        for x in range(8):
+            for y in range(8):
+                at = first[i] + x * sx + y * sy
+                marks[i, x * 8 + y] = words[at]
+                words[at] = 0
+
+
+@njit(cache=True, nogil=True)
+def vote_labels(ends: Array, labels: Array, votes: Array) -> None:
+    """Counts the labels of the rays that end in each cell (Boyer-Moore majority, in order).
+
+    Args:
+        ends: (N,) int32 cells, 0 none.
+        labels: (N,) int32, 0 unknown.
+        votes: int64 by cell, label << 32 | count; changed in place.
+    """
+    for i in range(ends.shape[0]):
+        if ends[i] > 0 and labels[i] > 0:
+            held, count = votes[ends[i]] >> 32, votes[ends[i]] & 0xFFFFFFFF
+            if count == 0:
+                held, count = np.int64(labels[i]), 1
+            else:
+                count += 1 if held == labels[i] else -1
+            votes[ends[i]] = held << 32 | count
+
+
+@njit(cache=True, nogil=True)
+def gather_labels(votes: Array, first: Array, strides: Array) -> Array:
+    """Takes the labels of blocks out of the votes, (M, 512) int32, and leaves them zeroed."""
+    names = np.empty((first.shape[0], 512), np.int32)
+    for i in range(first.shape[0]):
+        for x in range(8):
+            for y in range(8):
+                cell = first[i] + x * strides[0] + y * strides[1]
+                for z in range(8):
+                    names[i, x * 64 + y * 8 + z] = votes[cell + z] >> 32
+                    votes[cell + z] = 0
+    return names
