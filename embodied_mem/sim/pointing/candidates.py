@@ -48,15 +48,12 @@ def arranged(tokens: MemoryTokens) -> MemoryTokens:
     before = READ.frontiers + READ.objects + READ.places
     others, count = READ.rooms + READ.episodes, READ.tokens
     order = np.r_[0:before, before + others : count, before : before + others]
-    arrays = {f.name: getattr(tokens, f.name) for f in fields(tokens)}
-    return replace(
-        tokens,
-        **{
-            name: array[order]
-            for name, array in arrays.items()
-            if name != "crops" and isinstance(array, np.ndarray)
-        },
-    )
+    columns: dict[str, Any] = {
+        field.name: getattr(tokens, field.name)[order]
+        for field in fields(tokens)
+        if field.name not in ("place_id", "crops")
+    }
+    return replace(tokens, **columns)
 
 
 def is_thing(tokens: MemoryTokens) -> NDArray[np.bool_]:
