@@ -199,6 +199,31 @@ def test_negative_coordinates_are_floored_and_bounds_are_tight():
     assert lo.tolist() == [-0.5, -0.5, -1.0] and hi.tolist() == [0.0, 0.0, -0.5]
 
 
+def test_an_origin_inside_an_occupied_voxel_counts_as_passed_once():
+    tree = Octree(0.1)
+    origin = np.array([0.05, 0.05, 0.05])
+    tree.integrate_cells(origin[None], np.array([True]))
+    assert tree.query(origin[None])[0] == pytest.approx(0.85, abs=0.02)
+    tree.integrate([[1.05, 0.05, 0.05], [0.05, 1.05, 0.05]], origin)
+    assert tree.query(origin[None])[0] == pytest.approx(0.45, abs=0.02)  # one miss for both rays
+    assert tree.num_occupied == 3
+    found = tree.ray_cast(origin, np.array([[1.0, 0.0, 0.0]]), 5.0)
+    assert found.hit[0] and found.distance[0] == 0.0
+    tree.integrate(origin[None], origin)  # a ray of no length ends where it starts
+    assert tree.query(origin[None])[0] == pytest.approx(1.3, abs=0.02)
+
+
+def test_rays_that_hit_nothing_clear_to_the_range_and_end_on_nothing():
+    tree = Octree(0.1)
+    stats = tree.integrate([[8.05, 0.05, 0.05]], [0.05, 0.05, 0.05], hit=np.array([False]), max_range=3.0)
+    assert (stats.free, stats.occupied, stats.dropped) == (30, 0, 0)
+    assert (tree.query([[0.05, 0.05, 0.05], [2.95, 0.05, 0.05]]) < 0).all()
+    assert np.isnan(tree.query([[3.15, 0.05, 0.05]])[0])
+    beyond = Octree(0.1)
+    assert beyond.integrate([[8.05, 0.05, 0.05]], [0.05, 0.05, 0.05], max_range=3.0) == stats
+    assert beyond.digest() == tree.digest()
+
+
 def test_maps_kilometres_away_and_long_rays():
     tree = Octree(0.05)
     for corner in np.array(np.meshgrid(*[[-2000.0, 2000.0]] * 3)).reshape(3, -1).T:

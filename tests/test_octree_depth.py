@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
@@ -165,6 +166,23 @@ def test_flying_pixels_at_depth_edges_are_left_out():
     assert raw.num_occupied == tree.num_occupied + 1
     ramp = (1.0 + 0.02 * np.arange(VIEW.width) + np.zeros((VIEW.height, 1))).astype(np.float32)
     assert (octree_pixels.pixel_kinds(ramp, 0, True) == 2).all()  # a slanted wall is no edge
+
+
+def test_the_flying_pixel_filter_removes_most_voxels_that_hang_in_the_air():
+    boxes, hanging = house(), {True: 0, False: 0}
+    for pose in poses(boxes, 3):
+        fine = render(boxes, camera(320, 240), pose)
+        # A sensor's pixel averages what it sees: where an edge crosses it, that is in the air.
+        depth = fine.reshape(120, 2, 160, 2).mean(axis=(1, 3)).astype(np.float32)
+        surface = Octree(0.05)
+        surface.integrate_depth(fine, camera(320, 240), pose, mode="exact", drop_flying=False)
+        true = surface.voxels().centers
+        for drop in hanging:
+            tree = Octree(0.05)
+            tree.integrate_depth(depth, camera(160, 120), pose, mode="exact", drop_flying=drop)
+            found = tree.voxels().centers
+            hanging[drop] += int((cKDTree(true).query(found)[0] > 0.1).sum())
+    assert hanging[False] > 100 and hanging[True] < 0.1 * hanging[False]
 
 
 def test_images_farther_than_a_byte_map_are_marked_ray_by_ray():

@@ -22,9 +22,6 @@ WIDE = 6.0
 TAILED = 0.4
 """Where more of the rays than this end beyond there, the last voxels of all of those are followed."""
 
-SPARSE = 4
-"""Hybrid mode follows the rays of one pixel in so many of one row in so many."""
-
 
 class Lifted(NamedTuple):
     """A depth image in the map.
@@ -123,8 +120,8 @@ def mark_exact(
 ) -> Marks:
     """Marks the voxels that the rays of all pixels pass and those in which they end.
 
-    Without `settle` those voxels are marked free that the pixel at their centre
-    or the ray of one in SPARSE^2 pixels shows to be free.
+    Without `settle` those voxels are marked free that the pixel at their centre shows to be free,
+    or one of the rays that `pixels.sample_rays` chooses.
     """
     origin = pose.position.astype(np.float32)
     if len(lifted.kinds) < FEW or not byte_map.fits(lifted.lo, lifted.hi):
@@ -177,9 +174,11 @@ def _ask(
     starts = [byte_map.scratch(f"starts {k}", (count,), np.float32) for k in range(byte_map.threads)]
     for own in starts:
         own.fill(work.certain)
+    tailed = bool(np.count_nonzero(reach > follow) > count * TAILED)
+    settle = settle or tailed
     if not settle:
-        starts[0].reshape(lifted.reach.shape)[::SPARSE, ::SPARSE] = 0.0
-    tailed = settle and np.count_nonzero(reach > follow) > count * TAILED
+        width = camera.resolution * min(camera.fx, camera.fy)
+        pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
     sight, seen, levels = _depths_around(lifted.reach, work, follow if tailed else None, starts[0], byte_map)
     free = list(zip(starts, [work, *(renew_scratch(work) for _ in starts[1:])], byte_map.unsettled()))
     shape, strides = byte_map.shape, byte_map.strides

@@ -101,9 +101,10 @@ class Octree(OctreeReader):
             max_range: longer rays clear up to it [m] and hit nothing.
             mode: "exact": the rays of all pixels, with exactly the voxels that OctoMap finds for
                 them; "hybrid": the same ends, and of the voxels passed those that the pixel at
-                their centre or the ray of one pixel in 16 shows to be free, which leaves out some
-                at the edges of what is seen (images of fewer than 100,000 pixels: as "exact");
-                "discretized": one ray to the centre of each voxel in which rays end.
+                their centre shows to be free, or one of the rays followed, which are half a voxel
+                to a voxel apart where they end: of the free voxels two to five in a hundred are left
+                out, at the edges of what is seen (images of few pixels: as "exact", which is
+                quicker there); "discretized": one ray to the centre of each voxel in which rays end.
             drop_flying: leave out pixels that hang between foreground and background.
 
         Raises:

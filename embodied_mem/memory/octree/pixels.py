@@ -14,6 +14,8 @@ PAD = 64
 """As in `dense`."""
 _HIT = np.uint8(2)
 """HIT of `kernels`."""
+STRIDE = 16
+"""At most so many pixels are between two rays of hybrid mode."""
 AROUND = 4
 """Pixels to each side whose rays decide where the tail of a ray starts: `lay_tails` counts on four."""
 JUMP = 0.03
@@ -253,3 +255,22 @@ def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Ar
             begin = begin if tail else ends[u]
             begins[u] = min(begins[u], begin)
             seen[u] = min(begins[u], ends[u])
+
+
+@njit(cache=True, nogil=True)
+def sample_rays(reach: Array, width: float, starts: Array) -> None:
+    """Chooses the rays that hybrid mode follows: half a voxel to a voxel apart where they end.
+
+    Args:
+        reach: (H, W) float32 planar depth of the rays' ends [m], -1 where there is no ray.
+        width: of a voxel as seen from 1 m [px].
+        starts: (H, W) float32, 0 for the rays chosen.
+    """
+    for v in range(reach.shape[0]):
+        row, begins = reach[v], starts[v]
+        for u in range(reach.shape[1]):
+            apart = 1
+            while apart < STRIDE and np.float32(2 * apart) * row[u] <= np.float32(width):
+                apart *= 2
+            if (u | v) & (apart - 1) == 0:
+                begins[u] = np.float32(0.0)
