@@ -257,3 +257,20 @@ def test_what_was_only_walked_leads_where_the_agent_went() -> None:
     copy(space, again)
     np.testing.assert_array_equal(again.places.way(left, right), way)
     np.testing.assert_array_equal(again.places.way(right, left), way[::-1])
+
+
+@pytest.mark.parametrize("away", [3.0, 5000.0])
+def test_an_agent_beyond_the_map_leaves_the_map_as_it_is(away: float) -> None:
+    grid, space = house(2), Space(SceneConfig(place_spacing=1.2))
+    space.update(grid, None, agent_cell(grid))
+    before = set(space.places.ids.tolist())
+    grid.cells[5, 5] = 100 - grid.cells[5, 5]
+    space.update(grid, None, np.array([-1.0 - away, 0.0, 0.0]))
+    added = [i for i in space.places.payloads() if i not in before]
+    assert space.places.at((-1.0 - away, 0.0, 0.0)) in added
+    assert space.floors[0].cells.size < 10**6
+    other = Space(space.config)
+    copy(space, other)
+    for y, x in np.argwhere(grid.cells == 0)[::7]:
+        point = (-1.0 + (x + 0.5) * 0.1, -2.0 + (y + 0.5) * 0.1, 0.0)
+        assert space.places.at(point) == other.places.at(point) >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +245,23 @@ def test_the_deployed_agent_takes_the_very_steps_that_it_took_in_its_task() -> N
     assert world.result[4]["path_length"] == info["path_length"]
     assert loop.memory.digest() == digest
     assert loop.state.decisions == choices + (loop.state.errands.steps == 0)
+
+
+def test_a_checkpoint_that_points_plays_in_the_loop_of_the_evaluator(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from embodied_mem.policy import MemoPPO
+    from embodied_mem.sim.evaluation import evaluate_agent
+
+    env = make_pointing(TASK, goals=1, max_steps=40)
+    model = MemoPPO(
+        "MemoPolicy", env, n_steps=8, width=32, layers=1, segment_length=8, summary_tokens=2, seed=0
+    )
+    folder = str(model.export(tmp_path / "checkpoint", env_id="EmbodiedMem/House-Pointing-v0"))
+    kwargs = {"goals": 1, "max_steps": 40}
+    (kept,) = evaluate_agent(folder, TASK, 1, 3, env_kwargs=kwargs)
+    (again,) = evaluate_agent(folder, TASK, 1, 3, env_kwargs=kwargs)
+    (blind,) = evaluate_agent(folder, TASK, 1, 3, env_kwargs=kwargs, without=("objects", "octree"))
+    assert kept.info["path_length"] == again.info["path_length"]
+    assert kept.steps <= 40 and {"spl", "goals"} <= set(blind.info)
+    with pytest.raises(ConfigError, match="no goals to point at"):
+        evaluate_agent(folder, "EmbodiedMem/MultiRoom-v0", 1, 3)

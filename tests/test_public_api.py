@@ -145,7 +145,7 @@ def test_the_arguments_that_are_explained_are_those_that_there_are():
         section = re.split(r"\n(?=\S)", doc.split("\nArgs:\n")[1])[0]
         told = {
             part.strip("* ")
-            for line in re.findall(r"^    ([\w*, ]+):", section, re.M)
+            for line in re.findall(r"^    ([\w*]+(?:, [\w*]+)*):", section, re.M)
             for part in line.split(",")
         }
         there = {p.lstrip("*") for p in parameters(value) if not p.startswith("_")} - {""}

@@ -122,15 +122,20 @@ def replay(
         )
 
 
-def rebuild(log: str | Path) -> Memory:
+def rebuild(log: str | Path, on_step: Callable[[int], None] = lambda steps: None) -> Memory:
     """Returns the memory that a log gives, in RAM.
+
+    Args:
+        log: an MCAP file, a rosbag2 folder, or a .db3.
+        on_step: told the number of observations done.
 
     Raises:
         LogError: the log cannot be used.
     """
     with LoggedWorld(log) as world:
         memory = Memory(_recorded_config(world))
-        Loop(world, Perception(from_mapping(PerceptionConfig, world.perception_config or {})), memory).run()
+        perception = Perception(from_mapping(PerceptionConfig, world.perception_config or {}))
+        Loop(world, perception, memory, listeners=[_Verdicts(world, on_step)]).run()
         for command in world.trailing_commands:
             memory.apply(command)
     return memory

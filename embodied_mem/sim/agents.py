@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Controller, Identity, Policy
+from embodied_mem.memory import ReadConfig
 from embodied_mem.sim.registration import make
 from embodied_mem.types import MemoryTokens, Observation
 
@@ -42,19 +46,31 @@ class Agent:
         policy: chooses sub-goals or actions.
         controller: turns sub-goals into actions.
         remembers: False where it never reads the memory.
+        read: what it reads of the memory; what the world suggests where None.
     """
 
     policy: Policy
     controller: Controller
     remembers: bool
+    read: ReadConfig | None = None
 
 
-def make_agent(name: str, env: gymnasium.Env[Any, Any], seed: int = 0) -> Agent:
-    """Returns one of `AGENTS` for an environment.
+def make_agent(
+    name: str, env: gymnasium.Env[Any, Any], seed: int = 0, without: Collection[str] = ()
+) -> Agent:
+    """Returns an agent for an environment.
+
+    Args:
+        name: one of `AGENTS`, or the folder of a checkpoint that was trained to point.
+        env: the environment.
+        seed: of what it draws.
+        without: parts of the memory that a checkpoint does not see.
 
     Raises:
         ConfigError: no such agent, or none for this world.
     """
+    if name not in AGENTS and Path(name).is_dir():
+        return _pointing_agent(name, env, without)
     if name not in AGENTS:
         raise ConfigError(f'unknown agent "{name}"; there are: {", ".join(AGENTS)}')
     if name == "random":
@@ -65,6 +81,31 @@ def make_agent(name: str, env: gymnasium.Env[Any, Any], seed: int = 0) -> Agent:
     if not hasattr(embodied, "oracle"):
         raise ConfigError(f"nobody knows the shortest way in {type(embodied).__name__}; use another agent")
     return Agent(embodied.oracle(), Identity(), False)
+
+
+def _pointing_agent(folder: str, env: gymnasium.Env[Any, Any], without: Collection[str]) -> Agent:
+    from embodied_mem.sim.pointing.agent import PointingAgent
+    from embodied_mem.sim.pointing.candidates import READ, decision_space
+    from embodied_mem.sim.pointing.pointing import errand_config
+
+    embodied: Any = env.unwrapped
+    if not hasattr(embodied, "seeker") or not hasattr(embodied, "labels"):
+        raise ConfigError(f"{type(embodied).__name__} has no goals to point at; use a navigation task")
+    agent = _loaded(folder)
+    if agent.observation_space != decision_space(len(embodied.labels)):
+        raise ConfigError(
+            f"{folder} was trained on other observations than pointing gives here; train it anew"
+        )
+    policy = PointingAgent(agent, errand_config(env), without)
+    return Agent(policy, embodied.controller(), True, READ)
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: str) -> Any:
+    """Loads a checkpoint, once for all episodes."""
+    from embodied_mem.policy.checkpoint import load_policy
+
+    return load_policy(Path(folder))
 
 
 def make_observable(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:

@@ -6,8 +6,8 @@ way) is read here, from `info`, after the loop has stepped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.loop import Loop, Moment
-from embodied_mem.memory import Memory
+from embodied_mem.memory import Memory, MemoryConfig
 from embodied_mem.perception import Perception
 from embodied_mem.sim.agents import make_agent, make_observable
 from embodied_mem.sim.world import EnvWorld
@@ -101,28 +101,32 @@ def play(
     seed: int,
     memory: Keeping = "kept",
     listeners: Sequence[Callable[[Moment], None]] = (),
+    without: Collection[str] = (),
 ) -> EpisodeResult:
     """Plays one episode through the loop, with an empty memory at its start.
 
     Args:
         env: an environment that gives `Observation`s.
-        agent: one of `AGENTS`.
+        agent: one of `AGENTS`, or the folder of a checkpoint that was trained to point.
         seed: of the reset, and of the agent.
         memory: "wiped" empties the memory, and the agent's own state, whenever a new goal is given.
         listeners: watch the loop.
+        without: parts of the memory that a checkpoint does not see.
     """
     embodied: Any = env.unwrapped
-    actor = make_agent(agent, env, seed)
+    actor = make_agent(agent, env, seed, without)
     rewards: list[float] = []
     watching = [lambda moment: rewards.append(moment.obs.reward), *listeners]
     world = EnvWorld(env, seed)
-    config = embodied.memory_config()
+    config: MemoryConfig = embodied.memory_config()
+    if actor.read is not None:
+        config = replace(config, read=actor.read)
     perceive: Any = Perception(embodied.perception_config()) if actor.remembers else _pose_only
     loop = Loop(world, perceive, Memory(config), actor.policy, actor.controller, watching)
     if memory == "wiped":
 
         def wipe() -> None:
-            fresh = make_agent(agent, env, seed)
+            fresh = make_agent(agent, env, seed, without)
             loop.memory, loop.state = Memory(config), None
             loop.policy, loop.controller = fresh.policy, fresh.controller
 
@@ -141,11 +145,12 @@ def evaluate_agent(
     env_kwargs: dict[str, Any] | None = None,
     on_episode: Callable[[EpisodeResult], None] | None = None,
     played: PlayedEpisodes | None = None,
+    without: Collection[str] = (),
 ) -> list[EpisodeResult]:
-    """Plays seeded episodes with a reference agent; the same arguments give the same results.
+    """Plays seeded episodes with an agent; the same arguments give the same results.
 
     Args:
-        agent: one of `AGENTS`.
+        agent: as for `play`.
         env_id: the environment.
         episodes: how many.
         seed: of the first; the next ones follow.
@@ -153,6 +158,7 @@ def evaluate_agent(
         env_kwargs: arguments of the environment.
         on_episode: told each result.
         played: episodes of an earlier call: they are not played again; what it lacks is added to it.
+        without: as for `play`.
 
     Raises:
         ConfigError: no such agent or environment.
@@ -164,9 +170,11 @@ def evaluate_agent(
     try:
         for i in range(episodes):
             done = None if played is None else played.get(seed + i)
-            results.append(play(env, agent, seed + i, memory) if done is None else done)
-            if done is None and played is not None:
-                played.add(results[-1])
+            if done is None:
+                done = play(env, agent, seed + i, memory, without=without)
+                if played is not None:
+                    played.add(done)
+            results.append(done)
             if on_episode is not None:
                 on_episode(results[-1])
     finally:

@@ -114,7 +114,7 @@ def fish(verbs: Sequence[Words]) -> str:
         for option in words.options:
             offered = f" -a {_quoted(' '.join(option.choices))}" if option.choices else ""
             if not option.flag:
-                lines += [f"{start}{offered}"] if offered else []
+                lines += [f"{start} -f{offered}"] if offered else []
                 continue
             name = f"-s {option.flag[1:]}" if option.flag[1] != "-" else f"-l {option.flag[2:]}"
             taken = {"": "", "file": " -r -F"}.get(option.takes, " -x")

@@ -9,6 +9,7 @@ from typing import Any
 from embodied_mem.log.replay import rebuild
 from embodied_mem.memory import Memory
 from embodied_mem.verbs.memory_questions import Asked, ask_all, read_truth
+from embodied_mem.verbs.progress import replaying
 
 
 def eval_memory(
@@ -35,7 +36,7 @@ def eval_memory(
         wrong: list the questions that were answered wrongly.
         json: print JSON.
     """
-    report = evaluate(log, memory, each, seed)
+    report = evaluate(log, memory, each, seed, shown=not json)
     if json:
         print(json_format.dumps(report, indent=2))
         return 0
@@ -47,11 +48,15 @@ def eval_memory(
     return 0
 
 
-def evaluate(log: Path, path: Path | None = None, each: int = 40, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    log: Path, path: Path | None = None, each: int = 40, seed: int = 0, *, shown: bool = False
+) -> dict[str, Any]:
     """Returns `questions`, `right`, `accuracy`, the same by `kinds`, and the questions answered `wrong`."""
     truth = read_truth(log)
     if path is None:
-        asked = ask_all(truth, rebuild(log), each, seed)
+        with replaying(log, shown=shown) as on_step:
+            memory = rebuild(log, on_step)
+        asked = ask_all(truth, memory, each, seed)
     else:
         with Memory.open(path, read_only=True) as held:
             asked = ask_all(truth, held, each, seed)

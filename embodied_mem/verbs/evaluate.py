@@ -34,6 +34,7 @@ def evaluate(
     memory: Literal["kept", "wiped", "both"] = "kept",
     env_args: tuple[str, ...] = (),
     horizon: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
     resume: Path | None = None,
     json: bool = False,
 ) -> int:
@@ -55,6 +56,7 @@ def evaluate(
             episodes both ways and compares them in pairs.
         env_args: arguments of the environment, such as split=test goals=3.
         horizon: multiples of the task's length in training, such as 1x 2x 4x; one evaluation for each.
+        without: what a checkpoint that points is not shown: of memory_tokens, octree, objects.
         resume: a file that keeps the results of single episodes (JSON lines): what is in it is not played
             again, so that an evaluation goes on where it was cut off, or pools the parts of others.
         json: print JSON.
@@ -62,7 +64,15 @@ def evaluate(
     kwargs = _env_kwargs(env_args)
     kept = "nothing was kept; use --resume FILE, or fewer --episodes" if resume is None else f"see {resume}"
     with telling(kept):
-        results = _evaluated(agent, env, episodes, seed, memory, kwargs, horizon, resume, shown=not json)
+        if horizon or not _plays_in_loop(agent, env):
+            if without:
+                raise InputError("--without is for checkpoints that point, in the navigation task of --env")
+            results = _evaluated(agent, env, episodes, seed, memory, kwargs, horizon, resume, shown=not json)
+        else:
+            assert env is not None
+            results = [
+                _evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, without, shown=not json)
+            ]
     if json:
         print(json_format.dumps(results if horizon else results[0], indent=2))
     else:
@@ -83,15 +93,15 @@ def _evaluated(
     *,
     shown: bool,
 ) -> list[dict[str, Any]]:
-    """Returns the evaluation of a reference agent, or of a checkpoint at each horizon."""
+    """Returns the evaluation of a checkpoint at each horizon."""
     from embodied_mem.sim.agents import AGENTS
 
     if agent in AGENTS:
-        if horizon:
-            raise InputError("--horizon is for checkpoints, which were trained on some length")
-        if env is None:
-            raise InputError(f"say where the {agent} agent is to be evaluated, with --env")
-        return [_evaluate_agent(agent, env, episodes, seed, memory, kwargs, resume, shown=shown)]
+        raise InputError(
+            "--horizon is for checkpoints, which were trained on some length"
+            if horizon
+            else f"say where the {agent} agent is to be evaluated, with --env"
+        )
     if memory != "kept":
         raise InputError("--memory is for the explorer; a checkpoint keeps its memory")
     if resume is not None:
@@ -113,6 +123,23 @@ def _evaluated(
             )
             for factor in factors
         ]
+
+
+def _plays_in_loop(agent: str, env: str | None) -> bool:
+    """Tells whether an agent acts on observations and memory tokens, and not on one environment's spaces.
+
+    Reference agents do, and checkpoints that point, where the environment is not the one that they were
+    trained in.
+    """
+    from embodied_mem.sim.agents import AGENTS
+
+    if env is None or agent in AGENTS:
+        return env is not None
+    path = Path(agent) / "config.json"
+    if not path.is_file():
+        return False
+    found = json_format.loads(path.read_text())
+    return found.get("env_id") != env and "cand_mask" in json_format.dumps(found.get("observation_space"))
 
 
 def _env_kwargs(texts: tuple[str, ...]) -> dict[str, Any]:
@@ -139,20 +166,23 @@ def _evaluate_agent(
     memory: Literal["kept", "wiped", "both"],
     kwargs: dict[str, Any],
     resume: Path | None,
+    without: tuple[str, ...],
     shown: bool,
 ) -> dict[str, Any]:
-    """Evaluates a reference agent, and compares where both ways of keeping the memory are asked for."""
+    """Evaluates an agent in the loop, and compares where both ways of keeping the memory are asked for."""
     from embodied_mem.sim.evaluation import compare, each_episode, evaluate_agent, summary
     from embodied_mem.sim.played import Played
 
-    if memory != "kept" and agent != "explorer":
+    if memory != "kept" and agent in ("oracle", "random"):
         raise InputError(f"the {agent} agent has no memory; --memory {memory} is for the explorer")
     sides: tuple[Literal["kept", "wiped"], ...] = ("kept", "wiped") if memory == "both" else (memory,)
     found = {}
     done = itertools.count(1)
-    with progress(agent, episodes * len(sides), unit="episodes", shown=shown) as on_episode:
+    with progress(Path(agent).name, episodes * len(sides), unit="episodes", shown=shown) as on_episode:
         for side in sides:
             setting = {"agent": agent, "env": env, "env_kwargs": kwargs, "memory": side}
+            if without:
+                setting["without"] = list(without)
             found[side] = evaluate_agent(
                 agent,
                 env,
@@ -162,9 +192,12 @@ def _evaluate_agent(
                 kwargs,
                 on_episode=lambda _: on_episode(next(done)),
                 played=None if resume is None else Played(resume, setting),
+                without=without,
             )
     first = summary(found[sides[0]])
     facts = {"agent": agent, "env": env, "env_kwargs": kwargs, "episodes": episodes, "seed": seed}
+    if without:
+        facts["without"] = list(without)
     result = {**facts, "memory": sides[0], **first, "each": each_episode(found[sides[0]])}
     if memory == "both":
         if not all("goals" in r.info for r in found["kept"]):

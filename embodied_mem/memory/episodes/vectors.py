@@ -12,6 +12,8 @@ from embodied_mem.memory.episodes.chunks import SHIFT
 
 Fetch = Callable[[list[int]], Iterable[tuple[int, tuple[NDArray[np.uint16], NDArray[np.int8]]]]]
 """Reads the vectors of chunks: offset of each entry in its chunk, and (n, D) int8."""
+AT_ONCE = 8
+"""So many chunks are fetched at a time."""
 STEPS = 127
 """The largest component of a vector becomes +-STEPS."""
 
@@ -158,10 +160,13 @@ class Vectors:
             chunks = ids[rows] >> SHIFT
             wanted = wanted & set(chunks[np.flatnonzero(np.diff(chunks, prepend=-1))].tolist())
         nothing = np.empty(0, np.uint16), np.empty((0, self.size), np.int8)
-        found = dict(self._fetch(sorted(wanted)))
-        for chunk in sorted(wanted):
-            self._fill(chunk, ids, *found.get(chunk, nothing))
-            self._absent.discard(chunk)
+        chunks_wanted = sorted(wanted)
+        for at in range(0, len(chunks_wanted), AT_ONCE):  # so that their bytes lie where the last ones lay
+            some = chunks_wanted[at : at + AT_ONCE]
+            found = dict(self._fetch(some))
+            for chunk in some:
+                self._fill(chunk, ids, *found.get(chunk, nothing))
+                self._absent.discard(chunk)
 
     def _fill(
         self, chunk: int, ids: NDArray[np.int64], offsets: NDArray[np.uint16], vectors: NDArray[np.int8]

@@ -14,6 +14,8 @@ from embodied_mem.memory.scene.grid_kernels import FAR
 
 TILE = 32
 """Edge of the squares in which a floor is stored and brought up to date [cells]."""
+APART = 1024
+"""A position farther than this from all that is known of a floor gets no cell on it [cells]."""
 _OFFSET = 1 << 19
 
 Array = NDArray[Any]
@@ -114,6 +116,13 @@ class Floor:
             if before.size:
                 array[inside] = before
             setattr(self, name, array)
+
+    def hold(self, positions: NDArray[np.float64]) -> None:
+        """Makes room for the cells of (N, 3) positions [m], except where they lie `APART` from the floor."""
+        for y, x in zip(*(part.tolist() for part in self.cells_of(positions))):
+            cell = Box(y, x, y + 1, x + 1)
+            if not self.cells.size or cell.within(self.box.grown(APART)) == cell:
+                self.reserve(cell)
 
     def slices(self, box: Box) -> tuple[slice, slice]:
         """Returns what a box is of the arrays; it must lie within them."""

@@ -107,7 +107,9 @@ class Places:
             changed: (C,) int64 their flat indices.
             position: (3,) [m] of the agent, map frame; None where it needs no place here.
         """
-        rows, flat = self.cells(floor)
+        box = floor.around(changed) or Box(0, 0, 0, 0)
+        rows, y, x = self._near(floor, box)
+        flat = floor.flat(y, x)
         blocked = floor.cells.reshape(-1)[flat] > 0
         turned = np.zeros(0, np.int64)
         gone: list[int] = []
@@ -122,7 +124,10 @@ class Places:
         if position is not None and not self.covers(position):
             self.add_at(position, floor)
             flat = floor.flat(*floor.cells_of(self.positions[-1:]))
-            more, was = self._repair(floor, np.empty(0, np.int64), turned[:0], flat, self.ids[-1:])
+            flat = flat[flat >= 0]
+            more, was = self._repair(
+                floor, np.empty(0, np.int64), turned[:0], flat, self.ids[-1:][: len(flat)]
+            )
             touched, before = np.concatenate([touched, more]), np.concatenate([before, was])
         around = floor.around(np.concatenate([changed, touched]))
         if around is None:
@@ -207,11 +212,11 @@ class Places:
 
     def _near(self, floor: Floor, box: Box) -> tuple[Array, Array, Array]:
         """Returns rows of the places of a floor in a box, and the y and x of their cells."""
-        rows = np.flatnonzero(self.storeys == floor.number)
-        y, x = floor.cells_of(self.positions[rows])
-        box = box.within(floor.box)
+        box, scale = box.within(floor.box), 1.0 / floor.resolution
+        y, x = self.positions[:, 1] * scale, self.positions[:, 0] * scale
         inside = (y >= box.y0) & (y < box.y1) & (x >= box.x0) & (x < box.x1)
-        return rows[inside], y[inside], x[inside]
+        rows = np.flatnonzero(inside & (self.storeys == floor.number))
+        return rows, *floor.cells_of(self.positions[rows])
 
     def _join(self, floor: Floor, around: Box, before: Array, gone: list[int]) -> None:
         """Makes the edges anew that may have changed with the cells of a box."""
@@ -264,9 +269,8 @@ class Places:
         """Makes a place at the cell of a position, or at the position itself where there is no map."""
         center = np.array(position, np.float64)
         if floor is not None:
-            y, x = (int(v[0]) for v in floor.cells_of(center[None]))
-            floor.reserve(Box(y, x, y + 1, x + 1))
-            center = floor.centers(floor.flat(np.array([y]), np.array([x])))[0]
+            flat = floor.flat(*floor.cells_of(center[None]))
+            center = floor.centers(flat)[0] if flat[0] >= 0 else center
         self._append(center, 0 if floor is None else floor.number)
 
     def at(self, position: Point, reach: float = np.inf) -> int:
@@ -346,10 +350,7 @@ class Places:
         """Makes the fields of all floors anew from their cells: the same as they were, by construction."""
         none = np.empty(0, np.int64)
         for floor in self.floors:
-            on = self.positions[self.storeys == floor.number]
-            if len(on):
-                y, x = floor.cells_of(on)
-                floor.reserve(Box(int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1))
+            floor.hold(self.positions[self.storeys == floor.number])
             rows, flat = self.cells(floor)
             open_cell = floor.cells.reshape(-1)[flat] <= 0
             self._repair(floor, none, none, flat[open_cell], self.ids[rows[open_cell]])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.floor import Box, Floor
+from embodied_mem.memory.scene.floor import Box, Floor, box_of
 from embodied_mem.memory.scene.floors import Floors
 from embodied_mem.memory.scene.places import Places
 from embodied_mem.memory.scene.rooms import Rooms, door_boxes
@@ -47,6 +47,8 @@ class Space:
         floor = self.floors.enter(grid)
         if (self.floors.current, len(self.floors)) != before:
             where = None  # what changed since this floor was last looked at is not known
+        floor.reserve(box_of(grid))
+        floor.hold(position[None])  # before cells get numbers, which change when the floor grows
         changed = floor.take(grid, where, self.config.tiles_per_update)
         around = floor.around(changed)
         if around is None and self.places.covers(position):

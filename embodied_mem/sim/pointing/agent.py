@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embodied_mem.policy.agent import MemoAgent
-from embodied_mem.sim.pointing.candidates import decision_observation, without
+from embodied_mem.sim.pointing.candidates import arranged, decision_observation, without
 from embodied_mem.sim.pointing.errand import ErrandConfig, Errands
 from embodied_mem.types import MemoryTokens, Observation
 
@@ -43,7 +43,7 @@ class PointingAgent:
         """Returns the sub-goal or the primitive action of this step; tokens must be read with `READ`."""
         if not isinstance(state, PointingState) or obs.is_first:
             state = PointingState(Errands(self.config))
-        errands = state.errands
+        errands, tokens = state.errands, arranged(tokens)
         action = errands.next(obs, tokens)
         if action is None:
             offered = errands.offer(obs, without(tokens, self.hidden))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import gymnasium
@@ -16,11 +16,21 @@ from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
 READ = ReadConfig(
-    tokens=48, frontiers=16, objects=12, places=4, rooms=4, episodes=4, crops=(4.8, 19.2), crop_pixels=24
+    tokens=48,
+    frontiers=16,
+    objects=12,
+    places=4,
+    rooms=4,
+    episodes=4,
+    goals=8,
+    reach=1.5,
+    crops=(4.8, 19.2),
+    crop_pixels=24,
 )
-"""What a pointing policy reads. The first tokens are its candidates, slot by slot."""
+"""What a pointing policy reads."""
 
-CANDIDATES = READ.frontiers + READ.objects + READ.places
+CANDIDATES = READ.frontiers + READ.objects + READ.places + READ.goals
+"""The first tokens, as `arranged` puts them: frontiers, objects, places, cubes with the goal's label."""
 LOOK = CANDIDATES
 """The choice beside the candidates: turn around on the spot."""
 
@@ -31,6 +41,24 @@ PARTS = ("memory_tokens", "octree", "objects")
 """What an ablation can hide from a policy."""
 
 OBJECT = TOKEN_KINDS.index("object")
+
+
+def arranged(tokens: MemoryTokens) -> MemoryTokens:
+    """Returns tokens read with `READ` in another order: what can be pointed at comes first."""
+    before = READ.frontiers + READ.objects + READ.places
+    others, count = READ.rooms + READ.episodes, READ.tokens
+    order = np.r_[0:before, before + others : count, before : before + others]
+    columns: dict[str, Any] = {
+        field.name: getattr(tokens, field.name)[order]
+        for field in fields(tokens)
+        if field.name not in ("place_id", "crops")
+    }
+    return replace(tokens, **columns)
+
+
+def is_thing(tokens: MemoryTokens) -> NDArray[np.bool_]:
+    """Returns (K,) bool: objects, and cubes of the map with the goal's label."""
+    return (tokens.kind == OBJECT) | (tokens.feature[:, 0] > 0)
 
 
 def candidate_mask(tokens: MemoryTokens) -> NDArray[np.bool_]:
@@ -46,7 +74,7 @@ def without(tokens: MemoryTokens, hidden: Collection[str]) -> MemoryTokens:
     Args:
         tokens: what the memory gave.
         hidden: of `PARTS`: "memory_tokens" hides every token, "octree" the pictures of the map, and
-            "objects" what the scene graph knows of objects, as tokens, as candidates and in the pictures.
+            "objects" what is known of things, as tokens, as candidates and in the pictures.
 
     Raises:
         ConfigError: there is no such part.
@@ -56,7 +84,7 @@ def without(tokens: MemoryTokens, hidden: Collection[str]) -> MemoryTokens:
             raise ConfigError(f'no part "{part}" to leave out; there are: {", ".join(PARTS)}')
     mask, crops = tokens.mask, tokens.crops
     if "objects" in hidden:
-        mask = mask & (tokens.kind != OBJECT)
+        mask = mask & ~is_thing(tokens)
         if crops is not None:
             crops = crops.copy()
             crops[4::5] = 0
@@ -96,7 +124,7 @@ def decision_observation(
 
     Args:
         obs: the newest observation; its goal has a label.
-        tokens: read with `READ`.
+        tokens: read with `READ`, and `arranged`.
         offered: (CANDIDATES + 1,) bool, what can be chosen.
         outcome: of `OUTCOMES`.
         hidden: of `PARTS`; see `without`.

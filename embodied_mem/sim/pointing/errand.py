@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.sim.explorer import Subgoal
-from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT, candidate_mask
+from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT, candidate_mask, is_thing
 from embodied_mem.types import MemoryTokens, Observation
 
 
@@ -26,9 +26,13 @@ class ErrandConfig:
     near: float = 0.35
     """A place is reached from this near [m]."""
     progress: float = 0.3
-    """Who came no nearer than this on an errand that used up its budget gives up what it went to [m]."""
+    """Who moved no further than this on an errand that used up its budget gives it up [m]."""
+    patience: int = 12
+    """Errands after which a thing that was given up is tried once more."""
+    limit: float = 0.9
+    """Where nothing nearer can be stood at, this near is enough too [m]."""
     same: float = 0.6
-    """A frontier that has moved no further than this is still the same [m]."""
+    """A frontier or a thing that has moved no further than this is still the same [m]."""
     turn: int = 2
     """Primitive action that turns."""
     circle: int = 12
@@ -60,12 +64,14 @@ class Errand:
         self._goal = _goal_of(obs)
         self._known = self._news(tokens)
         self._start = self._nearest = float("inf")
+        self._began = obs.map_T_base.position
+        self._moved = 0.0
         if choice != LOOK:
             self._start = self._nearest = float(tokens.path_distance[choice])
-            self._id = int(tokens.id[choice])
-            self._is_object = int(tokens.kind[choice]) == OBJECT
+            self._token = (int(tokens.kind[choice]), int(tokens.id[choice]))
+            self._is_thing = bool(is_thing(tokens)[choice])
             self._is_frontier = bool(tokens.frontier[choice])
-            self._is_goal = self._is_object and bool(tokens.feature[choice, 0] > 0)
+            self._is_goal = bool(tokens.feature[choice, 0] > 0)
             self._subgoal = self._aim(choice, obs, tokens)
 
     def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
@@ -87,31 +93,33 @@ class Errand:
             return "interrupted"
         if self.choice == LOOK:
             return "reached" if self.steps >= config.circle else ""
-        if self._is_object or self._is_frontier:
+        if self._is_thing or self._is_frontier:
             slot = self._slot(obs, tokens)
             if slot is None:
                 return "reached" if self._is_frontier else "gone"
             self._subgoal = self._aim(slot, obs, tokens)
             self._nearest = min(self._nearest, float(tokens.path_distance[slot]))
+            self._moved = float(np.abs(obs.map_T_base.position - self._began)[:2].max())
         if self.steps >= config.budget:
             return "spent"
         if self._is_goal or self._is_frontier:
             return ""
         away = self._subgoal.position - obs.map_T_base.position
         beside = np.maximum(np.abs(away[:2]) - self._subgoal.extent[:2] / 2, 0.0)
-        near = config.reach if self._is_object else config.near
+        near = config.reach if self._is_thing else config.near
         return "reached" if float(beside[0] ** 2 + beside[1] ** 2) <= near * near else ""
 
     @property
     def is_in_vain(self) -> bool:
         """True where it used up its budget for a frontier or a thing without coming nearer."""
-        follows = self.choice != LOOK and (self._is_object or self._is_frontier)
-        return self.outcome == "spent" and follows and self._nearest > self._start - self.config.progress
+        follows = self.choice != LOOK and (self._is_thing or self._is_frontier)
+        stuck = max(self._start - self._nearest, self._moved) < self.config.progress
+        return self.outcome == "spent" and follows and stuck
 
     @property
-    def object_id(self) -> int:
-        """Id of the object that it goes to, -1 where that is none."""
-        return self._id if self.choice != LOOK and self._is_object else -1
+    def is_to_thing(self) -> bool:
+        """True where it goes to an object or to a cube with the goal's label."""
+        return self.choice != LOOK and self._is_thing
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -119,16 +127,20 @@ class Errand:
         return self._subgoal.position
 
     def _news(self, tokens: MemoryTokens) -> set[int]:
-        """Returns the ids of the things that the goal names and that are likely to be there."""
-        is_goal = tokens.mask & (tokens.kind == OBJECT) & (tokens.feature[:, 0] > 0)
-        return set(tokens.id[is_goal & (tokens.confidence >= self.config.trust)].tolist())
+        """Returns the ids of the objects that the goal names and that are likely to be there.
+
+        -1 stands for all cubes of the map with its label: only the first one is news.
+        """
+        is_goal = tokens.mask & (tokens.feature[:, 0] > 0) & (tokens.confidence >= self.config.trust)
+        return set(np.where(tokens.kind == OBJECT, tokens.id, -1)[is_goal].tolist())
 
     def _slot(self, obs: Observation, tokens: MemoryTokens) -> int | None:
         """Returns the token that stands for what it goes to now."""
         reachable = tokens.mask & np.isfinite(tokens.path_distance)
         reachable[CANDIDATES:] = False
-        if self._is_object:
-            slots = np.flatnonzero(reachable & (tokens.kind == OBJECT) & (tokens.id == self._id))
+        if self._is_thing:
+            kind, id_ = self._token
+            slots = np.flatnonzero(reachable & is_thing(tokens) & (tokens.kind == kind) & (tokens.id == id_))
             return int(slots[0]) if len(slots) else None
         slots = np.flatnonzero(reachable & tokens.frontier)
         if len(slots) == 0:
@@ -140,7 +152,7 @@ class Errand:
 
     def _aim(self, slot: int, obs: Observation, tokens: MemoryTokens) -> Subgoal:
         position: NDArray[np.float64] = obs.map_T_base.transform(tokens.position[slot])
-        if int(tokens.kind[slot]) != OBJECT:
+        if not self._is_thing:
             return Subgoal(position)
         reach = self.config.reach
         return Subgoal(
@@ -148,7 +160,7 @@ class Errand:
             tokens.extent[slot].astype(np.float64),
             reach,
             self.config.found if self._is_goal else None,
-            1.5 * reach,
+            self.config.limit,
             int(tokens.label[slot]),
         )
 
@@ -156,7 +168,7 @@ class Errand:
 class Errands:
     """One errand after another, and what was gone to in vain.
 
-    Frontiers that were gone to in vain are not offered again until nothing else is left, objects until
+    Frontiers that were gone to in vain are not offered again until nothing else is left, things until
     there is another goal.
 
     Args:
@@ -170,7 +182,8 @@ class Errands:
         self.config, self.outcome = config, "none"
         self._errand: Errand | None = None
         self._frontiers: list[NDArray[np.float64]] = []
-        self._objects: set[int] = set()
+        self._things: list[tuple[int, NDArray[np.float64]]] = []
+        self._count = 0
         self._goal = (0, "")
 
     @property
@@ -185,7 +198,7 @@ class Errands:
         """
         if _goal_of(obs) != self._goal:
             self._goal = _goal_of(obs)
-            self._objects.clear()
+            self._things.clear()
         offered = candidate_mask(tokens)
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
         frontier = tokens.frontier[:CANDIDATES]
@@ -196,21 +209,23 @@ class Errands:
             offered[:CANDIDATES] = kept
         else:
             self._frontiers.clear()
-        is_object = tokens.kind[:CANDIDATES] == OBJECT
-        offered[:CANDIDATES] &= ~(is_object & np.isin(tokens.id[:CANDIDATES], sorted(self._objects)))
-        beside = (
-            np.abs(positions - obs.map_T_base.position)[:, :2]
-            - tokens.extent[:CANDIDATES, :2] / 2 * (is_object[:, None])
-        )
+        thing = is_thing(tokens)[:CANDIDATES]
+        self._things = [lost for lost in self._things if self._count - lost[0] < self.config.patience]
+        for _, bad in self._things:
+            lost = np.abs(positions - bad)[:, :2].max(axis=-1) <= self.config.same
+            offered[:CANDIDATES] &= ~(thing & lost)
+        half = tokens.extent[:CANDIDATES, :2] / 2 * thing[:, None]
+        beside = np.abs(positions - obs.map_T_base.position)[:, :2] - half
         away = np.sqrt((np.maximum(beside, 0.0) ** 2).sum(axis=-1))
-        here = away <= np.where(is_object, self.config.reach, self.config.near)
-        is_goal = is_object & (tokens.feature[:CANDIDATES, 0] > 0)
+        here = away <= np.where(thing, self.config.reach, self.config.near)
+        is_goal = tokens.feature[:CANDIDATES, 0] > 0
         offered[:CANDIDATES] &= frontier | is_goal | ~here
         return offered
 
     def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
         """Begins an errand."""
         self._errand = Errand(choice, obs, tokens, self.config)
+        self._count += 1
 
     def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
         """Returns the sub-goal or the primitive action of this step; None where a choice is due."""
@@ -220,8 +235,8 @@ class Errands:
         action = errand.next(obs, tokens)
         if action is None:
             self.outcome = errand.outcome
-            if errand.is_in_vain and errand.object_id >= 0:
-                self._objects.add(errand.object_id)
+            if errand.is_in_vain and errand.is_to_thing:
+                self._things.append((self._count, errand.target))
             elif errand.is_in_vain:
                 self._frontiers.append(errand.target)
         return action

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT
+from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK
+
+TRUST = 0.5
+"""Things less likely to be there are not gone to."""
 
 
 def heuristic_choice(observation: dict[str, NDArray[Any]]) -> int:
@@ -18,7 +21,7 @@ def heuristic_choice(observation: dict[str, NDArray[Any]]) -> int:
     """
     first = slice(CANDIDATES)
     there, path = observation["cand_mask"][first] > 0, observation["cand_path_distance"]
-    is_goal = (observation["mem_kind"][first] == OBJECT) & (observation["mem_feature"][first, 0] > 0)
+    is_goal = (observation["mem_feature"][first, 0] > 0) & (observation["mem_confidence"][first] >= TRUST)
     for wanted in (there & is_goal, there & (observation["mem_frontier"][first] > 0)):
         if wanted.any():
             return int(np.argmin(np.where(wanted, path, np.inf)))

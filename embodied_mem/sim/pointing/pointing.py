@@ -17,6 +17,7 @@ from embodied_mem.sim.pointing.candidates import (
     LOOK,
     PARTS,
     READ,
+    arranged,
     decision_observation,
     decision_space,
     without,
@@ -35,7 +36,12 @@ def errand_config(env: Any) -> ErrandConfig:
     """Returns how choices are carried out in a task: as patiently and as near as its seeker does."""
     seeker = env.unwrapped.seeker()
     return ErrandConfig(
-        trust=seeker.trust, reach=seeker.reach, turn=seeker.turn, circle=seeker.circle, found=seeker.found
+        trust=seeker.trust,
+        reach=seeker.reach,
+        limit=seeker.limit,
+        turn=seeker.turn,
+        circle=seeker.circle,
+        found=seeker.found,
     )
 
 
@@ -117,7 +123,9 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         self._loop = Loop(world, self.perception, Memory(self.memory_config), None, task.controller())
         world.reset(seed=seed, options=options)
         self._errands = Errands(errand_config(self.env))
-        self.moment = self._loop.sense()
+        sensed = self._loop.sense()
+        assert sensed is not None
+        self.moment = replace(sensed, tokens=arranged(sensed.tokens))
         assert world.result is not None
         return self._observe(), world.result[4]
 
@@ -132,7 +140,7 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
             self._loop.act(primitive)
             sensed = self._loop.sense()
             assert sensed is not None
-            self.moment = moment = sensed
+            self.moment = moment = replace(sensed, tokens=arranged(sensed.tokens))
             assert world.result is not None
             total += discount * float(world.result[1])
             discount *= self.gamma

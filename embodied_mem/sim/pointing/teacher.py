@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.loop import Moment
-from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT
+from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK
 
 TEMPERATURE = 0.7
 """Costs that differ by this are told apart by a factor e [m]."""
@@ -58,7 +58,7 @@ class Teacher:
         positions = moment.obs.map_T_base.transform(tokens.position[:CANDIDATES])
         for slot in np.flatnonzero(offered[:CANDIDATES]).tolist():
             after, aside = self._distance(field, positions[slot])
-            is_goal = int(tokens.kind[slot]) == OBJECT and tokens.feature[slot, 0] > 0
+            is_goal = tokens.feature[slot, 0] > 0
             if is_goal:  # what is not there is approached in vain, and wrongly said to be found
                 after, aside = (0.0 if after <= AT_GOAL else np.inf), 0.0
             costs[slot] = float(tokens.path_distance[slot]) + after + aside
