@@ -181,7 +181,7 @@ def test_export_is_the_same_each_time_and_houses_share_a_folder(house: House, fo
     export_house(house, tmp_path)
     export_house(make_house(8), tmp_path)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DATASET)
-    assert len(files) == 13
+    assert {file.suffix for file in files} >= {".glb", ".json", ".navmesh"}
     for file in files:
         assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes()
     assert len(list((tmp_path / "scenes").iterdir())) == 2

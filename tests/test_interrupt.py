@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,14 @@ def test_a_recording_that_is_stopped_leaves_a_log_and_a_memory_that_agree(tmp_pa
     assert end.value.code == 0
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C does what it does in a terminal, even where the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -98,7 +106,7 @@ def test_a_verb_that_keeps_nothing_says_so(verb: str, tmp_path: Path, capsys, mo
         monkeypatch.setattr("embodied_mem.log.replay.Loop.run", lambda self: press())
     else:
         arguments = ["eval", "random", "--env", "EmbodiedMem/MultiRoom-v0"]
-        monkeypatch.setattr("embodied_mem.sim.evaluation.play", lambda *rest: press())
+        monkeypatch.setattr("embodied_mem.sim.evaluation.play", lambda *rest, **named: press())
     with pytest.raises(SystemExit) as end:
         main(arguments)
     err = capsys.readouterr().err

@@ -163,7 +163,7 @@ def test_tokens_come_back_as_they_were():
     back, at = read_tokens(message)
     assert at == 5 and back.place_id == tokens.place_id
     for name, value in vars(tokens).items():
-        if name != "place_id":
+        if name not in ("place_id", "crops"):
             got = getattr(back, name)
             assert got.dtype == value.dtype and np.array_equal(got, value), name
 

@@ -285,7 +285,7 @@ class MemoPPO(OnPolicyAlgorithm):
     @property
     def is_learning_values(self) -> bool:
         """Tells whether only the values are learned yet (`critic_steps`)."""
-        return self.num_timesteps <= self.critic_steps
+        return 0 < self.num_timesteps <= self.critic_steps
 
     @property
     def progress_remaining(self) -> float:

@@ -14,8 +14,8 @@ TOKENS = Endpoint("memory/tokens", topics.STRING, EVENT, "MemoryTokens of the ne
 
 
 def tokens_message(tokens: MemoryTokens, stamp: int) -> Any:
-    """Makes a std_msgs/String of tokens at a stamp [ns]."""
-    fields = {name: _plain(value) for name, value in vars(tokens).items()}
+    """Makes a std_msgs/String of tokens at a stamp [ns]; pictures of the map are not sent."""
+    fields = {name: _plain(value) for name, value in vars(tokens).items() if name != "crops"}
     return messages.json_string({"stamp": stamp, **fields})
 
 
@@ -31,7 +31,9 @@ def read_tokens(message: Any) -> tuple[MemoryTokens, int]:
     """
     content = messages.read_json(message, TOKENS.topic)
     kinds = {
-        name: value.dtype for name, value in vars(MemoryTokens.empty(0, 0)).items() if name != "place_id"
+        name: value.dtype
+        for name, value in vars(MemoryTokens.empty(0, 0)).items()
+        if isinstance(value, np.ndarray)
     }
     shapes = {"feature": (len(content["id"]), -1)}
     values = {
