@@ -247,6 +247,7 @@ def test_files_written_before_open_and_are_written_the_same_again(name, tmp_path
         assert tree.label([[0.05, 0.05, 0.05]])[0].tolist() == [4]
 
 
+@pytest.mark.slow
 def test_a_read_only_install_compiles_its_kernels_once_into_another_folder(tmp_path):
     package, cache = Path(octree_segments.__file__).parents[2], tmp_path / "cache"
     place = tmp_path / "site"

@@ -323,8 +323,8 @@ def bench_octree(scans: Path | None = None, threads: int = 1, count: int = 12) -
     """
     if threads < 1:
         raise InputError(f"threads must be positive, got {threads}")
-    warm_up()
     large = house_scans(count) if scans is None else folder_scans(Path(scans), count)
+    warm_up()
     small = house_scans(count, 160, 120)
     races = {
         "full": _race(large, _depth("exact"), False),
