@@ -68,7 +68,7 @@ def _distinct(
         lo = np.floor(lower / resolution).astype(np.int64) - 1
         hi = np.floor(upper / resolution).astype(np.int64) + 1
         if byte_map.fits(lo, hi):
-            byte_map.cover(lo, hi)
+            seen = byte_map.cover(lo, hi)
             cells = byte_map.scratch("cells", depth.shape, np.int32)
             # Roundings of numbers as large as the byte map, and of float32 points as large as the map.
             eps = float(byte_map.shape.max() * 8) * 1e-6 + 2.5e-7 * float(limit) + 1e-6
@@ -80,8 +80,9 @@ def _distinct(
 
             byte_map.spread(find_cells, len(depth), depth.shape[1])
             found = byte_map.scratch("found", (cells.size,), np.int32)
+            first = byte_map.first() if len(labels) else seen
             return surface.distinct_cells(
-                cells.reshape(-1), labels, byte_map.first(), found, byte_map.lo, byte_map.strides, resolution
+                cells.reshape(-1), labels, first, found, byte_map.lo, byte_map.strides, resolution
             )
     v, u = np.nonzero(kinds == kind)
     z = depth[v, u].astype(np.float64) if kind == 2 else np.full(len(v), lens.horizon)

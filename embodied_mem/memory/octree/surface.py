@@ -161,7 +161,8 @@ def distinct_cells(
     Args:
         cells: (N,) int32, 0 none.
         labels: (N,) int32, or (0,) for none.
-        first: (C,) int32, zeros by cell; zeros again on return.
+        first: (C,) int32, zeros by cell; zeros again on return. (C,) uint8 do where there are no
+            labels, and are in the cache more often.
         found: (N,) int32, scratch.
         lo: (3,) int64 first voxel of the byte map.
         strides: (3,) int64.
@@ -177,7 +178,7 @@ def distinct_cells(
         if first[cells[i]] == 0:
             found[count] = cells[i]
             count += 1
-            first[cells[i]] = count
+            first[cells[i]] = count if labels.shape[0] > 0 else 1
     names = np.zeros(count if labels.shape[0] > 0 else 0, np.int32)
     votes = np.zeros_like(names)
     for i in range(labels.shape[0]):
