@@ -25,7 +25,7 @@ $(READY): setup.py constraints.txt .ci/setup
 	@touch $@
 
 $(READY_DEV): $(READY)
-	@bash .ci/setup sim,rl,viz,mcp,dev
+	@bash .ci/setup sim,rl,viz,mcp,data,graph,dev
 	@touch $@
 
 setup: $(READY_DEV) ## make .venv and install everything into it
