@@ -134,3 +134,11 @@ def test_steps_are_as_long_as_the_way_is_free():
         assert stopped != free.all() and plan.is_free(end)
         blocked += stopped
     assert blocked > 15
+
+
+def test_a_robot_in_a_nook_between_cells_has_a_way_out():
+    house, nook = make_house(9252), np.array([5.56717978, 6.59226067])
+    plan = house.floor_plan
+    assert plan.is_free(nook)
+    distances = house.distances_to("microwave", 1.0)
+    assert np.isinf(distances[plan.cell_of(nook)]) and 0.0 < plan.look_up(distances, nook) < 1.0

@@ -175,8 +175,8 @@ class ImitationConfig:
     """Lanes in a minibatch: its gradient flows through whole lanes."""
     imitation_rate: float = 1e-3
     """Peak learning rate of Adam; it falls to 0 along a cosine."""
-    value_coef: float = 0.1
-    """Weight of the value loss."""
+    value_coef: float = 1e-3
+    """Weight of the value loss: returns of tens must not drown what is imitated."""
     hidden: float = 0.15
     """Probability with which an episode hides each kind of memory token, and the pictures of the map."""
 

@@ -285,7 +285,11 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         self.odometry.count(length, angle, self.robot.pose)
         self._measures.walk(abs(length))
         before, self._distance = self._distance, self._distance_to_goal() if length else self._distance
-        reward = SLACK_REWARD + before - self._distance
+        reward = SLACK_REWARD
+        if math.isfinite(before) and math.isfinite(
+            self._distance
+        ):  # in a nook that no way leads to: no progress
+            reward += before - self._distance
         terminated = False
         if says_found:
             found = self._measures.current.success = self.is_at_goal

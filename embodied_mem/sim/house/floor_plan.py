@@ -211,13 +211,18 @@ class FloorPlan:
         return np.asarray(field).reshape(self.shape)
 
     def look_up(self, field: NDArray[np.float64], point: Point) -> float:
-        """Returns a field's value at a point, from the cells around it."""
+        """Returns a field's value at a point, from the cells around it, or from farther ones."""
         iy, ix = self.cell_of(point)
-        y0, x0 = max(iy - 1, 0), max(ix - 1, 0)
-        window = field[y0 : iy + 2, x0 : ix + 2]
-        y = (np.arange(y0, y0 + window.shape[0]) + 0.5) * CELL - float(point[1])
-        x = (np.arange(x0, x0 + window.shape[1]) + 0.5) * CELL - float(point[0])
-        return float((window + np.sqrt(y[:, None] ** 2 + x[None, :] ** 2)).min())
+        value = math.inf
+        for reach in (1, 4):  # between things there are nooks narrower than a cell
+            y0, x0 = max(iy - reach, 0), max(ix - reach, 0)
+            window = field[y0 : iy + reach + 1, x0 : ix + reach + 1]
+            y = (np.arange(y0, y0 + window.shape[0]) + 0.5) * CELL - float(point[1])
+            x = (np.arange(x0, x0 + window.shape[1]) + 0.5) * CELL - float(point[0])
+            value = float((window + np.sqrt(y[:, None] ** 2 + x[None, :] ** 2)).min(initial=math.inf))
+            if math.isfinite(value):
+                break
+        return value
 
     def shortest_path(self, start: Point, goal: Point) -> NDArray[np.float64]:
         """Returns (M, 2) corners of a short path [m], start and goal included; empty where none.
