@@ -30,14 +30,15 @@ LOOKING = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 def make_server(source: MemorySource) -> MCPServer:
     """Returns a server that reads the memory, and also writes it where `source` is writable."""
     server = MCPServer("embodied-mem", version=__version__, instructions=INSTRUCTIONS)
-    _add_reading(server, source)
+    _add_questions(server, source)
+    _add_lists(server, source)
     _add_resources(server, source)
     if source.writable:
         _add_writing(server, source)
     return server
 
 
-def _add_reading(server: MCPServer, source: MemorySource) -> None:
+def _add_questions(server: MCPServer, source: MemorySource) -> None:
     @server.tool(annotations=LOOKING)
     def ask(question: str, k: int = 5) -> Reply:
         """Answers a question in words: "where did I last see the red mug", "what is in the kitchen"."""
@@ -80,6 +81,8 @@ def _add_reading(server: MCPServer, source: MemorySource) -> None:
 
         return _with(source, find)
 
+
+def _add_lists(server: MCPServer, source: MemorySource) -> None:
     @server.tool(annotations=LOOKING)
     def objects(label: str | None = None) -> list[Thing]:
         """Lists the objects, or those whose name holds the words of `label`, with room and certainty."""

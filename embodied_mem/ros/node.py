@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,7 +24,27 @@ REPORT_S = 1.0
 """How often [s] diagnostics are published."""
 
 
-class Node:
+class Duties:
+    """What a node may do beside being declared; nothing unless it says so."""
+
+    def opened(self) -> None:
+        """Gets ready; the host is known."""
+
+    def handle(self, topic: str, data: bytes, arrival: int) -> None:
+        """Takes a message, in the order of arrival [ns]."""
+
+    def tick(self) -> None:
+        """Looks after what depends on time; many times a second."""
+
+    def serve(self, service: str) -> str:
+        """Carries out a Trigger service; returns what to tell the caller."""
+        raise LogError(f'no service "{service}"')
+
+    def closed(self) -> None:
+        """Writes what is left."""
+
+
+class Node(Duties, ABC):
     """The base of all nodes.
 
     A host calls `start`, `receive`, `call` and `stop`; a node overrides `declare`, `opened`, `handle`,
@@ -57,30 +78,14 @@ class Node:
 
     # ---- what a node is
 
+    @abstractmethod
     def declare(self) -> Declaration:
         """Returns the node's table."""
-        raise NotImplementedError
 
     @property
     def publications(self) -> tuple[Endpoint, ...]:
         """What it publishes, diagnostics included."""
         return (*self.declaration.publications, DIAGNOSTICS)
-
-    def opened(self) -> None:
-        """Gets ready; the host is known."""
-
-    def handle(self, topic: str, data: bytes, arrival: int) -> None:
-        """Takes a message, in the order of arrival [ns]."""
-
-    def tick(self) -> None:
-        """Looks after what depends on time; many times a second."""
-
-    def serve(self, service: str) -> str:
-        """Carries out a Trigger service; returns what to tell the caller."""
-        raise LogError(f'no service "{service}"')
-
-    def closed(self) -> None:
-        """Writes what is left."""
 
     # ---- what a host calls
 

@@ -6,12 +6,15 @@ import json as json_format
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.verbs.interrupt import Interrupted, stopping
 from embodied_mem.verbs.progress import progress
+
+if TYPE_CHECKING:
+    from embodied_mem.types import Observation
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,7 @@ def record_episode(
         raise ConfigError(
             f"{env_id} knows no nights; --days needs a house, such as EmbodiedMem/House-ObjectNav-v0"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    log_path, memory_path = out / "episode.mcap", out / "memory.emem"
-    for stale in (log_path, *out.glob("memory.emem*")):
-        stale.unlink(missing_ok=True)
+    log_path, memory_path = _fresh_files(out)
     last: dict[str, Any] = {"steps": 0}
 
     def watch(moment: Moment) -> None:
@@ -149,10 +149,21 @@ def record_episode(
             is_cut = True
         digest = memory.digest()
         writer.close(digest)
-    obs = last["obs"]
-    stopped = "terminated" if obs.terminated else "truncated" if obs.truncated else "explored"
-    if last["steps"] == steps * days and stopped == "explored":
-        stopped = "limit"
-    if is_cut:
-        stopped = "interrupted"
+    stopped = "interrupted" if is_cut else _reason(last["obs"], last["steps"] == steps * days)
     return Recording(log_path, memory_path, digest, last["steps"], stopped)
+
+
+def _fresh_files(out: Path) -> tuple[Path, Path]:
+    """Makes the folder, removes an earlier run's files, and returns where log and memory go."""
+    out.mkdir(parents=True, exist_ok=True)
+    log_path, memory_path = out / "episode.mcap", out / "memory.emem"
+    for stale in (log_path, *out.glob("memory.emem*")):
+        stale.unlink(missing_ok=True)
+    return log_path, memory_path
+
+
+def _reason(obs: Observation, is_at_limit: bool) -> str:
+    """Returns why a run that nobody stopped has ended with an observation."""
+    if obs.terminated or obs.truncated:
+        return "terminated" if obs.terminated else "truncated"
+    return "limit" if is_at_limit else "explored"

@@ -63,6 +63,32 @@ def _apart(p: Array, e: Array, q: Array, f: Array) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _mahalanobis(p: Array, e: Array, q: Array, f: Array, covariance: Array) -> float:
+    """Returns the squared Mahalanobis distance of boxes at p and q with extents e and f."""
+    delta = p - q
+    for i in range(3):
+        # What is seen of a thing lies anywhere in its box: boxes in each other are not apart.
+        free = abs(e[i] - f[i]) / 2
+        delta[i] = np.sign(delta[i]) * max(abs(delta[i]) - free, 0.0)
+    weight = inverse(covariance)
+    cost = 0.0
+    for i in range(3):
+        for j in range(3):
+            cost += delta[i] * weight[i, j] * delta[j]
+    return cost
+
+
+@njit(cache=True, nogil=True)
+def _of_a_size(e: Array, f: Array) -> bool:
+    """Tells whether no edge of one box is much shorter than the other's."""
+    for i in range(3):
+        a, b = max(e[i], 0.04), max(f[i], 0.04)
+        if min(a, b) < SIMILAR_SIZE * max(a, b):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def pair_costs(
     positions: Array,
     extents: Array,
@@ -102,8 +128,8 @@ def pair_costs(
             same = labels[d] == known_labels[o]
             if not same and label_cost < 0.0:
                 continue
-            delta = positions[d] - known[o]
             if limit <= 0.0:
+                delta = positions[d] - known[o]
                 cost = delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2
                 if cost > gate * gate:
                     continue
@@ -113,24 +139,14 @@ def pair_costs(
                 total = covariances[d] + known_covariances[o]
                 for i in range(3):
                     total[i, i] += pose_variance
-                    # What is seen of a thing lies anywhere in its box: boxes in each other are not apart.
-                    free = abs(extents[d, i] - known_extents[o, i]) / 2
-                    delta[i] = np.sign(delta[i]) * max(abs(delta[i]) - free, 0.0)
-                weight = inverse(total)
-                cost = 0.0
-                for i in range(3):
-                    for j in range(3):
-                        cost += delta[i] * weight[i, j] * delta[j]
+                cost = _mahalanobis(positions[d], extents[d], known[o], known_extents[o], total)
                 if cost > limit:
                     continue
                 common, _ = overlap(positions[d], extents[d], known[o], known_extents[o])
                 cost += APART_COST * (1.0 - common)
             doubtful = 0
             if not same:
-                for i in range(3):
-                    a, b = max(extents[d, i], 0.04), max(known_extents[o, i], 0.04)
-                    if min(a, b) < SIMILAR_SIZE * max(a, b):
-                        doubtful = 1
+                doubtful = 0 if _of_a_size(extents[d], known_extents[o]) else 1
                 cost += label_cost
             pairs.append((d, o, doubtful))
             costs.append(cost)

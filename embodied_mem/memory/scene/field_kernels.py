@@ -84,6 +84,26 @@ def _let_go(cell: int, width: int, dist: Array, own: Array, mark: Array, lost: A
 
 
 @njit(cache=True, nogil=True)
+def _block(
+    cell: int, height: int, width: int, dist: Array, own: Array, mark: Array, lost: Any, t: Any, b: Any
+) -> None:
+    """Lets go a cell that is free no more, and those reached by slanted steps past it."""
+    if dist[cell] > 0:
+        _let_go(cell, width, dist, own, mark, lost, t, b)
+    y, x = cell // width, cell % width
+    for k in range(4):  # slanted steps past this cell are no longer allowed
+        ay, cx = y + (1 if k & 1 else -1), x + (1 if k & 2 else -1)
+        if ay < 0 or cx < 0 or ay >= height or cx >= width:
+            continue
+        a, c = ay * width + x, y * width + cx
+        if own[a] >= 0 and own[a] == own[c]:
+            if dist[c] == dist[a] + _DIAGONAL:
+                _let_go(c, width, dist, own, mark, lost, t, b)
+            elif dist[a] == dist[c] + _DIAGONAL:
+                _let_go(a, width, dist, own, mark, lost, t, b)
+
+
+@njit(cache=True, nogil=True)
 def repair(
     cells: Array,
     dist: Array,
@@ -128,21 +148,8 @@ def repair(
     for cell in gone:
         _let_go(cell, width, fdist, fown, fmark, lost, touched, before)
     for cell in changed:
-        if flat[cell] == 0:
-            continue
-        if fdist[cell] > 0:
-            _let_go(cell, width, fdist, fown, fmark, lost, touched, before)
-        y, x = cell // width, cell % width
-        for k in range(4):  # slanted steps past this cell are no longer allowed
-            ay, bx = y + (1 if k & 1 else -1), x + (1 if k & 2 else -1)
-            if ay < 0 or bx < 0 or ay >= height or bx >= width:
-                continue
-            a, b = ay * width + x, y * width + bx
-            if fown[a] >= 0 and fown[a] == fown[b]:
-                if fdist[b] == fdist[a] + _DIAGONAL:
-                    _let_go(b, width, fdist, fown, fmark, lost, touched, before)
-                elif fdist[a] == fdist[b] + _DIAGONAL:
-                    _let_go(a, width, fdist, fown, fmark, lost, touched, before)
+        if flat[cell] != 0:
+            _block(cell, height, width, fdist, fown, fmark, lost, touched, before)
     while len(lost) > 0:
         cell, came, owner = lost.pop()
         y, x = cell // width, cell % width
