@@ -64,7 +64,9 @@ def episode(steps: int, seed: int) -> Demonstration:
     weights = np.concatenate([np.exp(-4.0 * costs), np.zeros((steps, 1))], axis=1)
     preferences = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     rewards = np.full(steps, 0.5, np.float32)
-    return Demonstration(obs, preferences, rewards, np.full(steps, 2, np.int32), True)
+    return Demonstration(
+        obs, preferences, rewards, np.full(steps, 2, np.int32), True, costs.astype(np.float32)
+    )
 
 
 def test_what_is_not_offered_is_never_chosen() -> None:
@@ -108,7 +110,7 @@ def test_what_lasts_longer_is_discounted_more() -> None:
 def test_an_imitator_comes_to_prefer_what_its_teacher_prefers() -> None:
     network = policy()
     episodes = [episode(16, seed) for seed in range(16)]
-    config = ImitationConfig(epochs=30, lane_steps=16, lanes=4, imitation_rate=3e-3, hidden=0.0)
+    config = ImitationConfig(epochs=30, lane_steps=16, lanes=4, imitation_rate=3e-3, hidden=0.0, learn="way")
     imitator = Imitator(network, config, 0.99)
     history = [imitator.train(episodes, epoch) for epoch in range(config.epochs)]
     assert history[-1]["excess"] < 0.3 * history[0]["excess"]

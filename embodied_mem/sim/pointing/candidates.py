@@ -16,9 +16,9 @@ from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
 READ = ReadConfig(
-    tokens=48,
+    tokens=64,
     frontiers=16,
-    objects=12,
+    objects=28,  # what stands about tells what kind of room lies behind a frontier
     places=4,
     rooms=4,
     episodes=4,
@@ -109,6 +109,7 @@ def decision_space(labels: int, read: ReadConfig = READ) -> gymnasium.spaces.Dic
         "cand_position": box(-top, top, (CANDIDATES, 3), np.float32),
         "cand_extent": box(0, top, (CANDIDATES, 3), np.float32),
         "cand_path_distance": box(0, FAR, (CANDIDATES,), np.float32),
+        "cand_tried": box(0, top, (CANDIDATES + 1,), np.float32),
     }
     return gymnasium.spaces.Dict(spaces | read_spaces(read))
 
@@ -118,6 +119,7 @@ def decision_observation(
     tokens: MemoryTokens,
     offered: NDArray[np.bool_],
     outcome: str,
+    tried: NDArray[np.float32] | None = None,
     hidden: Collection[str] = (),
 ) -> dict[str, Any]:
     """Returns what a policy decides on.
@@ -127,6 +129,7 @@ def decision_observation(
         tokens: read with `READ`, and `arranged`.
         offered: (CANDIDATES + 1,) bool, what can be chosen.
         outcome: of `OUTCOMES`.
+        tried: (CANDIDATES + 1,) how often each was chosen before; see `Errands.tried`.
         hidden: of `PARTS`; see `without`.
     """
     shown = without(tokens, hidden)
@@ -139,6 +142,7 @@ def decision_observation(
         "cand_position": np.where(present[:, None], shown.position[first], np.float32(0.0)),
         "cand_extent": np.where(present[:, None], shown.extent[first], np.float32(0.0)),
         "cand_path_distance": np.where(present, shown.path_distance[first], np.float32(FAR)),
+        "cand_tried": np.zeros(CANDIDATES + 1, np.float32) if tried is None else tried * offered,
     }
     if "memory_tokens" in hidden:
         shown = replace(shown, mask=np.zeros_like(shown.mask))
