@@ -13,9 +13,9 @@ from embodied_mem.geometry import Pose
 pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
-from embodied_mem.sim.house.config import NoiseConfig  # noqa: E402
-from embodied_mem.sim.house.robot import Odometry  # noqa: E402
-from embodied_mem.sim.mistakes import PoseError, mistaken_labels  # noqa: E402
+from embodied_mem.sim.house.config import NoiseConfig
+from embodied_mem.sim.house.robot import Odometry
+from embodied_mem.sim.mistakes import PoseError, mistaken_labels
 
 
 def test_things_are_missed_and_mistaken_as_often_as_is_said_and_walls_never() -> None:
@@ -26,7 +26,9 @@ def test_things_are_missed_and_mistaken_as_often_as_is_said_and_walls_never() ->
     for _ in range(400):
         found = mistaken_labels(label, instance, (4, 5, 6, 7), 0.05, 0.1, rng)
         things = found.reshape(40, 5)
-        assert (things == things[:, :1]).all() and (things[30:] == 1).all()  # a thing as a whole, or not at all
+        assert (things == things[:, :1]).all() and (
+            things[30:] == 1
+        ).all()  # a thing as a whole, or not at all
         missed += int((things[:30, 0] == 0).sum())
         wrong += int((things[:30, 0] != label.reshape(40, 5)[:30, 0]).sum() - (things[:30, 0] == 0).sum())
     assert missed / 12_000 == pytest.approx(0.1, abs=0.015)
@@ -44,7 +46,10 @@ def test_a_localiser_errs_slowly_and_never_more_than_it_says() -> None:
     first = robot.pose.position.copy()
     for _ in range(500):
         robot.count(0.25, 0.0, truth)
-    assert 0.0 < np.abs(first - truth.position).max() < 0.3 and np.abs(robot.pose.position - truth.position).max() < 0.3
+    assert (
+        0.0 < np.abs(first - truth.position).max() < 0.3
+        and np.abs(robot.pose.position - truth.position).max() < 0.3
+    )
 
 
 def test_noise_that_makes_no_sense_is_refused() -> None:

@@ -30,9 +30,11 @@ IMPOSSIBLE = -1e9
 CELL = TOKEN_KINDS.index("cell")
 TRUST = 0.5
 """Things less likely to be there are no known goals."""
+SOLID = 0.9
+"""Nor are parts of the map with fewer voxels of the goal's label than make them as sure as this."""
 SMALL = 0.3
 """Narrower frontiers are mere corners behind things [m]."""
-KNOWN, NARROW, ASIDE, AGAIN = 5.0, -2.0, -6.0, -1.0
+KNOWN, NARROW, ASIDE, AGAIN = 5.0, -2.0, -6.0, -3.0
 """What the network starts from, before it has learned anything: known goals are worth going to, corners and
 what is no frontier can wait, the more so the oftener it was tried."""
 SLACK = 1.0
@@ -129,7 +131,8 @@ class PointerHead(nn.Module):
         if not all(key in obs for key in ("mem_mask", "mem_frontier", "mem_feature", "mem_confidence")):
             return is_cell, torch.zeros_like(is_cell)
         told = offered & (obs["mem_mask"][:, first] > 0.5)
-        is_goal = told & (obs["mem_feature"][:, first, 0] > 0.5) & (obs["mem_confidence"][:, first] >= TRUST)
+        least = torch.where(obs["cand_kind"] == CELL, SOLID, TRUST)
+        is_goal = told & (obs["mem_feature"][:, first, 0] > 0.5) & (obs["mem_confidence"][:, first] >= least)
         is_frontier = torch.where(told, obs["mem_frontier"][:, first] > 0.5, is_cell)
         return is_frontier & offered, is_goal
 

@@ -48,7 +48,7 @@ class PointingAgent:
         if action is None:
             offered = errands.offer(obs, without(tokens, self.hidden))
             observation = decision_observation(
-                obs, tokens, offered, errands.outcome, errands.tried(obs, tokens), self.hidden
+                obs, tokens, offered, errands.outcome, self.hidden, errands.tried(obs, tokens)
             )
             choice, state.policy = self.agent.act(observation, state.policy)
             state.decisions += 1

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.sim.explorer import Subgoal
-from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT, candidate_mask, is_thing
+from embodied_mem.sim.pointing.candidates import (
+    CANDIDATES,
+    LOOK,
+    OBJECT,
+    candidate_mask,
+    is_thing,
+    known_goals,
+)
 from embodied_mem.types import MemoryTokens, Observation
 
 FRESH = 0.02
@@ -148,7 +155,7 @@ class Errand:
 
         -1 stands for all cubes of the map with its label: only the first one is news.
         """
-        is_goal = tokens.mask & (tokens.feature[:, 0] > 0) & (tokens.confidence >= self.config.trust)
+        is_goal = known_goals(tokens, self.config.trust)
         return set(np.where(tokens.kind == OBJECT, tokens.id, -1)[is_goal].tolist())
 
     def _slot(self, obs: Observation, tokens: MemoryTokens) -> int | None:
@@ -204,7 +211,7 @@ class Errands:
         self._goal = (0, "")
         self._gone: list[NDArray[np.float64]] = []
         self._looks: list[NDArray[np.float64]] = []
-        self._sightings = Sightings(config.same)
+        self._sightings = Sightings(config.same, config.trust)
 
     @property
     def steps(self) -> int:
@@ -220,7 +227,7 @@ class Errands:
             self._goal = _goal_of(obs)
             self._things.clear()
             self._gone.clear()
-            self._sightings = Sightings(self.config.same)
+            self._sightings = Sightings(self.config.same, self.config.trust)
         offered = candidate_mask(tokens)
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
         frontier = tokens.frontier[:CANDIDATES]
@@ -245,10 +252,11 @@ class Errands:
         return offered
 
     def tried(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.float32]:
-        """Returns (CANDIDATES + 1,) float32 log(1 + n), where n is how often it was chosen before.
+        """Returns (CANDIDATES + 1,) float32 log(1 + n), where n is how often it was gone to before.
 
-        Candidates that are as near to each other as `same` count as one, as long as the goal is the same;
-        of looks around those within `beside` count, whatever the goal was.
+        That is to its end: who is still on the way has not tried it yet. Candidates that are as near to
+        each other as `same` count as one, as long as the goal is the same; of looks around those within
+        `beside` count, whatever the goal was.
         """
         count = np.zeros(CANDIDATES + 1, np.float32)
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
@@ -264,8 +272,6 @@ class Errands:
         self._count += 1
         if choice == LOOK:
             self._looks.append(obs.map_T_base.position)
-        else:
-            self._gone.append(obs.map_T_base.transform(tokens.position[choice]))
 
     def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
         """Returns the sub-goal or the primitive action of this step; None where a choice is due."""
@@ -276,6 +282,8 @@ class Errands:
         action = errand.next(obs, tokens)
         if action is None:
             self.outcome = errand.outcome
+            if errand.choice != LOOK and (errand.outcome in ("reached", "gone") or errand.is_in_vain):
+                self._gone.append(errand.target)
             if errand.is_in_vain and errand.is_to_thing:
                 self._things.append((self._count, errand.target))
             elif errand.is_in_vain:
@@ -291,10 +299,11 @@ class Sightings:
 
     Args:
         same: what is no farther apart than this is the same [m].
+        trust: objects less likely to exist do not count.
     """
 
-    def __init__(self, same: float) -> None:
-        self.same = same
+    def __init__(self, same: float, trust: float) -> None:
+        self.same, self.trust = same, trust
         self._places = np.empty((0, 2))
         self._counts = np.empty(0, np.int64)
         self._step = -1
@@ -304,7 +313,7 @@ class Sightings:
         if obs.step == self._step:
             return
         self._step = obs.step
-        seen = tokens.mask & (tokens.feature[:, 0] > 0) & (tokens.age <= FRESH)
+        seen = known_goals(tokens, self.trust) & (tokens.age <= FRESH)
         if not seen.any():
             return
         at = obs.map_T_base.transform(tokens.position[seen])[:, :2]  # (S, 2)

@@ -164,7 +164,7 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         self.offered = errands.offer(moment.obs, without(moment.tokens, self.hidden))
         tried = errands.tried(moment.obs, moment.tokens)
         return decision_observation(
-            moment.obs, moment.tokens, self.offered, errands.outcome, tried, self.hidden
+            moment.obs, moment.tokens, self.offered, errands.outcome, self.hidden, tried
         )
 
 
