@@ -325,6 +325,11 @@ class Episodes(EntryColumns):
         old = int(np.searchsorted(self.ids, self.next_id - 3 * CHUNK))
         return self.content_bytes - old * (HEAD.itemsize + ROW_BYTES - SEALED_BYTES)
 
+    @property
+    def backlog(self) -> int:
+        """How many chunks wait to be sealed: `take_rows` seals only some of them each time."""
+        return self._sealing.backlog
+
     def export_rows(self) -> list[tuple[int, bytes]]:
         """Returns (id, payload) of all entries."""
         return list(self._payloads())

@@ -146,8 +146,16 @@ class Archive:
                 self._hand_over(self._writer)
             self._writer.flush()
 
+    def _seal(self) -> None:
+        """Seals what a burst of writes has left unsealed, a few chunks a transaction: the WAL stays small."""
+        if self._writer is not None:
+            while self.contents.episodes.backlog:
+                self._hand_over(self._writer)
+                self._writer.flush()
+
     def compact(self) -> None:
         """Writes the file anew without unused room; everything must have been flushed."""
+        self._seal()
         self._reader.close()
         self.store.compact()
 
@@ -167,6 +175,7 @@ class Archive:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
         try:
             self.flush()
+            self._seal()
         finally:
             self._reader.close()
             if self._writer is not None:

@@ -20,7 +20,7 @@ from embodied_mem.errors import StoreError
 from embodied_mem.memory.store.store import Store, Tables
 
 Image = NDArray[np.uint8]
-HALF_PAGE = 2048
+HALF_PAGE, SEALED_ROW = 2048, 512
 _SPARE = 32
 """Buffers kept for the next images: memory that was used before need not be mapped anew."""
 
@@ -207,9 +207,7 @@ class StoreWriter:
         tables: dict[str, Any] = dict(batch.tables())
         tables["snapshots"] = [*tables.get("snapshots", ()), *self._snapshots.items()]
         if self._limit:
-            # A row that is changed costs the WAL its page, or more.
-            coming = sum(max(len(row[-1]), HALF_PAGE) for rows in tables.values() for row in rows)
-            self.store.trim(self._limit, coming)
+            self.store.trim(self._limit, _coming(tables))
         self.store.put(tables)
         self._snapshots = {}
         if self._limit:
@@ -229,6 +227,16 @@ class StoreWriter:
         if self._is_awaited:
             with self._changed:
                 self._changed.notify_all()
+
+
+def _coming(tables: Tables) -> int:
+    """Returns how many bytes rows cost the WAL, about: a row that is changed costs its page, or more."""
+    return sum(
+        # Entries that go because their chunk was sealed lie side by side, and share their pages.
+        SEALED_ROW if name == "episodes" and not row[-1] else max(len(row[-1]), HALF_PAGE)
+        for name, rows in tables.items()
+        for row in rows
+    )
 
 
 def _is_frozen(image: Image) -> bool:
