@@ -138,7 +138,7 @@ class StoreWriter:
 
     def _copy(self, image: Image) -> bytearray:
         try:
-            buffer = self._spare.popleft()
+            buffer = self._spare.pop()  # the one used last, which the processor's cache still holds
         except IndexError:
             buffer = bytearray(image.nbytes)
         if len(buffer) != image.nbytes:
