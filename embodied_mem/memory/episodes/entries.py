@@ -274,6 +274,10 @@ class Episodes(EntryColumns):
         """Returns the ids of the entries whose event, text or changes hold a word, oldest first."""
         return self._index.with_word(word).tolist()
 
+    def ids_with_word(self, word: str) -> NDArray[np.int64]:
+        """Returns what `with_word` does, as an array."""
+        return self._index.with_word(word)
+
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
         return self.details.object_ids(row)
