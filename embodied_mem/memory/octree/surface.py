@@ -174,21 +174,27 @@ def distinct_cells(
     """
     count = np.int32(0)
     first[0] = 1
-    for i in range(cells.shape[0]):
-        if first[cells[i]] == 0:
-            found[count] = cells[i]
-            count += 1
-            first[cells[i]] = count if labels.shape[0] > 0 else 1
-    names = np.zeros(count if labels.shape[0] > 0 else 0, np.int32)
+    named = labels.shape[0] > 0
+    names = np.zeros(cells.shape[0] if named else 0, np.int32)
     votes = np.zeros_like(names)
-    for i in range(labels.shape[0]):
-        if cells[i] == 0 or labels[i] <= 0:
+    before, j = np.int32(0), np.int32(0)
+    for i in range(cells.shape[0]):
+        cell = cells[i]
+        if cell != before:  # neighbouring pixels often lie in one voxel
+            before = cell
+            if first[cell] == 0:
+                found[count] = cell
+                count += 1
+                first[cell] = count if named else 1
+            if named:
+                j = np.int32(first[cell] - 1)
+        if not named or cell == 0 or labels[i] <= 0:
             continue
-        j = first[cells[i]] - 1
         if votes[j] == 0:
             names[j], votes[j] = labels[i], 1
         else:
             votes[j] += 1 if names[j] == labels[i] else -1
+    names = names[: count if named else 0]
     first[0] = 0
     centres = np.empty((count, 3), np.float32)
     per_x, per_y = 1.0 / strides[0], 1.0 / strides[1]
