@@ -331,6 +331,8 @@ class _Reader:
         if self.config.goals == 0 or goal is None or not (labels := self._goal_labels(goal)):
             return
         cubes = goal_cubes(octree, labels)
+        if not len(cubes):
+            return
         path = self.path_to(cubes.positions)
         near = np.lexsort((cubes.ids, self.away(cubes.positions), path))[: self.config.goals]
         self.put(

@@ -167,6 +167,8 @@ class OctreeReader:
         """Returns the 8^3 blocks that hold occupied voxels of some label ids, sorted by z, y and x."""
         store = self._store
         rows, chosen = self._labelled.find(labels, self.version)
+        if not len(rows):
+            return LabelledBlocks.none()
         coords = store.coords(rows)
         order = np.lexsort((coords[:, 0], coords[:, 1], coords[:, 2]))
         rows, chosen, coords = rows[order], chosen[order], coords[order]
@@ -174,7 +176,7 @@ class OctreeReader:
         first = np.cumsum(counts) - counts
         stamps = store.stamps_of(slots, np.repeat(store.stamps[rows], counts))
         lo, hi = masks.box_centers(chosen, rows, store.keys, kernels.BIAS, self.resolution)
-        newest = np.maximum.reduceat(stamps, first) if len(rows) else stamps
+        newest = np.maximum.reduceat(stamps, first)
         return LabelledBlocks(coords, lo, hi, store.labels(slots[first]), counts, newest)
 
     def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:

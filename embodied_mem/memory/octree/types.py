@@ -149,6 +149,13 @@ class LabelledBlocks:
     counts: NDArray[np.int64]
     stamps: NDArray[np.int64]
 
+    @classmethod
+    def none(cls) -> LabelledBlocks:
+        """Returns no blocks."""
+        numbers, corners = np.empty(0, np.int64), np.empty((0, 3), np.float32)
+        coords, labels = np.empty((0, 3), np.int64), np.empty(0, np.int32)
+        return cls(coords, corners, corners, labels, numbers, numbers)
+
 
 @dataclass(frozen=True, eq=False)
 class GridMap:
