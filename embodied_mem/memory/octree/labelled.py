@@ -20,8 +20,8 @@ class Labelled:
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store
-        self._labels: tuple[int, ...] = ()
-        self._wanted = np.zeros(65536, np.bool_)
+        self._labels: tuple[int, ...] | None = None
+        self._wanted = np.empty(0, np.bool_)
         self._version = -1
         self._masks = np.empty((0, 8), np.uint64)
 
@@ -36,7 +36,7 @@ class Labelled:
         if not store.records.has("labels"):
             return np.empty(0, np.int64), np.empty((0, 8), np.uint64)
         if asked != self._labels:
-            self._wanted[list(self._labels)] = False
+            self._wanted = np.zeros(65536, np.bool_)
             self._wanted[list(asked)] = True
             self._labels, self._version = asked, -1
         if store.count > len(self._masks):
