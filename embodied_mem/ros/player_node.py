@@ -15,6 +15,9 @@ from embodied_mem.ros.declaration import LATCHED, STATIC, STREAM, Declaration, E
 from embodied_mem.ros.node import Node
 from embodied_mem.types import NS_PER_S
 
+REST = 2 * NS_PER_S
+"""How far [ns] a clock goes on after a bag's last message."""
+
 
 class PlayerNode(Node):
     """Plays a bag: what camera, TF and odometry sent when it was recorded."""
@@ -43,14 +46,17 @@ class PlayerNode(Node):
         )
 
     def opened(self) -> None:
-        """Starts to play."""
+        """Says what is left out."""
         for name in self._skipped:
             self.host.log("warning", f"{name} is not played: its type is not known here")
+
+    def began(self) -> None:
+        """Starts to play, from the beginning."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, name="play", daemon=True)
         self._thread.start()
 
-    def closed(self) -> None:
+    def paused(self) -> None:
         """Stops playing."""
         self._stop.set()
         self._thread.join()
@@ -60,6 +66,7 @@ class PlayerNode(Node):
         names = {e.topic for e in self.declaration.publications} - {CLOCK.topic}
         while not self._stop.is_set():
             with LogReader(self.config.bag) as reader:
+                last = reader.start
                 start, first = time.monotonic(), reader.start
                 for raw in reader.messages(names):
                     due = start + (raw.log_time - first) / (NS_PER_S * self.config.rate)
@@ -69,7 +76,10 @@ class PlayerNode(Node):
                         clock = messages.make(CLOCK.type, clock=messages.time(raw.log_time))
                         self.publish(CLOCK.topic, clock)
                     self.host.publish(raw.topic, raw.data)
+                    last = raw.log_time
                     self.health.count("played")
+            if self.config.clock:  # time goes on, so that nobody waits for more
+                self.publish(CLOCK.topic, messages.make(CLOCK.type, clock=messages.time(last + REST)))
             if not self.config.loop:
                 self.host.log("info", f"played {self.health.counted('played')} messages")
                 self._stop.wait(1.0)  # what is on its way arrives before the writers go

@@ -92,6 +92,11 @@ class RobotWorld:
             patience=round(c.patience * NS_PER_S),
         )
 
+    def adjust(self, config: SensorConfig) -> None:
+        """Takes other patience; topics and frames stay."""
+        self.config = config
+        self._sync.patience = round(config.patience * NS_PER_S)
+
     @property
     def is_ready(self) -> bool:
         """True where `observe` has something to give."""
