@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,10 @@ class Observation:
     @property
     def map_T_base(self) -> Pose:
         """The pose of the base in the map."""
+        return self._map_T_base
+
+    @cached_property
+    def _map_T_base(self) -> Pose:
         return self.map_T_odom @ self.odom_T_base
 
 
@@ -265,6 +270,10 @@ class Percept:
     @property
     def map_T_base(self) -> Pose:
         """The pose of the base in the map."""
+        return self._map_T_base
+
+    @cached_property
+    def _map_T_base(self) -> Pose:
         return self.map_T_odom @ self.odom_T_base
 
 

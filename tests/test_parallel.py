@@ -15,7 +15,7 @@ from test_ppo import Recall
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy import MemoPPO
-from embodied_mem.policy.parallel import share_of, start_processes
+from embodied_mem.policy.parallel import end_processes, share_of, start_processes
 from embodied_mem.policy.vector import TaskVecEnv
 
 ENVS, STEPS = 4, 24
@@ -51,7 +51,7 @@ def work(rank: int, port: int, rollout: dict[str, Any], folder: str) -> None:
     agent = learner(count)
     torch.manual_seed(rank)  # what a process draws on its own must not matter
     torch.save(gradient(agent, rollout, slice(rank * count, (rank + 1) * count)), Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
+    end_processes()
 
 
 def test_two_processes_make_the_gradient_of_one_with_the_joint_batch(tmp_path: Path) -> None:

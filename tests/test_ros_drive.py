@@ -20,9 +20,10 @@ from embodied_mem.log.replay import replay
 from embodied_mem.loop import Loop
 from embodied_mem.memory import Memory
 from embodied_mem.perception import Perception
-from embodied_mem.ros.config import MotionConfig, PolicyNodeConfig
+from embodied_mem.ros.config import ControlConfig, MotionConfig
 from embodied_mem.ros.diagnostics import Health
-from embodied_mem.ros.driving import Brain, Driving, read_goal
+from embodied_mem.ros.driving import Brain, Driving
+from embodied_mem.ros.goals import read_goal
 from embodied_mem.ros.motion import Motion, MotionExecutor
 from embodied_mem.ros.pilot import ESTOP, Hold, Passing, Patient, Pilot, PilotedWorld
 from embodied_mem.types import Query
@@ -96,7 +97,7 @@ def driving(**changes: Any) -> tuple[Driving, list[tuple[float, float]]]:
         if topic == "cmd_vel":
             sent.append((message.twist.linear.x, message.twist.angular.z))
 
-    made = Driving(PolicyNodeConfig(**changes), Brain(Nothing(), Nothing()), publish, lambda: 0, Health("t"))
+    made = Driving(ControlConfig(**changes), Brain(Nothing(), Nothing()), publish, lambda: 0, Health("t"))
     return made, sent
 
 
@@ -188,7 +189,7 @@ def in_process() -> tuple[Memory, dict[str, Any], int]:
     from embodied_mem.verbs.ros_brain import make_brain
 
     world = DrivenWorld(make(ENV), SEED, STEPS)
-    config = PolicyNodeConfig(lockstep=True, motion=MotionConfig(**FAST))
+    config = ControlConfig(lockstep=True, motion=MotionConfig(**FAST))
     brain, pilot = make_brain(config), Pilot(config.motion, lambda: world.found())
     memory = Memory(world.task.memory_config())
     loop = Loop(

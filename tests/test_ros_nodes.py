@@ -18,7 +18,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.log import messages
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.replay import replay
-from embodied_mem.memory import Memory
+from embodied_mem.memory import Memory, MemoryConfig, ReadConfig
 from embodied_mem.ros import percepts
 from embodied_mem.ros.clouds import cloud, read_cloud
 from embodied_mem.ros.config import MemoryNodeConfig, PerceptionNodeConfig, RobotConfig, SensorConfig
@@ -31,8 +31,8 @@ from embodied_mem.ros.perception_node import PerceptionNode
 from embodied_mem.ros.questions import ANSWER, COMMAND, QUERY
 from embodied_mem.ros.robot_node import RobotNode
 from embodied_mem.ros.robot_world import RobotWorld
-from embodied_mem.ros.tokens import read_tokens, tokens_message
-from embodied_mem.types import Command, Detection, LabelMap, Percept, Scan
+from embodied_mem.ros.tokens import Reading, read_tokens, tokens_message
+from embodied_mem.types import Command, Detection, Goal, LabelMap, Percept, Scan
 
 SENSORS = SensorConfig(
     depth="/camera/aligned_depth_to_color/image_raw",
@@ -153,18 +153,23 @@ def test_every_map_survives_serialisation_and_says_what_the_memory_knows():
     assert [c.class_name for c in shown["memory/labels"].class_map] == list(memory.labels.names)
 
 
-def test_tokens_come_back_as_they_were():
-    memory = Memory()
+def test_tokens_come_back_as_they_were_with_pose_goal_and_pictures():
+    memory = Memory(MemoryConfig(read=ReadConfig(crops=(4.8, 19.2))))
     memory.write(percept())
-    tokens = memory.read(Pose(), None)
-    message = messages.deserialize(
-        messages.serialize(tokens_message(tokens, 5), "std_msgs/msg/String"), "std_msgs/msg/String"
-    )
-    back, at = read_tokens(message)
-    assert at == 5 and back.place_id == tokens.place_id
-    for name, value in vars(tokens).items():
-        if name not in ("place_id", "crops"):
-            got = getattr(back, name)
+    pose, goal = Pose.from_xyz_yaw(1 / 3, 0.1, 0.0, 0.7), Goal(1, np.array([1 / 3, 2.0, 0.0]), "the mug")
+    reading = Reading(memory.read(pose, goal), 5, 3, pose, Pose(), goal, True)
+    data = messages.serialize(tokens_message(reading), "std_msgs/msg/String")
+    back = read_tokens(messages.deserialize(data, "std_msgs/msg/String"))
+    assert (back.stamp, back.step, back.is_first) == (5, 3, True)
+    assert back.odom_T_base.to_list() == pose.to_list()
+    assert back.goal is not None and (back.goal.label, back.goal.text) == (1, "the mug")
+    assert np.array_equal(back.goal.position, goal.position)
+    assert reading.tokens.crops is not None and reading.tokens.crops.any()
+    for name, value in vars(reading.tokens).items():
+        got = getattr(back.tokens, name)
+        if name == "place_id":
+            assert got == value
+        else:
             assert got.dtype == value.dtype and np.array_equal(got, value), name
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import reanchoring
+from embodied_mem.memory.clearing import Region, clear_map
 from embodied_mem.memory.episodes import consolidation
 
 if TYPE_CHECKING:
@@ -107,6 +108,26 @@ def relocalize(memory: Memory, pose: Sequence[float]) -> None:
     memory.contents.pose = Pose.from_list(list(pose))
 
 
+def clear_region(
+    memory: Memory,
+    polygon: Sequence[Sequence[float]],
+    low: float | None = None,
+    high: float | None = None,
+    objects: bool = False,
+) -> None:
+    """Makes the map unknown on a polygon of corners [x, y] between two heights; the map frame, metres.
+
+    What was seen later than this comes back as it is seen; objects there are forgotten where asked for.
+    """
+    region = Region.of(polygon, low, high)
+    clear_map(memory.contents, region)
+    if objects:
+        found = [item for item in memory.scene.objects() if region.contains(item.position[None])[0]]
+        for item in found:
+            _forget_object(memory, item.id)
+    memory.map_changed()
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "forget": forget,
     "note": note,
@@ -115,5 +136,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "consolidate": consolidate,
     "correct": correct,
     "relocalize": relocalize,
+    "clear_region": clear_region,
 }
 """What `Memory.apply` knows, by name."""

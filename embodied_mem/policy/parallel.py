@@ -20,6 +20,13 @@ def start_processes() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if _together() else (0, 1)
 
 
+def end_processes() -> None:
+    """Parts from the other processes once all have come here: one that left early would abort the others."""
+    if _together():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def share_of(environments: int, processes: int) -> int:
     """Returns how many environments each process steps.
 

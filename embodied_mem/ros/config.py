@@ -77,12 +77,14 @@ class MemoryNodeConfig:
     same_map: bool = False
     """The map frame is that of the file: its localiser has kept its map. Otherwise a memory that was opened
     again is read-only until somebody says where the robot is, on /initialpose."""
+    map_frame: str = "map"
+    """Name of the map frame."""
     patience: float = limited(1.0, 0.0, 60.0, live=True)
     """How long a percept waits for its parts [s]."""
     maps: MapConfig = field(default_factory=MapConfig)
     """What is shown."""
     memory: MemoryConfig = RGBD_MEMORY
-    """Settings of a new memory; a file that exists keeps its own."""
+    """Settings of a new memory; a file that exists keeps its own, but for what is read of it."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ class MotionConfig:
 
 
 @dataclass(frozen=True)
-class PolicyNodeConfig:
-    """The policy node."""
+class ControlConfig:
+    """Policy and velocities."""
 
     policy: str = "goal"
     """goal: to the goal if the memory knows it, otherwise explore; explore; or a checkpoint folder."""
@@ -158,10 +160,10 @@ class RobotConfig:
     """Let the policy drive the robot."""
     maps: MapConfig = field(default_factory=MapConfig)
     """What is shown."""
-    control: PolicyNodeConfig = field(default_factory=PolicyNodeConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
     """Policy and velocities."""
     memory: MemoryConfig = RGBD_MEMORY
-    """Settings of a new memory; a file that exists keeps its own."""
+    """Settings of a new memory; a file that exists keeps its own, but for what is read of it."""
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import messages
 from embodied_mem.loop import Controller, Policy
-from embodied_mem.ros.config import PolicyNodeConfig
+from embodied_mem.ros.config import ControlConfig
 from embodied_mem.ros.declaration import Endpoint
 from embodied_mem.ros.diagnostics import Health
 from embodied_mem.ros.pilot import (
     ESTOP,
     EVENTS,
-    GOAL,
-    GOAL_POSE,
     Passing,
     Patient,
     Pilot,
@@ -30,7 +25,7 @@ from embodied_mem.ros.pilot import (
 )
 from embodied_mem.types import Goal, Observation
 
-SUBSCRIPTIONS = (ESTOP, GOAL, GOAL_POSE)
+SUBSCRIPTIONS = (ESTOP,)
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Brain:
     controller: Controller
 
 
-def publications(config: PolicyNodeConfig) -> tuple[Endpoint, ...]:
+def publications(config: ControlConfig) -> tuple[Endpoint, ...]:
     """Returns what a driving node publishes."""
     return (cmd_vel(config), EVENTS)
 
@@ -63,12 +58,12 @@ class Driving:
 
     Attributes:
         policy, controller: for the loop; they let the robot finish an action before the next.
-        goal: the current goal.
+        goal: the current goal, to tell of; who owns this sets it.
     """
 
     def __init__(
         self,
-        config: PolicyNodeConfig,
+        config: ControlConfig,
         brain: Brain,
         publish: Callable[[str, Any], None],
         now: Callable[[], int],
@@ -84,23 +79,12 @@ class Driving:
         self.watchdog = None if config.lockstep else Watchdog(config.stale, self._stop)
 
     def handle(self, topic: str, message: Any) -> None:
-        """Takes the emergency stop or a goal.
-
-        Raises:
-            EmbodiedMemError: a goal that is none.
-        """
+        """Takes the emergency stop."""
         if topic == ESTOP.topic:
             self.pilot.estop(bool(message.data))
             self._stop()
             if message.data:
                 self.health.warn("estop", "the emergency stop is pressed: the robot stays where it is")
-        elif topic == GOAL_POSE.topic:
-            position = messages.read_pose(message.pose).position
-            if not np.isfinite(position).all():
-                raise InputError(f"{topic} holds a position that is not finite")
-            self.goal = Goal(position=position, text="go to the goal pose")
-        elif topic == GOAL.topic:
-            self.goal = read_goal(messages.read_json(message, topic))
 
     def act(self, action: Any) -> None:
         """Takes the loop's action."""
@@ -153,23 +137,3 @@ class Driving:
         """Stops the robot."""
         if self.watchdog is not None:
             self.watchdog.close()
-
-
-def read_goal(content: Any) -> Goal | None:
-    """Reads a goal from JSON as logs have it; {} takes the goal away.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not isinstance(content, dict):
-        raise InputError(f'a goal is a JSON object, for example {{"label": 3}}, got {content!r}')
-    if not content:
-        return None
-    position, label = content.get("position"), content.get("label", 0)
-    try:
-        place = None if position is None else np.array(position, np.float64).reshape(3)
-        return Goal(label=int(label), position=place, text=str(content.get("text", "")))
-    except (TypeError, ValueError):
-        raise InputError(
-            f"a goal needs a label id and a position [x, y, z] or null, got {content!r}"
-        ) from None

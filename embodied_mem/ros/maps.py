@@ -194,6 +194,15 @@ def _clear(stamp: int) -> Any:
     return found
 
 
+def in_frame(message: Any, frame: str) -> Any:
+    """Returns a map's message with another name of the map frame."""
+    parts = [*getattr(message, "markers", ()), *getattr(message, "detections", ())]
+    for part in (message, *parts):
+        if hasattr(part, "header"):
+            part.header.frame_id = frame
+    return message
+
+
 MAPS: tuple[tuple[Endpoint, Callable[[Memory, float], Any]], ...] = (
     (Endpoint("memory/voxels", "sensor_msgs/msg/PointCloud2", LATCHED, "occupied voxels"), voxels),
     (Endpoint("memory/objects", topics.DETECTIONS_3D, LATCHED, "objects, map frame"), objects),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from embodied_mem.ros import percepts
+from embodied_mem.ros import goals, percepts
 from embodied_mem.ros.config import MemoryNodeConfig
 from embodied_mem.ros.declaration import Declaration
 from embodied_mem.ros.memory_host import (
@@ -15,9 +15,9 @@ from embodied_mem.ros.memory_host import (
     percept_command,
 )
 from embodied_mem.ros.node import Node
-from embodied_mem.ros.tokens import TOKENS, tokens_message
+from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_memory
-from embodied_mem.types import NS_PER_S, Percept
+from embodied_mem.types import NS_PER_S, Goal, Percept
 
 
 class MemoryNode(Node):
@@ -31,23 +31,27 @@ class MemoryNode(Node):
             "memory",
             "percepts into octree, scene graph and episodes; maps and answers out",
             self.config,
-            subscriptions=(*percepts.ENDPOINTS, *SUBSCRIPTIONS),
+            subscriptions=(*percepts.ENDPOINTS, *SUBSCRIPTIONS, *goals.SUBSCRIPTIONS),
             publications=(*PUBLICATIONS, TOKENS),
             services=SERVICES,
         )
 
     def opened(self) -> None:
         """Opens the memory."""
-        self.host.log("info", f"memory: {self.config.file or 'in RAM'}")
-        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps, self.config.same_map)
+        c = self.config
+        self.host.log("info", f"memory: {c.file or 'in RAM'}")
+        self.held = MemoryHost(c.file, c.memory, c.maps, c.same_map, c.map_frame)
+        self.goal: Goal | None = None
         self.reader = percepts.PerceptReader()
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
-        """Takes a part of a percept, a question or a command."""
+        """Takes a part of a percept, a question, a command or a goal."""
         message = self.decode(topic, data)
         if topic.startswith("percept/"):
             self.reader.push(topic, message, arrival)
             self._write()
+        elif any(topic == e.topic for e in goals.SUBSCRIPTIONS):
+            self.goal = goals.goal_of(topic, message, self.config.map_frame)
         else:
             self.held.handle(topic, message, self.publish, self.held.memory.apply)
 
@@ -82,8 +86,10 @@ class MemoryNode(Node):
         if receipt.verdict != "accepted":
             self.health.warn("rejected", f"step {percept.step} rejected: {receipt.reason}")
         if self.is_wanted(TOKENS.topic):
-            tokens = self.held.memory.read(percept.map_T_base, None)
-            self.publish(TOKENS.topic, tokens_message(tokens, percept.stamp))
+            tokens = self.held.memory.read(percept.map_T_base, self.goal)
+            poses = percept.odom_T_base, percept.map_T_odom
+            reading = Reading(tokens, percept.stamp, percept.step, *poses, self.goal, percept.is_first)
+            self.publish(TOKENS.topic, tokens_message(reading))
 
     def observe_health(self) -> None:
         """Tells of the memory's size."""

@@ -13,7 +13,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.log import messages, topics
 from embodied_mem.loop import Controller, Policy
 from embodied_mem.memory import Memory
-from embodied_mem.ros.config import MotionConfig, PolicyNodeConfig
+from embodied_mem.ros.config import ControlConfig, MotionConfig
 from embodied_mem.ros.declaration import EVENT, Endpoint, Qos
 from embodied_mem.ros.motion import MotionExecutor, primitive
 from embodied_mem.types import MemoryTokens, Observation
@@ -21,12 +21,6 @@ from embodied_mem.types import MemoryTokens, Observation
 TWIST, TWIST_STAMPED = "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
 ESTOP = Endpoint(
     "estop", "std_msgs/msg/Bool", Qos(latched=True, depth=1), "true stops the robot and keeps it"
-)
-GOAL = Endpoint(
-    "goal", topics.STRING, Qos(latched=True, depth=1), "JSON: text, label id, position in the map"
-)
-GOAL_POSE = Endpoint(
-    "goal_pose", "geometry_msgs/msg/PoseStamped", EVENT, "a goal in the map frame (RViz, Nav2)"
 )
 EVENTS = Endpoint("policy/event", topics.STRING, EVENT, 'JSON: what the policy said, such as "found"')
 FOUND = 0
@@ -40,7 +34,7 @@ class Hold:
 HOLD = Hold()
 
 
-def cmd_vel(config: PolicyNodeConfig) -> Endpoint:
+def cmd_vel(config: ControlConfig) -> Endpoint:
     """Returns the topic of velocities."""
     return Endpoint("cmd_vel", TWIST_STAMPED if config.stamped else TWIST, EVENT, "velocity of the base")
 

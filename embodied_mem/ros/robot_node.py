@@ -10,14 +10,14 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.log.writer import EpisodeWriter
 from embodied_mem.loop import Identity, Loop, Moment
 from embodied_mem.perception import Perception
-from embodied_mem.ros import driving
+from embodied_mem.ros import driving, goals
 from embodied_mem.ros.config import RobotConfig
 from embodied_mem.ros.declaration import Declaration
 from embodied_mem.ros.driving import Brain, Driving
 from embodied_mem.ros.memory_host import PUBLICATIONS, SERVICES, SUBSCRIPTIONS, MemoryHost
 from embodied_mem.ros.node import Node
 from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
-from embodied_mem.ros.tokens import TOKENS, tokens_message
+from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
 
 
@@ -46,6 +46,7 @@ class RobotNode(Node):
             subscriptions=(
                 *sensor_endpoints(self.config.sensors),
                 *SUBSCRIPTIONS,
+                *goals.SUBSCRIPTIONS,
                 *(driving.SUBSCRIPTIONS if self.brain else ()),
             ),
             publications=(
@@ -58,7 +59,8 @@ class RobotNode(Node):
 
     def opened(self) -> None:
         """Opens the memory and the log."""
-        self.held = MemoryHost(self.config.file, self.config.memory, self.config.maps, self.config.same_map)
+        c = self.config
+        self.held = MemoryHost(c.file, c.memory, c.maps, c.same_map, c.sensors.map_frame)
         self.driving = self._take_the_wheel()
         self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
         self.recorder = self._open_log()
@@ -90,13 +92,17 @@ class RobotNode(Node):
         return recorder
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
-        """Takes a sensor's message, a question or a command, and steps the loop."""
+        """Takes a sensor's message, a question, a command or a goal, and steps the loop."""
         if any(topic == e.topic for e in SUBSCRIPTIONS):
             message = self.decode(topic, data)
             self.held.handle(topic, message, self.publish, self.world.command)
+        elif any(topic == e.topic for e in goals.SUBSCRIPTIONS):
+            map_frame = self.config.sensors.map_frame
+            self.world.goal = goals.goal_of(topic, self.decode(topic, data), map_frame)
+            if self.driving:
+                self.driving.goal = self.world.goal
         elif self.driving and any(topic == e.topic for e in driving.SUBSCRIPTIONS):
             self.driving.handle(topic, self.decode(topic, data))
-            self.world.goal = self.driving.goal
         else:
             if self.driving and topic == self.config.sensors.odom:
                 self.driving.odometry(self.decode(topic, data))
@@ -137,7 +143,10 @@ class RobotNode(Node):
         if moment.receipt.verdict != "accepted":
             self.health.warn("rejected", f"step {moment.obs.step} rejected: {moment.receipt.reason}")
         if self.is_wanted(TOKENS.topic):
-            self.publish(TOKENS.topic, tokens_message(moment.tokens, moment.obs.stamp))
+            obs = moment.obs
+            poses = obs.odom_T_base, obs.map_T_odom
+            reading = Reading(moment.tokens, obs.stamp, obs.step, *poses, obs.goal, obs.is_first)
+            self.publish(TOKENS.topic, tokens_message(reading))
 
     def serve(self, service: str) -> str:
         """Flushes, saves or loads."""

@@ -141,6 +141,11 @@ class RobotWorld:
             self._sync.dropped["depth images left out: too many wait for TF"] += 1
 
     def _is_sane(self, data: bytes, now: int) -> bool:
+        if now == 0:
+            self._sync.dropped[
+                "depth images left out: the time is not known yet; nobody publishes /clock"
+            ] += 1
+            return False
         stamp = header_stamp(data)
         if stamp == self._newest:
             return False  # sent twice

@@ -11,8 +11,9 @@ from embodied_mem.log.outputs import ObservationMessages
 from embodied_mem.ros.config import SimConfig
 from embodied_mem.ros.dds_host import CLOCK
 from embodied_mem.ros.declaration import EVENT, LATCHED, STATIC, STREAM, Declaration, Endpoint, Qos
+from embodied_mem.ros.goals import GOAL
 from embodied_mem.ros.node import Node
-from embodied_mem.ros.pilot import EVENTS, GOAL, TWIST_STAMPED
+from embodied_mem.ros.pilot import EVENTS, TWIST_STAMPED
 from embodied_mem.types import NS_PER_S, Observation
 
 CMD_VEL = Endpoint("cmd_vel", TWIST_STAMPED, EVENT, "velocity of the base")

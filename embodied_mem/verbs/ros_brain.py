@@ -10,13 +10,13 @@ import numpy as np
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.loop import Identity
-from embodied_mem.ros.config import PolicyNodeConfig
+from embodied_mem.ros.config import ControlConfig
 from embodied_mem.ros.driving import Brain
 from embodied_mem.ros.goal_policy import GoalPolicy
 from embodied_mem.types import MemoryTokens, Observation
 
 
-def make_brain(config: PolicyNodeConfig) -> Brain:
+def make_brain(config: ControlConfig) -> Brain:
     """Makes the policy that a config names, with the controller that it needs.
 
     Raises:

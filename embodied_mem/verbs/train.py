@@ -192,7 +192,7 @@ def run_training(
     """
     from stable_baselines3.common.logger import configure
 
-    from embodied_mem.policy.parallel import start_processes
+    from embodied_mem.policy.parallel import end_processes, start_processes
     from embodied_mem.verbs.evaluate import evaluate_checkpoint
 
     model = make_model(config)
@@ -200,6 +200,7 @@ def run_training(
     total = config.total_steps // processes
     if rank:  # the first process keeps the books
         model.learn(total, callback=callback)
+        end_processes()
         return {}
     if resume and (out / RESUME).exists():
         if load_config(TrainConfig, out / "config.yaml") != config:
@@ -210,6 +211,7 @@ def run_training(
     model.set_logger(configure(str(out), ["csv"]))
     save_config(config, out / "config.yaml")
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
+    end_processes()
     checkpoint = out / "checkpoint"
     model.export(checkpoint, env_id=config.env, env_kwargs=config.env_kwargs)
     model.get_env().close()
