@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from graph import ROOT, Probe, wait_for
+from graph import Desk, Probe, wait_for
 from made_bags import make_bag, stamp
 from test_ros_nodes import SENSORS
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.log import messages
 from embodied_mem.log.reader import LogReader
-from embodied_mem.memory import Memory
-from embodied_mem.ros.config import MotionConfig, PlayerConfig, RobotConfig
+from embodied_mem.memory import Memory, OctreeConfig
+from embodied_mem.ros.config import MemoryNodeConfig, MotionConfig, PlayerConfig, RobotConfig
 from embodied_mem.ros.names import Names
 from embodied_mem.ros.parameters import parameters
 from embodied_mem.ros.player_node import PlayerNode
@@ -27,7 +25,7 @@ from embodied_mem.ros.questions import ANSWER, QUERY
 from embodied_mem.ros.robot_node import RobotNode
 from embodied_mem.ros.settings import Settings
 from embodied_mem.types import NS_PER_S
-from embodied_mem.verbs.ros import fold_ros_arguments, ros_arguments
+from embodied_mem.verbs.ros import fold_ros_arguments, ros, ros_arguments, settings_of_bag
 
 EYES = replace(SENSORS, color="", color_info="", reliable=True)
 
@@ -228,7 +226,21 @@ def test_names_and_time_are_told_to_ros_as_it_takes_them():
     assert ros_arguments(Names(), False) == []
 
 
-def test_ros_arguments_are_for_ros(tmp_path: Path):
-    command = [sys.executable, "-m", "embodied_mem", "ros", "robot", "--ros-args", "-p", "file:=a.emem"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and "--host rclpy" in done.stderr
+def test_ros_arguments_are_for_ros():
+    with pytest.raises(ConfigError, match="--host rclpy"):
+        ros("robot", ros_args="-p file:=a.emem")
+
+
+def test_a_node_takes_topics_frames_and_settings_of_a_bag(tmp_path: Path):
+    found = settings_of_bag(make_bag(tmp_path / "bag.mcap"), RobotConfig)
+    assert {name: found[f"sensors.{name}"] for name in ("depth", "depth_info", "base_frame")} == {
+        "depth": SENSORS.depth,
+        "depth_info": SENSORS.depth_info,
+        "base_frame": "base_link",
+    }
+    assert not any(name.startswith("memory.") for name in found), "a foreign bag says nothing of memories"
+    log = tmp_path / "run.mcap"
+    config = RobotConfig(sensors=EYES, record=str(log))
+    config = replace(config, memory=replace(config.memory, octree=OctreeConfig(resolution=0.2)))
+    Desk(RobotNode(config)).node.closed()
+    assert settings_of_bag(log, MemoryNodeConfig)["memory.octree.resolution"] == 0.2

@@ -121,7 +121,7 @@ class Driving:
         text = "" if self.goal is None else self.goal.text
         self._publish(EVENTS.topic, messages.json_string({"event": "found", "goal": text}))
 
-    def adjust(self, config: PolicyNodeConfig) -> None:
+    def adjust(self, config: ControlConfig) -> None:
         """Takes other limits and patience."""
         self.config = config
         self.pilot.config = self.pilot.executor.config = config.motion

@@ -141,17 +141,13 @@ class RobotWorld:
             self._sync.dropped["depth images left out: too many wait for TF"] += 1
 
     def _is_sane(self, data: bytes, now: int) -> bool:
-        if now == 0:
-            self._sync.dropped[
-                "depth images left out: the time is not known yet; nobody publishes /clock"
-            ] += 1
-            return False
         stamp = header_stamp(data)
         if stamp == self._newest:
             return False  # sent twice
         if stamp > now + FUTURE_NS:
             self.refused += 1
-            self._sync.dropped["depth images left out: their stamps are in the future; set the clocks"] += 1
+            why = "their stamps are in the future; set the clocks" if now else "nobody has told /clock yet"
+            self._sync.dropped[f"depth images left out: {why}"] += 1
             return False
         if stamp < self._newest - BACK_NS:
             self.restarts += 1
