@@ -12,6 +12,8 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 TRUTH = ["true", "false"]
+PATIENCE = "60"
+"""How long [s] a node may work off what it has received before it is made to end."""
 SHARED = ("/tf", "/tf_static")
 """Topics that a namespaced robot has in its namespace, as Nav2 does."""
 SHOWN = ("voxels", "objects", "object_markers", "rooms", "grid", "labels")
@@ -54,6 +56,8 @@ def robot(context: LaunchContext) -> list[Node]:
             ros_arguments=["--log-level", of("log_level")],
             output="screen",
             emulate_tty=True,
+            sigterm_timeout=PATIENCE,
+            sigkill_timeout=PATIENCE,
         ),
         Node(
             package="rviz2",
