@@ -123,12 +123,24 @@ class ControlConfig:
     """The robot stops when odometry or observations are older than this [s]."""
     lockstep: bool = False
     """One command after every observation instead of one per odometry message: for a waiting simulator."""
+    goal_poses: bool = False
+    """Publish where to drive to, for Nav2 or another controller, instead of velocities."""
     stamped: bool = True
     """Publish TwistStamped on cmd_vel; False: Twist."""
     odom_frame: str = "odom"
     """Frame of odometry."""
     base_frame: str = "base_link"
     """Frame of cmd_vel."""
+
+
+@dataclass(frozen=True)
+class PolicyNodeConfig:
+    """The policy node."""
+
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """Policy and velocities."""
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    """Odometry and frames; the images too where the policy looks at them."""
 
 
 @dataclass(frozen=True)
