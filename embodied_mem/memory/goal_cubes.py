@@ -56,13 +56,14 @@ class Cubes:
 def goal_cubes(octree: Labelled, labels: Iterable[int]) -> Cubes:
     """Returns the cubes with occupied voxels of some label ids."""
     found = octree.labelled(labels)
+    if not len(found.centers):
+        none = np.empty(0, np.int64)
+        return Cubes(none, np.empty((0, 3)), np.empty((0, 3)), found.labels, none, found.stamps)
     centers = found.centers.astype(np.float64)  # (M, 3)
     cubes = np.floor(centers / (octree.resolution * 2**LEVEL)).astype(np.int64) + BIAS
     keys = cubes[:, 2] << 42 | cubes[:, 1] << 21 | cubes[:, 0]
     order = np.argsort(keys, kind="stable")
     ids, first, counts = np.unique(keys[order], return_index=True, return_counts=True)
-    if len(ids) == 0:
-        return Cubes(ids, np.empty((0, 3)), np.empty((0, 3)), found.labels, counts, found.stamps)
     lo, hi = (f.reduceat(centers[order], first, axis=0) for f in (np.minimum, np.maximum))
     stamps = np.maximum.reduceat(found.stamps[order], first)
     extents = hi - lo + octree.resolution

@@ -32,6 +32,8 @@ class ColorHistogram:
     """
 
     size = 2 * CHROMA_BINS + BRIGHT_BINS
+    name = "colour histogram 2"
+    """Another number wherever vectors of today could not be compared with those of before."""
 
     def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Returns (48,) float32 of length 1; zeros where there are no pixels."""
