@@ -34,6 +34,7 @@ from embodied_mem.ros.diagnostics import Health
 from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.pilot import TWIST_STAMPED, cmd_vel, twist
 from embodied_mem.ros.questions import ANSWER, QUERY
+from embodied_mem.verbs.ros import NODES
 
 pytestmark = pytest.mark.ros
 
@@ -291,7 +292,7 @@ def installed() -> None:
 
 
 def test_every_launch_file_tells_its_arguments(installed: None):
-    assert {f"embodied_mem {name}" for name in ("robot", "memory", "perception", "player", "sim")} <= set(
+    assert {f"embodied_mem {name}" for name in NODES} <= set(
         ros2("pkg", "executables", "embodied_mem").splitlines()
     )
     for name, wanted in (
