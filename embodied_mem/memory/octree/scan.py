@@ -47,6 +47,7 @@ class ByteMap:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
+        self._first = np.zeros(0, np.int32)
         self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
@@ -188,6 +189,12 @@ class ByteMap:
         while len(self._unsettled) < self.threads:
             self._unsettled.append(Unsettled.room_for(1 << 15))
         return self._unsettled
+
+    def first(self) -> NDArray[np.int32]:
+        """Returns an int32 zero for each cell, to be zero again after use."""
+        if len(self._first) < len(self._cells):
+            self._first = np.zeros(len(self._cells), np.int32)
+        return self._first
 
 
 def mark(
