@@ -17,7 +17,7 @@ from embodied_mem.memory import Memory, MemoryConfig
 PARTS = ("world", "perceive", "write", "read", "act")
 HOUSE = "EmbodiedMem/House-MultiObjectNav-v0"
 HOUSE_STEPS = 400
-"""So many steps of an agent in a house make the memory that is read."""
+"""At most so many steps of an agent in a house make the memory that is read."""
 LIFE = 1_000_000
 """Entries of a long life."""
 STEP_NS = 600_000_000
@@ -66,7 +66,7 @@ def bench_loop(steps: int, life: int = LIFE, train: bool = True) -> dict[str, An
     """
     report = _timed(run_explorer, steps, {"env": "EmbodiedMem/Playground-v0", "agent": "explorer"})
     house = _timed(run_seeker, steps, {"env": HOUSE, "agent": "explorer"})
-    report["house"] = {**house, "read": bench_read(life)}
+    report["house"] = {**house, "read": bench_read(life, min(steps, HOUSE_STEPS))}
     return {**report, "train": bench_training()} if train else report
 
 
@@ -161,11 +161,12 @@ def _run(
     return Loop(world, watch.wrap(perceive, "perceive"), memory, policy, controller).run(steps)
 
 
-def bench_read(life: int = LIFE, reads: int = 500) -> dict[str, Any]:
+def bench_read(life: int = LIFE, steps: int = HOUSE_STEPS, reads: int = 500) -> dict[str, Any]:
     """Times `memory.read` in a house, and again when the agent has lived there for long.
 
     Args:
         life: entries, and as many positions of the agent, that are added.
+        steps: of the agent in the house before.
         reads: so many readings are timed, one by one.
 
     Returns:
@@ -177,7 +178,7 @@ def bench_read(life: int = LIFE, reads: int = 500) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
         Memory.open(Path(folder) / "house.emem", settings) as memory,
     ):
-        _seek(env, 0, memory, HOUSE_STEPS)
+        _seek(env, 0, memory, steps)
         goal = env.unwrapped.observation.goal
         report = {"house": _read_times(memory, goal, reads)}
         _live_on(memory, life)
