@@ -7,7 +7,9 @@ of element-wise products in a fixed order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +38,16 @@ class Pose:
     def __post_init__(self) -> None:
         object.__setattr__(self, "position", _vector(self.position, 3))
         object.__setattr__(self, "orientation", _vector(self.orientation, 4))
+
+    @classmethod
+    def _of(cls, position: list[float], orientation: list[float]) -> Pose:
+        """Makes a pose of 3 and 4 Python floats, without looking at them."""
+        pose = object.__new__(cls)
+        for name, values in (("position", position), ("orientation", orientation)):
+            array = np.array(values)
+            array.setflags(write=False)
+            object.__setattr__(pose, name, array)
+        return pose
 
     @classmethod
     def identity(cls) -> Pose:
@@ -73,27 +85,35 @@ class Pose:
     @property
     def is_finite(self) -> bool:
         """True where no number is NaN or infinite and the quaternion is not zero."""
-        finite = np.isfinite(self.position).all() and np.isfinite(self.orientation).all()
-        return bool(finite and np.abs(self.orientation).sum() > 1e-6)
+        x, y, z, w = self.orientation.tolist()
+        finite = all(map(math.isfinite, (*self.position.tolist(), x, y, z, w)))
+        return finite and abs(x) + abs(y) + abs(z) + abs(w) > 1e-6
 
     @property
     def yaw(self) -> float:
         """Rotation about z [rad]."""
+        return self._yaw
+
+    @cached_property
+    def _yaw(self) -> float:
         x, y, z, w = self.orientation.tolist()
         return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 
-    def rotation(self) -> NDArray[np.float64]:
-        """Returns the (3, 3) float64 rotation matrix."""
+    @cached_property
+    def _rows(self) -> tuple[tuple[float, float, float], ...]:
+        """The rows of the rotation matrix."""
         x, y, z, w = self.orientation.tolist()
         n = x * x + y * y + z * z + w * w
         s = 2.0 / n if n > 0 else 0.0
-        return np.array(
-            [
-                [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
-                [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
-                [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
-            ]
+        return (
+            (1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)),
+            (s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)),
+            (s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)),
         )
+
+    def rotation(self) -> NDArray[np.float64]:
+        """Returns the (3, 3) float64 rotation matrix."""
+        return np.array(self._rows)
 
     def matrix(self) -> NDArray[np.float64]:
         """Returns the (4, 4) float64 homogeneous matrix."""
@@ -104,35 +124,45 @@ class Pose:
 
     def rotate(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
         """Rotates (N, 3) or (3,) vectors without translating them; float64."""
-        r = self.rotation()
         v = np.asarray(vectors, dtype=np.float64)
+        if v.shape == (3,):
+            return np.array(self._rotated(*v.tolist()))
+        result = np.empty(v.shape)
         x, y, z = v[..., 0], v[..., 1], v[..., 2]
-        return np.stack([r[i, 0] * x + r[i, 1] * y + r[i, 2] * z for i in range(3)], axis=-1)
+        for i, (rx, ry, rz) in enumerate(self._rows):
+            np.add(rx * x + ry * y, rz * z, out=result[..., i])
+        return result
+
+    def _rotated(self, x: float, y: float, z: float) -> list[float]:
+        """Rotates one vector; as `rotate`, to the bit, without an array's overhead."""
+        return [rx * x + ry * y + rz * z for rx, ry, rz in self._rows]
 
     def transform(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Maps (N, 3) or (3,) points from frame B to frame A; float64 [m]."""
-        return self.rotate(points) + self.position
+        result = self.rotate(points)
+        result += self.position
+        return result
 
     def inverse(self) -> Pose:
         """Returns `B_T_A`."""
         x, y, z, w = self.orientation.tolist()
-        turned = Pose(np.zeros(3), np.array([-x, -y, -z, w]))
-        return Pose(-turned.rotate(self.position), turned.orientation)
+        turned = Pose._of([0.0, 0.0, 0.0], [-x, -y, -z, w])
+        back = turned._rotated(*self.position.tolist())
+        return Pose._of([-v for v in back], [-x, -y, -z, w])
 
     def __matmul__(self, other: Pose) -> Pose:
         """Composes `A_T_B @ B_T_C` into `A_T_C`; the quaternion is renormalised."""
         ax, ay, az, aw = self.orientation.tolist()
         bx, by, bz, bw = other.orientation.tolist()
-        q = np.array(
-            [
-                aw * bx + ax * bw + ay * bz - az * by,
-                aw * by - ax * bz + ay * bw + az * bx,
-                aw * bz + ax * by - ay * bx + az * bw,
-                aw * bw - ax * bx - ay * by - az * bz,
-            ]
-        )
-        norm = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
-        return Pose(self.transform(other.position), q / norm if norm > 0 else q)
+        x = aw * bx + ax * bw + ay * bz - az * by
+        y = aw * by - ax * bz + ay * bw + az * bx
+        z = aw * bz + ax * by - ay * bx + az * bw
+        w = aw * bw - ax * bx - ay * by - az * bz
+        squared = x * x + y * y + z * z + w * w
+        norm = math.sqrt(squared) if squared >= 0.0 else math.nan
+        q = [x / norm, y / norm, z / norm, w / norm] if norm > 0 else [x, y, z, w]
+        moved = self._rotated(*other.position.tolist())
+        return Pose._of([a + b for a, b in zip(moved, self.position.tolist())], q)
 
 
 def quaternion_from_rotation(rotation: ArrayLike) -> NDArray[np.float64]:

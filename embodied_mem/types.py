@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,10 @@ class Observation:
     @property
     def map_T_base(self) -> Pose:
         """The pose of the base in the map."""
+        return self._map_T_base
+
+    @cached_property
+    def _map_T_base(self) -> Pose:
         return self.map_T_odom @ self.odom_T_base
 
 
@@ -243,6 +248,8 @@ class Percept:
         event: what happened, in a word, "" for nothing ("episode_start", "episode_end").
         text: a note in words.
         source: the sensor or module that writes, for example "grid" or "rgbd".
+        embedder: what made the embeddings, with its version; a memory leaves out those of another than
+            made its own, since they cannot be compared. "" is not looked at.
     """
 
     stamp: int
@@ -261,10 +268,15 @@ class Percept:
     event: str = ""
     text: str = ""
     source: str = ""
+    embedder: str = ""
 
     @property
     def map_T_base(self) -> Pose:
         """The pose of the base in the map."""
+        return self._map_T_base
+
+    @cached_property
+    def _map_T_base(self) -> Pose:
         return self.map_T_odom @ self.odom_T_base
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
@@ -17,6 +19,8 @@ FINEST = 3
 """A pixel is looked at in at most this many by this many points."""
 
 FULL = 255
+
+Array = NDArray[Any]
 
 
 def egocentric_crops(
@@ -43,46 +47,75 @@ def egocentric_crops(
         (len(edges) * len(CHANNELS), pixels, pixels) uint8, 255 where a channel holds all over a pixel.
     """
     crops = np.zeros((len(edges), len(CHANNELS), pixels, pixels), np.uint8)
+    is_known = grid is not None and grid.cells.size > 0
+    cells = grid.cells if grid is not None and is_known else np.full((1, 1), -1, np.int8)
+    x0, y0, resolution = 0.0, 0.0, 1.0
+    if grid is not None and is_known:
+        x0, y0, resolution = float(grid.origin[0]), float(grid.origin[1]), grid.resolution
+    x, y, _ = pose.position.tolist()
+    frame = x, y, math.cos(pose.yaw), math.sin(pose.yaw)
     for crop, edge in zip(crops, edges):
-        _draw_space(crop, grid, pose, edge)
-        _draw_points(crop[3], pose, visited, edge)
-        _draw_points(crop[4], pose, goals, edge)
+        finer = min(max(math.ceil(edge / pixels / resolution), 1), FINEST) if is_known else 1
+        _draw_space(crop, cells, (x0, y0, float(resolution)), frame, float(edge), finer)
+        _draw_points(crop[3], frame, visited, float(edge))
+        _draw_points(crop[4], frame, goals, float(edge))
     return crops.reshape(-1, pixels, pixels)
 
 
-def _draw_space(crop: NDArray[np.uint8], grid: GridMap | None, pose: Pose, edge: float) -> None:
-    """Fills the channels occupied, free and unknown with the share of a pixel's points that are so."""
-    pixels = crop.shape[-1]
-    if grid is None or grid.cells.size == 0:
-        crop[2] = FULL
-        return
-    finer = min(max(math.ceil(edge / pixels / grid.resolution), 1), FINEST)
+@njit(cache=True, nogil=True)
+def _draw_space(
+    crop: Array,
+    cells: Array,
+    raster: tuple[float, float, float],
+    frame: tuple[float, float, float, float],
+    edge: float,
+    finer: int,
+) -> None:
+    """Fills the channels occupied, free and unknown with the share of a pixel's points that are so.
+
+    Args:
+        crop: (5, P, P) uint8, changed in place.
+        cells: (H, W) int8 of a grid map.
+        raster: x and y of its origin and the edge of a cell [m].
+        frame: x and y of the agent [m], cosine and sine of its heading.
+        edge: of the picture [m].
+        finer: a pixel is looked at in this many by this many points.
+    """
+    x0, y0, resolution = raster
+    px, py, cos, sin = frame
+    height, width = cells.shape
+    pixels = crop.shape[1]
     count = pixels * finer
-    # distances ahead and to the left of the agent, from the first row and column on
-    along = edge / 2 - (np.arange(count) + 0.5) * (edge / count)
-    ahead, left = along[:, None], along[None, :]
-    cos, sin = math.cos(pose.yaw), math.sin(pose.yaw)
-    x, y = pose.position[0] + cos * ahead - sin * left, pose.position[1] + sin * ahead + cos * left
-    ix = np.floor((x - float(grid.origin[0])) / grid.resolution).astype(np.int64)
-    iy = np.floor((y - float(grid.origin[1])) / grid.resolution).astype(np.int64)
-    height, width = grid.cells.shape
-    inside = (ix >= 0) & (iy >= 0) & (ix < width) & (iy < height)
-    state = np.where(inside, grid.cells[np.clip(iy, 0, height - 1), np.clip(ix, 0, width - 1)], -1)
-    state = state.reshape(pixels, finer, pixels, finer)
-    for channel, is_so in enumerate((state > 0, state == 0, state < 0)):
-        share = is_so.sum(axis=(1, 3))
-        crop[channel] = share * FULL // (finer * finer)
+    step = edge / count
+    share = np.empty(3, np.int64)
+    for row in range(pixels):
+        for column in range(pixels):
+            share[:] = 0
+            for i in range(row * finer, (row + 1) * finer):
+                ahead = edge / 2 - (i + 0.5) * step
+                for j in range(column * finer, (column + 1) * finer):
+                    left = edge / 2 - (j + 0.5) * step
+                    x, y = px + cos * ahead - sin * left, py + sin * ahead + cos * left
+                    ix = np.int64(np.floor((x - x0) / resolution))
+                    iy = np.int64(np.floor((y - y0) / resolution))
+                    inside = ix >= 0 and iy >= 0 and ix < width and iy < height
+                    state = np.int64(cells[iy, ix]) if inside else -1
+                    share[0 if state > 0 else 1 if state == 0 else 2] += 1
+            for channel in range(3):
+                crop[channel, row, column] = share[channel] * FULL // (finer * finer)
 
 
-def _draw_points(channel: NDArray[np.uint8], pose: Pose, points: NDArray[np.float64], edge: float) -> None:
-    """Sets the pixels in which points lie; those beyond the edge are left out."""
-    if len(points) == 0:
-        return
-    pixels = len(channel)
-    dx, dy = points[:, 0] - pose.position[0], points[:, 1] - pose.position[1]
-    cos, sin = math.cos(pose.yaw), math.sin(pose.yaw)
-    ahead, left = cos * dx + sin * dy, cos * dy - sin * dx
-    row = np.floor((edge / 2 - ahead) * (pixels / edge)).astype(np.int64)
-    column = np.floor((edge / 2 - left) * (pixels / edge)).astype(np.int64)
-    inside = (row >= 0) & (column >= 0) & (row < pixels) & (column < pixels)
-    channel[row[inside], column[inside]] = FULL
+@njit(cache=True, nogil=True)
+def _draw_points(
+    channel: Array, frame: tuple[float, float, float, float], points: Array, edge: float
+) -> None:
+    """Sets the pixels in which (N, 3) points lie; those beyond the edge are left out."""
+    px, py, cos, sin = frame
+    pixels = channel.shape[0]
+    scale = pixels / edge
+    for n in range(points.shape[0]):
+        dx, dy = points[n, 0] - px, points[n, 1] - py
+        ahead, left = cos * dx + sin * dy, cos * dy - sin * dx
+        row, column = np.floor((edge / 2 - ahead) * scale), np.floor((edge / 2 - left) * scale)
+        if row >= 0 and column >= 0 and row < pixels and column < pixels:
+            channel[np.int64(row), np.int64(column)] = FULL

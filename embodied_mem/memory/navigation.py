@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.types import GridMap
-from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, descend, frontier, spread, squared_distance
+from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, descend, frontier, squared_distance, walk
 
 Array = NDArray[Any]
 Point = Sequence[float] | NDArray[np.floating]
@@ -69,13 +69,18 @@ def nearest_traversable(grid: GridMap, position: Point, snap: float = 0.5) -> in
     return int(flat[best]) if squared[best] <= snap * snap else -1
 
 
-def steps_from(grid: GridMap, cell: int, diagonal: bool = False) -> NDArray[np.int32]:
-    """Returns (H, W) int32 path distances from a flat cell, in `STRAIGHT`ths of a cell; `FAR` where none."""
-    distance = np.full(grid.cells.shape, FAR, np.int32)
-    if cell >= 0:
-        owner = np.zeros(grid.cells.shape, np.int32)
-        spread(grid.cells == 0, np.array([cell], np.int64), np.zeros(1, np.int32), diagonal, distance, owner)
-    return distance
+def steps_from(grid: GridMap, cell: int, diagonal: bool = False, goal: int = -1) -> NDArray[np.int32]:
+    """Returns (H, W) int32 path distances from a flat cell, in `STRAIGHT`ths of a cell; `FAR` where none.
+
+    Args:
+        grid: the grid map.
+        cell: to start from; -1: there is no way anywhere.
+        diagonal: 8-connected steps.
+        goal: flat cell that the distances are wanted for: others are true only where they are smaller.
+    """
+    if cell < 0:
+        return np.full(grid.cells.shape, FAR, np.int32)
+    return np.asarray(walk(grid.cells, cell, goal, diagonal))
 
 
 def distance_field(
@@ -108,7 +113,7 @@ def shortest_path(
     first, last = nearest_traversable(grid, start, snap), nearest_traversable(grid, goal, snap)
     if first < 0 or last < 0:
         return np.empty((0, 3))
-    steps = steps_from(grid, first, diagonal)
+    steps = steps_from(grid, first, diagonal, last)
     if steps.reshape(-1)[last] >= FAR:
         return np.empty((0, 3))
     return centers_of(grid, descend(steps, last, diagonal)[::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,11 @@ from embodied_mem.perception.camera import (
     project,
     render_depth,
     same_view,
-    valid_depth,
 )
 from embodied_mem.perception.config import DepthConfig
+from embodied_mem.perception.depth_kernels import list_points, mark_floating, pick_labels
 from embodied_mem.perception.labels import relabel_ids
-from embodied_mem.types import Image, Scan
+from embodied_mem.types import Image, Intrinsics, Scan
 
 OCCLUSION_DEPTH = 0.05
 """A point this fraction of its depth behind what the semantic camera sees there is hidden from it."""
@@ -60,54 +61,66 @@ def depth_scan(
     pixels = _thin(depth.data.shape, config)
     # (h, w): the image, thinned
     z = depth.data[pixels]
-    x, y, length = (array[pixels] for array in pixel_rays(depth.intrinsics))
-    reading = valid_depth(z) & np.isfinite(x)
+    rays, pose = pixel_rays(depth.intrinsics), depth.base_T_camera
+    x, y, length = (array[pixels] for array in rays)
+    floats = np.zeros(z.shape, bool)
     if config.edge_jump > 0.0:
-        reading &= ~floating_pixels(depth.data, config.edge_jump)[pixels]
-    endless = (z == np.inf) & np.isfinite(x)
-    used = reading | endless
+        floats = floating_pixels(depth.data, config.edge_jump)[pixels]
     # (N,): the readings used
-    z64, x, y, length = z[used].astype(np.float64), x[used], y[used], length[used]
-    distance = z64 * length
-    hit = distance <= config.max_range
-    with np.errstate(invalid="ignore"):
-        ahead = np.where(hit, z64, config.max_range / length)
-    kept = distance >= config.min_range
-    in_camera = np.stack([x * ahead, y * ahead, ahead], axis=-1)[kept]  # (N, 3)
-    hit = hit[kept]
-    index = np.flatnonzero(used.reshape(-1))[kept]
+    points, hit = np.empty((z.size, 3), np.float32), np.empty(z.size, bool)
+    index, used = np.empty(z.size, np.int64), np.zeros(z.shape, np.float32)
+    limits = float(config.min_range), float(config.max_range)
+    frame = pose.rotation(), pose.position
+    count = list_points(z, floats, x, y, length, limits, *frame, points, hit, index, used)
+    points, hit, index = points[:count], hit[:count], index[:count]
     labels = np.zeros(len(hit), np.int32)
     if semantic is not None:
         check_image(semantic, f"{name}: semantic")
-        found = _labels_of(depth, semantic, in_camera, index, pixels)
-        table = np.arange(label_count if label_count is not None else 65536, dtype=np.int32)
-        labels = np.where(hit, relabel_ids(found, table), 0).astype(np.int32)
-    points = depth.base_T_camera.transform(in_camera).astype(np.float32)
-    scan = Scan(points=points, hit=hit, labels=labels, origin=depth.base_T_camera.position)
+        known = 65536 if label_count is None else label_count
+        if same_view(depth, semantic):
+            labels = pick_labels(np.ascontiguousarray(as_ids(semantic.data)[pixels]), index, hit, known)
+        else:
+            distance = z.reshape(-1)[index].astype(np.float64)
+            x, y, length = (array.reshape(-1)[index] for array in (x, y, length))
+            ahead = np.where(hit, distance, config.max_range / length)
+            in_camera = np.stack([x * ahead, y * ahead, ahead], axis=-1)  # (N, 3)
+            found = _labels_of(depth, semantic, in_camera, pixels)
+            labels = np.where(hit, relabel_ids(found, np.arange(known, dtype=np.int32)), 0).astype(np.int32)
+    scan = Scan(points=points, hit=hit, labels=labels, origin=pose.position)
     if depth.intrinsics.is_distorted:
         return scan
-    image = _thinned(depth, z, index, pixels)
+    image = Image(used, _thinned(depth.intrinsics, z.shape, pixels), pose)
     return replace(scan, image=image, pixels=index, max_range=config.max_range)
 
 
-def _thinned(
-    depth: Image, z: NDArray[np.float32], index: NDArray[np.intp], pixels: tuple[slice, slice]
-) -> Image:
-    """Returns the image of the readings z (h, w) that are used, with the camera that would have seen it."""
-    view, (rows, columns) = depth.intrinsics, pixels
-    down, across = float(rows.step or 1), float(columns.step or 1)
-    thin = replace(
+def as_ids(image: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Returns a label image as int32; what does not fit is no label, -1."""
+    if image.dtype == np.int32:
+        return np.asarray(image, np.int32)
+    if image.dtype.itemsize >= 4:
+        image = np.where((image >= 0) & (image < 1 << 31), image, -1)
+    return image.astype(np.int32)
+
+
+@lru_cache(maxsize=8)
+def _thin_view(view: Intrinsics, width: int, height: int, first: tuple[int, int], stride: int) -> Intrinsics:
+    """Returns the camera that would have seen every `stride`th pixel from the first (row, column) on."""
+    across = float(stride)
+    return replace(
         view,
-        width=z.shape[1],
-        height=z.shape[0],
+        width=width,
+        height=height,
         fx=view.fx / across,
-        fy=view.fy / down,
-        cx=(view.cx - (columns.start or 0)) / across,
-        cy=(view.cy - (rows.start or 0)) / down,
+        fy=view.fy / across,
+        cx=(view.cx - first[1]) / across,
+        cy=(view.cy - first[0]) / across,
     )
-    used = np.zeros(z.shape, np.float32)
-    used.reshape(-1)[index] = z.reshape(-1)[index]
-    return Image(used, thin, depth.base_T_camera)
+
+
+def _thinned(view: Intrinsics, shape: tuple[int, ...], pixels: tuple[slice, slice]) -> Intrinsics:
+    """Returns the camera of a thinned (h, w) image."""
+    rows, columns = pixels
+    return _thin_view(view, shape[1], shape[0], (rows.start or 0, columns.start or 0), rows.step or 1)
 
 
 def floating_pixels(depth: NDArray[np.float32], jump: float) -> NDArray[np.bool_]:
@@ -121,18 +134,8 @@ def floating_pixels(depth: NDArray[np.float32], jump: float) -> NDArray[np.bool_
         depth: (H, W) float32 [m]; pixels beside invalid ones are kept.
         jump: fraction of the depth.
     """
-    floats = np.zeros(depth.shape, bool)
-    known = np.where(valid_depth(depth), depth, np.float32(np.nan))
-    limit = known * np.float32(jump)
-    for axis in (0, 1):
-        step = np.diff(known, axis=axis)
-        before, after = (step[:-1], step[1:]) if axis == 0 else (step[:, :-1], step[:, 1:])
-        inner = (slice(1, -1), slice(None)) if axis == 0 else (slice(None), slice(1, -1))
-        bound = limit[inner]
-        with np.errstate(invalid="ignore"):
-            rising = np.minimum(before, after) > bound
-            falling = np.maximum(before, after) < -bound
-        floats[inner] |= rising | falling
+    floats = np.empty(depth.shape, bool)
+    mark_floating(depth, np.float32(jump), floats)
     return floats
 
 
@@ -156,20 +159,16 @@ def _labels_of(
     depth: Image,
     semantic: Image,
     points: NDArray[np.float64],
-    index: NDArray[np.intp],
     pixels: tuple[slice, slice],
 ) -> NDArray[np.integer]:
-    """Returns the (N,) labels of points; 0 for those that the semantic camera does not see.
+    """Returns the (N,) labels of points; 0 for those that another camera does not see.
 
     Args:
         depth: the depth image.
         semantic: the label image.
         points: (N, 3) in the depth camera's optical frame [m].
-        index: (N,) which pixels of the thinned depth image they come from.
         pixels: the thinning.
     """
-    if same_view(depth, semantic):
-        return np.asarray(semantic.data[pixels].reshape(-1)[index])
     moved = (semantic.base_T_camera.inverse() @ depth.base_T_camera).transform(points)
     columns, rows, inside = project(moved, semantic.intrinsics)
     # What hides a point may be any reading near it: thinned points leave holes, so each one is given

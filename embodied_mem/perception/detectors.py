@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
+from embodied_mem.perception.camera import check_image, pixel_rays, same_view
 from embodied_mem.perception.config import DetectorConfig
+from embodied_mem.perception.depth import as_ids
+from embodied_mem.perception.depth_kernels import find_things, list_things
 from embodied_mem.perception.embedding import ColorHistogram, Embedder, cut_out
 from embodied_mem.perception.lift import lift
 from embodied_mem.perception.regions import connected_pixels, outlines
@@ -28,6 +32,7 @@ class SemanticDetector:
     def __init__(self, config: DetectorConfig, embedder: Embedder | None = None) -> None:
         self.config = config
         self.embedder = embedder or ColorHistogram()
+        self._named: tuple[LabelMap, NDArray[np.bool_]] | None = None
 
     def __call__(self, camera: CameraFrame, labels: LabelMap) -> tuple[Detection, ...]:
         """Returns the objects that one camera sees, in the base frame, by label and first pixel.
@@ -55,12 +60,11 @@ class SemanticDetector:
             return (), np.zeros((0, 0), np.int64)
         check_image(depth, f"{camera.name}: depth")
         check_image(semantic, f"{camera.name}: semantic")
-        wanted = np.zeros(len(labels), bool)
-        wanted[[i for i, name in enumerate(labels.names) if name in self.config.labels]] = True
-        label = np.where((semantic.data >= 0) & (semantic.data < len(labels)), semantic.data, 0)
         rays = pixel_rays(depth.intrinsics)
-        in_range = valid_depth(depth.data) & (depth.data <= self.config.max_range) & np.isfinite(rays.x)
-        things = np.where(wanted[label], label, 0)
+        shape = semantic.data.shape
+        things, in_range = np.empty(shape, np.int32), np.empty(shape, bool)
+        wanted, most = self._wanted(labels), np.float32(self.config.max_range)
+        find_things(as_ids(semantic.data), depth.data, rays.x, wanted, most, things, in_range)
         if instances is None:
             part = connected_pixels(things, depth.data, self.config.depth_jump)
         else:
@@ -70,29 +74,34 @@ class SemanticDetector:
             part[used] = np.unique(pairs, return_inverse=True)[1].reshape(-1) + 1
         measures = outlines(part, depth.data, self.config.depth_jump)
         visible = self._visible(measures)
-        pixels = np.flatnonzero((visible >= 0.0)[part] & in_range)
         masks = np.zeros(part.shape, np.int64)
+        # (N,), by label and then by region
+        pixels, starts = list_things(part, things, in_range, visible >= 0.0)
         if len(pixels) == 0:
             return (), masks
-        first = label.reshape(-1)[pixels]
-        pixels = pixels[np.lexsort((part.reshape(-1)[pixels], first))]
-        of = part.reshape(-1)[pixels]  # (N,), by label and then by region
         z = depth.data.reshape(-1)[pixels].astype(np.float64)
         x, y = rays.x.reshape(-1)[pixels], rays.y.reshape(-1)[pixels]
         points = depth.base_T_camera.transform(np.stack([x * z, y * z, z], axis=-1))  # (N, 3)
         color = camera.color
         seen = color.data if color is not None and same_view(depth, color) else None
-        starts = np.flatnonzero(np.concatenate([[True], of[1:] != of[:-1]]))
         found: list[Detection] = []
-        for a, b in zip(starts.tolist(), [*starts[1:].tolist(), len(of)]):
+        for a, b in pairwise(starts.tolist()):
             if b - a < self.config.min_pixels:
                 continue
-            id, fraction = int(label.reshape(-1)[pixels[a]]), float(visible[of[a]])
+            first = pixels[a]
+            id, fraction = int(things.reshape(-1)[first]), float(visible[part.reshape(-1)[first]])
             near, sigma = float(z[a:b].min()), self.config.position_sigma
             vector = None if seen is None else self.embedder(*cut_out(seen, pixels[a:b]))
             found.append(lift(id, points[a:b], near, fraction, self.config.score, sigma, vector))
             masks.reshape(-1)[pixels[a:b]] = len(found)
         return tuple(found), masks
+
+    def _wanted(self, labels: LabelMap) -> NDArray[np.bool_]:
+        """Returns (L,) bool: the labels that are objects."""
+        if self._named is None or self._named[0] is not labels:
+            is_so = np.array([name in self.config.labels for name in labels.names], bool)
+            self._named = labels, is_so
+        return self._named[1]
 
     def _visible(self, measures: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns by region the fraction of its outline that nothing cuts; -1 for those left out."""

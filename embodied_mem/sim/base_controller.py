@@ -100,9 +100,12 @@ class BaseController:
                 if len(path):
                     return grid, path
             return grids[-1], np.empty((0, 3))
-        fields = [steps_from(grid, nearest_traversable(grid, start), diagonal=True) for grid in grids]
+        fields: list[NDArray[np.int32]] = []
         for choose in (standing_places, lookouts):
-            for grid, steps in zip(grids, fields):
+            for index, grid in enumerate(grids):
+                if index == len(fields):
+                    fields.append(steps_from(grid, nearest_traversable(grid, start), diagonal=True))
+                steps = fields[index]
                 cells = choose(memory, grid, steps < FAR, subgoal, self.eye)
                 if len(cells):
                     goal = int(cells[np.argmin(steps.reshape(-1)[cells])])
@@ -112,7 +115,8 @@ class BaseController:
     def _grids(self, grid: GridMap) -> tuple[GridMap, ...]:
         """Returns maps to look for a way in: well clear of things, close to them, and as they were seen."""
         careful = self._without_bumps(grid)
-        return _widened(careful), careful, grid
+        wide = _widened(careful)
+        return (wide, grid) if careful is grid else (wide, careful, grid)
 
     def _without_bumps(self, grid: GridMap) -> GridMap:
         """Returns the map with obstacles where the robot bumped into something."""

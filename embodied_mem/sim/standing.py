@@ -75,10 +75,21 @@ def standing_places(
         subgoal: a thing.
         eye: height to look from [m].
     """
-    cells = np.flatnonzero(reachable)
+    radius = max(subgoal.radius - MARGIN, 0.0)
+    cells = _around(grid, reachable, subgoal, radius)
     centers = centers_of(grid, cells)
-    near = _some(np.flatnonzero(gap(centers[:, :2], subgoal) <= max(subgoal.radius - MARGIN, 0.0)))
+    near = _some(np.flatnonzero(gap(centers[:, :2], subgoal) <= radius))
     return cells[near[in_sight(memory, centers[near], subgoal, eye)]]
+
+
+def _around(grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, radius: float) -> NDArray[np.intp]:
+    """Returns the flat reachable cells in a box that holds all within a radius [m] of a sub-goal."""
+    half = CORE * subgoal.extent[:2] / 2 + radius
+    low = np.floor((subgoal.position[:2] - half - grid.origin) / grid.resolution).astype(int) - 1
+    high = np.floor((subgoal.position[:2] + half - grid.origin) / grid.resolution).astype(int) + 2
+    (x0, y0), (x1, y1) = np.maximum(low, 0).tolist(), np.maximum(high, 0).tolist()
+    y, x = np.nonzero(reachable[y0:y1, x0:x1])
+    return (y + y0) * reachable.shape[1] + x + x0
 
 
 def lookouts(

@@ -12,11 +12,13 @@ from embodied_mem.memory.octree import kernels, masks, octants
 from embodied_mem.memory.octree.blocks import BlockStore
 from embodied_mem.memory.octree.directory import query_directory
 from embodied_mem.memory.octree.grid import Band, project, project_columns
+from embodied_mem.memory.octree.labelled import Labelled
 from embodied_mem.memory.octree.levels import Levels
-from embodied_mem.memory.octree.records import count_records, label_masks
+from embodied_mem.memory.octree.records import count_records
 from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.types import (
     GridMap,
+    LabelledBlocks,
     LogOddsSteps,
     RayHits,
     Voxels,
@@ -57,6 +59,7 @@ class OctreeReader:
         )
         self._store = BlockStore()
         self._levels = Levels(self._store)
+        self._labelled = Labelled(self._store)
         self._byte_map = ByteMap(threads)
 
     def query(
@@ -158,16 +161,23 @@ class OctreeReader:
 
     def labelled(self, labels: Iterable[int]) -> Voxels:
         """Returns the occupied voxels of the whole map that have one of some label ids."""
-        store, wanted = self._store, np.zeros(65536, np.bool_)
-        wanted[list(labels)] = True
-        rows = np.arange(store.count, dtype=np.int64)
-        if not store.records.has("labels"):
-            rows = rows[:0]
-        chosen = label_masks(rows, wanted, store.masks.noted, store.records.columns)
-        chosen &= store.masks.occupied[rows]
-        rows = np.flatnonzero(chosen.any(axis=1))
-        rows = rows[np.argsort(store.keys[rows], kind="stable")]
-        return self._voxels(rows, chosen[rows])
+        return self._voxels(*self._labelled.find(labels, self.version))
+
+    def labelled_blocks(self, labels: Iterable[int]) -> LabelledBlocks:
+        """Returns the 8^3 blocks that hold occupied voxels of some label ids, sorted by z, y and x."""
+        store = self._store
+        rows, chosen = self._labelled.find(labels, self.version)
+        if not len(rows):
+            return LabelledBlocks.none()
+        coords = store.coords(rows)
+        order = np.lexsort((coords[:, 0], coords[:, 1], coords[:, 2]))
+        rows, chosen, coords = rows[order], chosen[order], coords[order]
+        slots, counts = store.slots_of(rows, chosen), count_records(chosen)
+        first = np.cumsum(counts) - counts
+        stamps = store.stamps_of(slots, np.repeat(store.stamps[rows], counts))
+        lo, hi = masks.box_centers(chosen, rows, store.keys, kernels.BIAS, self.resolution)
+        newest = np.maximum.reduceat(stamps, first)
+        return LabelledBlocks(coords, lo, hi, store.labels(slots[first]), counts, newest)
 
     def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:
         """Returns the voxels last observed later than a stamp [ns].
@@ -301,7 +311,7 @@ class OctreeReader:
 
         What scans are marked in is not the map's: it does not grow with it.
         """
-        return self._store.nbytes + self._levels.nbytes
+        return self._store.nbytes + self._levels.nbytes + self._labelled.nbytes
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level <= MAX_LEVEL:

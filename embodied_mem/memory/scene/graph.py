@@ -362,7 +362,7 @@ class SceneGraph:
 
         A position holds until the next stamp; moves below `trajectory_spacing` are left out.
         """
-        return self.trajectory_table.stamps, self.trajectory_table.positions
+        return self.trajectory_table.stamps, self.trajectory_table.positions.copy()
 
     @property
     def aliases(self) -> dict[int, int]:

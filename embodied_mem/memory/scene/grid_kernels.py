@@ -88,6 +88,67 @@ def spread(free: Array, seeds: Array, owners: Array, diagonal: bool, distance: A
 
 
 @njit(cache=True, nogil=True)
+def walk(cells: Array, start: int, goal: int, diagonal: bool) -> Array:
+    """Returns (H, W) int32 path distances from one cell over cells that are 0, as `spread` finds them.
+
+    Args:
+        cells: (H, W) int8 of a grid map.
+        start: flat cell; it need not be free.
+        goal: flat cell at which to stop: what is farther away is not looked at, or not to the end; -1: none.
+        diagonal: whether diagonal steps are allowed.
+    """
+    height, width = cells.shape
+    distance = np.empty((height, width), np.int32)
+    dist = distance.reshape(-1)
+    for y in range(height):
+        for x in range(width):  # what is not free can never come closer
+            distance[y, x] = FAR if cells[y, x] == 0 else np.int32(-1)
+    queue = np.empty((2, height * width), np.int64)  # distance << 32 | cell
+    h0, t0, h1, t1 = 0, 0, 0, 0
+    dist[start] = 0
+    queue[0, 0] = start
+    t0 = 1
+    mask = np.int64(0xFFFFFFFF)
+    while h0 < t0 or h1 < t1:
+        if h1 >= t1 or (h0 < t0 and queue[0, h0] <= queue[1, h1]):
+            item = queue[0, h0]
+            h0 += 1
+        else:
+            item = queue[1, h1]
+            h1 += 1
+        cell, came = item & mask, np.int32(item >> 32)
+        if dist[cell] < came:
+            continue  # came closer another way since it was queued
+        if cell == goal:
+            break
+        y, x = cell // width, cell % width
+        up, down, left, right = y > 0, y < height - 1, x > 0, x < width - 1
+        straight, slanted = np.int32(came + STRAIGHT), np.int32(came + DIAGONAL)
+        for k in range(4):
+            if not (up if k == 0 else down if k == 1 else left if k == 2 else right):
+                continue
+            n = cell + (-width if k == 0 else width if k == 1 else -1 if k == 2 else 1)
+            if dist[n] > straight:
+                dist[n] = straight
+                queue[0, t0] = np.int64(straight) << 32 | n
+                t0 += 1
+        if not diagonal:
+            continue
+        for k in range(4):
+            if not ((up if k < 2 else down) and (left if k % 2 == 0 else right)):
+                continue
+            across, beside = -width if k < 2 else width, -1 if k % 2 == 0 else 1
+            n = cell + across + beside
+            if dist[n] > slanted and cells[y, x + beside] == 0 and cells[y + across // width, x] == 0:
+                dist[n] = slanted
+                queue[1, t1] = np.int64(slanted) << 32 | n
+                t1 += 1
+    for n in range(dist.shape[0]):
+        dist[n] = FAR if dist[n] < 0 else dist[n]
+    return distance
+
+
+@njit(cache=True, nogil=True)
 def squared_distance(blocked: Array) -> Array:
     """Returns (H, W) int64 squared distances, in cells, to the nearest blocked cell (exact).
 
@@ -247,11 +308,23 @@ def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
         if 0 <= y < height and 0 <= x < width and distance[y, x] < FAR:
             result[i] = distance[y, x]
             continue
-        for ny in range(max(y - reach, 0), min(y + reach + 1, height)):
-            for nx in range(max(x - reach, 0), min(x + reach + 1, width)):
-                if distance[ny, nx] < FAR:
-                    away = distance[ny, nx] + STRAIGHT * np.sqrt(float((ny - y) ** 2 + (nx - x) ** 2))
-                    result[i] = min(result[i], away)
+        best = float(FAR)
+        x0, x1 = max(x - reach, 0), min(x + reach + 1, width)
+        for k in range(2 * reach + 1):  # the nearest rows first
+            dy = (k + 1) // 2 if k % 2 else -(k // 2)
+            if y + dy < 0 or y + dy >= height or x0 >= x1:
+                continue
+            row, least = distance[y + dy, x0:x1], FAR
+            for j in range(x1 - x0):
+                least = min(least, row[j])
+            if least + STRAIGHT * abs(dy) >= best:
+                continue
+            for j in range(x1 - x0):
+                if row[j] < best:
+                    dx = x0 + j - x
+                    away = row[j] + STRAIGHT * np.sqrt(float(dy * dy + dx * dx))
+                    best = min(best, away)
+        result[i] = best
     return result
 
 

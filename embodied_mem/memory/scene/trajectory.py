@@ -19,11 +19,16 @@ class Trajectory:
     def __init__(self, spacing: float) -> None:
         self.spacing = spacing
         self._stamps: list[int] = []
-        self._positions: list[tuple[float, float, float]] = []
+        self._table = np.empty((CHUNK, 3))
+        """The positions, and room for more."""
         self._first = 0  # chunks that were dropped
 
     def __len__(self) -> int:
         return len(self._stamps)
+
+    @property
+    def _positions(self) -> NDArray[np.float64]:
+        return self._table[: len(self._stamps)]
 
     @property
     def stamps(self) -> NDArray[np.int64]:
@@ -32,8 +37,8 @@ class Trajectory:
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """(N, 3) float64 [m] in the map frame."""
-        return np.array(self._positions, np.float64).reshape(-1, 3)
+        """(N, 3) float64 [m] in the map frame; not to be changed, later positions do not change it."""
+        return self._positions
 
     @property
     def start(self) -> int:
@@ -43,27 +48,29 @@ class Trajectory:
     @property
     def last(self) -> NDArray[np.float64] | None:
         """(3,) float64 [m], the newest position; None where there is none."""
-        return np.array(self._positions[-1]) if self._positions else None
+        return self._positions[-1].copy() if len(self) else None
 
     def moved(self, position: NDArray[np.float64]) -> float:
         """Returns how far a position is from the last one kept [m]; 0 where there is none."""
-        if not self._positions:
+        if not len(self):
             return 0.0
-        (ax, ay, az), (bx, by, bz) = position.tolist(), self._positions[-1]
+        (ax, ay, az), (bx, by, bz) = position.tolist(), self._positions[-1].tolist()
         return float(np.sqrt((ax - bx) ** 2 + (ay - by) ** 2 + (az - bz) ** 2))
 
     def append(self, stamp: int, position: NDArray[np.float64]) -> int:
         """Keeps a position if the agent has moved; returns the chunk it went to, or -1."""
-        if self._positions and self.moved(position) < self.spacing:
+        count = len(self)
+        if count and self.moved(position) < self.spacing:
             return -1
-        x, y, z = position.tolist()
+        if count == len(self._table):
+            self._table = np.concatenate([self._table, np.empty((max(count, CHUNK), 3))])
+        self._table[count] = position
         self._stamps.append(stamp)
-        self._positions.append((x, y, z))
         return self._first + (len(self._stamps) - 1) // CHUNK
 
     def move(self, positions: NDArray[np.float64]) -> None:
         """Replaces the (N, 3) positions [m]; the stamps stay."""
-        self._positions = [(x, y, z) for x, y, z in positions.tolist()]
+        self._table = np.array(positions, np.float64)
 
     def payloads(self) -> dict[int, bytes]:
         """Returns the chunks by number: (n, 4) little-endian 8-byte words, stamp and x, y, z."""
@@ -75,7 +82,7 @@ class Trajectory:
         stamps = np.array(self._stamps[part], "<i8")
         words = np.empty((len(stamps), 4), "<f8")
         words[:, 0] = stamps.view("<f8")
-        words[:, 1:] = np.array(self._positions[part])
+        words[:, 1:] = self._positions[part]
         return words.tobytes()
 
     def restore(self, payloads: dict[int, bytes]) -> None:
@@ -83,11 +90,12 @@ class Trajectory:
         self._first = min(payloads, default=0)
         words = np.frombuffer(b"".join(payloads[i] for i in sorted(payloads)), "<f8").reshape(-1, 4)
         self._stamps = words[:, 0].copy().view("<i8").tolist()
-        self._positions = [(x, y, z) for x, y, z in words[:, 1:].tolist()]
+        self._table = words[:, 1:].copy()
 
     def drop_oldest(self, count: int) -> list[int]:
         """Removes whole chunks of the oldest positions, at most `count` positions; returns the chunks."""
         chunks = min(count, max(len(self) - 1, 0)) // CHUNK
-        del self._stamps[: chunks * CHUNK], self._positions[: chunks * CHUNK]
+        self._table = self._positions[chunks * CHUNK :].copy()
+        del self._stamps[: chunks * CHUNK]
         self._first += chunks
         return list(range(self._first - chunks, self._first))

@@ -126,7 +126,8 @@ class Camera:
         """
         r = map_T_camera.rotation()
         self._rays[..., :3] = map_T_camera.position
-        self._rays[..., 3:] = self._x * r[:, 0] + (self._y * r[:, 1] + r[:, 2])
+        across, down = self._x * r[:, 0], self._y * r[:, 1] + r[:, 2]  # (1, W, 3), (H, 1, 3)
+        np.add(across, down, out=self._rays[..., 3:], casting="same_kind")
         return self._rays
 
     def view(self, scene: Scene, map_T_camera: Pose, max_depth: float) -> View:
