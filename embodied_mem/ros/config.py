@@ -123,12 +123,24 @@ class ControlConfig:
     """The robot stops when odometry or observations are older than this [s]."""
     lockstep: bool = False
     """One command after every observation instead of one per odometry message: for a waiting simulator."""
+    goal_poses: bool = False
+    """Publish where to drive to, for Nav2 or another controller, instead of velocities."""
     stamped: bool = True
     """Publish TwistStamped on cmd_vel; False: Twist."""
     odom_frame: str = "odom"
     """Frame of odometry."""
     base_frame: str = "base_link"
     """Frame of cmd_vel."""
+
+
+@dataclass(frozen=True)
+class PolicyNodeConfig:
+    """The policy node."""
+
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """Policy and velocities."""
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+    """Odometry and frames; the images too where the policy looks at them."""
 
 
 @dataclass(frozen=True)
@@ -196,5 +208,8 @@ class SimConfig:
     """How many times faster than real time, at most."""
     lockstep: bool = False
     """Wait for the command of every frame: the same run every time."""
+    give_up: float = limited(30.0, 1.0, 3600.0)
+    """In lockstep the robot stands still for a step when a command has been waited for this long [s]; the
+    first one is waited for without end."""
     timeout: float = limited(0.5, 0.01, 60.0)
     """The robot stops when no command has come for this long, in simulated time [s]."""

@@ -18,6 +18,7 @@ from embodied_mem.ros.config import (
     MemoryNodeConfig,
     PerceptionNodeConfig,
     PlayerConfig,
+    PolicyNodeConfig,
     RobotConfig,
     SimConfig,
 )
@@ -48,6 +49,13 @@ def _robot(config: Any) -> Node:
     return RobotNode(config, make_brain(config.control))
 
 
+def _policy(config: Any) -> Node:
+    from embodied_mem.ros.policy_node import PolicyNode
+    from embodied_mem.verbs.ros_brain import make_brain
+
+    return PolicyNode(config, make_brain(config.control))
+
+
 def _sim(config: Any) -> Node:
     from embodied_mem.ros.sim_node import SimNode
     from embodied_mem.sim import make as make_env
@@ -66,6 +74,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
     "robot": (RobotConfig, _robot),
     "perception": (PerceptionNodeConfig, _perception),
     "memory": (MemoryNodeConfig, _memory),
+    "policy": (PolicyNodeConfig, _policy),
     "player": (PlayerConfig, _player),
     "sim": (SimConfig, _sim),
 }
@@ -73,7 +82,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
 
 
 def ros(
-    node: Literal["robot", "perception", "memory", "player", "sim"],
+    node: Literal["robot", "perception", "memory", "policy", "player", "sim"],
     host: Literal["dds", "rclpy"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
@@ -94,8 +103,9 @@ def ros(
         embodied-mem ros player --set bag:=my_bag
 
     Args:
-        node: "robot" (perception, memory and policy in one process), "perception", "memory", or
-            "player" (plays a bag), or "sim" (a simulated robot).
+        node: "robot" (perception, memory and policy in one process), "perception", "memory",
+            "policy" (drives by what the memory node shows), "player" (plays a bag), or "sim" (a
+            simulated robot).
         host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`; "rclpy" makes lifecycle nodes with
             parameters and services, where ROS 2 is.
         params: a ROS 2 parameter file (YAML).
@@ -164,8 +174,9 @@ def settings_of(world: str, kind: type) -> dict[str, Any]:
     """
     from embodied_mem.sim import make as make_env
 
-    env: Any = make_env(world).unwrapped
-    fits = {"perception": env.perception_config(), "memory": env.memory_config()}
+    made = make_env(world)
+    env: Any = made.unwrapped
+    fits = {"perception": env.perception_config(), "memory": _memory_of(made)}
     names = {field.name for field in dataclasses.fields(kind)}
     found = {
         f"{part}.{p.name}": p.default
@@ -179,6 +190,16 @@ def settings_of(world: str, kind: type) -> dict[str, Any]:
             found |= {f"sensors.{role}": image.name, f"sensors.{role}_info": info.name}
         found["sensors.reliable"] = True
     return found
+
+
+def _memory_of(env: Any) -> Any:
+    """Returns the memory's settings for an environment, read as a policy that points needs it."""
+    from embodied_mem.sim.pointing.pointing import pointing_of
+
+    try:
+        return pointing_of(env).memory_config
+    except ConfigError:
+        return env.unwrapped.memory_config()
 
 
 def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
