@@ -248,6 +248,8 @@ class Percept:
         event: what happened, in a word, "" for nothing ("episode_start", "episode_end").
         text: a note in words.
         source: the sensor or module that writes, for example "grid" or "rgbd".
+        embedder: what made the embeddings, with its version; a memory leaves out those of another than
+            made its own, since they cannot be compared. "" is not looked at.
     """
 
     stamp: int
@@ -266,6 +268,7 @@ class Percept:
     event: str = ""
     text: str = ""
     source: str = ""
+    embedder: str = ""
 
     @property
     def map_T_base(self) -> Pose:

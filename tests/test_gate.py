@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import grid_walk
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import GateConfig, Memory
-from embodied_mem.types import Detection, Image, Intrinsics, Percept
+from embodied_mem.types import Detection, Image, Intrinsics, Percept, Query
 
 
 def remembering(steps: int = 5, **gate: float) -> Memory:
@@ -167,3 +168,62 @@ def test_what_was_not_let_in_is_listed_with_its_reason_and_survives_the_file(tmp
         listed = memory.info()["quarantine"]
         assert len(listed) == 32 and all(item["source"] == "grid" and item["reason"] for item in listed)
         assert listed[-1]["step"] == 59 and memory.info()["rejected"] == 56
+
+
+def seen(step: int, embedder: str) -> Percept:
+    view = np.arange(1.0, 9.0, dtype=np.float32)
+    plain = grid_walk.percept(step, embedding=view, embedder=embedder)
+    things = tuple(dataclasses.replace(d, embedding=view[:4]) for d in plain.detections)
+    return dataclasses.replace(plain, detections=things)
+
+
+def embedded(memory: Memory, step: int, embedder: str) -> bool:
+    receipt = memory.write(seen(step, embedder))
+    assert receipt.verdict == "accepted"
+    entry = memory.episodes.entry(receipt.episode_id)
+    assert entry is not None
+    return entry.embedding is not None
+
+
+def test_embeddings_of_another_maker_are_left_out_and_it_is_said(tmp_path):
+    path = tmp_path / "home.emem"
+    with Memory.open(path, grid_walk.config()) as memory:
+        assert embedded(memory, 0, "clip 1")
+        things = len(seen(1, "").detections)
+        with pytest.warns(UserWarning, match='by "clip 2" are left out: .* by "clip 1"'):
+            assert not embedded(memory, 1, "clip 2")
+        assert memory.info()["dropped_embeddings"] == 1 + things
+    with Memory.open(path, grid_walk.config(gate=GateConfig(relocalize=False))) as memory:
+        assert memory.info()["embedders"] == {"views": "clip 1", "things": "clip 1", "refused": "clip 2"}
+        assert not embedded(memory, 2, "clip 2")
+        assert embedded(memory, 3, "clip 1") and embedded(memory, 4, "")
+
+
+def test_embeddings_of_things_in_files_that_do_not_name_their_maker_are_not_compared(tmp_path):
+    old = Path(__file__).with_name("schema_2.emem")
+    path = tmp_path / "home.emem"
+    path.write_bytes(old.read_bytes())
+    with Memory.open(path) as memory:
+        assert memory.info()["embedders"]["things"] == "unknown"
+        assert memory.contents.embedders.comparable(seen(0, ""))[1] == 0
+        with pytest.warns(UserWarning, match='by "unknown"'):
+            left, count = memory.contents.embedders.comparable(seen(0, "today"))
+        assert count == len(left.detections) > 0 and all(d.embedding is None for d in left.detections)
+        assert left.embedding is not None  # views are embedded as they ever were
+
+
+def test_an_image_is_not_looked_for_among_views_that_another_encoder_embedded():
+    class Encoder:
+        name = "clip 2"
+
+        def image(self, image: np.ndarray) -> np.ndarray:
+            return np.ones(8, np.float32)
+
+    memory = Memory(grid_walk.config())
+    memory.write(seen(0, "clip 1"))
+    memory.encoder = Encoder()
+    query = Query(like=np.zeros((4, 4, 3), np.uint8), kind="episode")
+    with pytest.raises(InputError, match=r'"clip 1".*"clip 2"'):
+        memory.recall(query)
+    memory.encoder.name = "clip 1"
+    assert memory.recall(query)

@@ -11,8 +11,10 @@ import pytest
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory
+from embodied_mem.memory.budget import BudgetConfig
 from embodied_mem.memory.episodes.chunks import ALIVE, CHUNK, DETAILS, HEADS, PARTS, VECTORS, unpack_texts
 from embodied_mem.memory.episodes.entries import Episode, Episodes
+from embodied_mem.memory.episodes.sealing import AT_ONCE
 from embodied_mem.memory.episodes.vectors import quantise
 from embodied_mem.memory.store.check import check_file
 from embodied_mem.types import Query
@@ -201,3 +203,27 @@ def test_a_damaged_part_of_a_chunk_is_named_and_repair_goes_on_without_it(tmp_pa
         assert len(memory.episodes) == (2 if table == HEADS else 3) * CHUNK
         assert memory.recall(Query(kind="episode", like=np.ones(SIZE), k=3))
         memory.digest()
+
+
+def test_what_a_burst_of_writes_leaves_unsealed_is_sealed_at_the_end(tmp_path: Path):
+    path, wal = tmp_path / "home.emem", tmp_path / "home.emem-wal"
+    config = grid_config(budget=BudgetConfig(10**8))
+    with Memory.open(path, config) as memory:
+        know_objects(memory, 30)
+        add(memory.episodes, np.random.default_rng(1), 24 * CHUNK + 5)
+        digest = memory.digest()
+        memory._done("accepted")
+        memory.flush()
+        assert memory.episodes.backlog == 24 - 1 - AT_ONCE  # a batch seals only so many
+        memory.compact()
+        assert memory.episodes.backlog == 0 and wal.stat().st_size < 10**6
+        assert memory.digest() == digest
+        add(memory.episodes, np.random.default_rng(2), 24 * CHUNK)
+        digest = memory.digest()
+    database = sqlite3.connect(path)
+    counts = [database.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in (HEADS, "episodes")]
+    database.close()
+    assert counts == [47, CHUNK + 5]  # the newest stay rows of their own
+    assert check_file(path).is_clean
+    with Memory.open(path, read_only=True) as memory:
+        assert memory.digest() == digest

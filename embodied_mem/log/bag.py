@@ -24,6 +24,7 @@ class BagSource:
     Attributes:
         inputs: the topics that are read, by role.
         frames: map, odom and base.
+        odometry_link: (parent, child) where an odometry topic stands in for TF, or None.
 
     Raises:
         LogError: no depth image, no CameraInfo, no TF.
@@ -38,7 +39,7 @@ class BagSource:
         self._tf_topics = tf_topics(reader, self.inputs.depth)
         if self._tf_topics != everything:
             found = survey(reader, self._tf_topics)
-        self._odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
+        self.odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
         try:
             self.frames: Frames = find_frames(
                 found.tree, found.images[self.inputs.depth].frame, self._odometry_pairs(found)
@@ -50,7 +51,7 @@ class BagSource:
             self.inputs,
             self.frames,
             {name for name in vars(self.inputs).values() if name and self._is_frequent(name)},
-            self._odometry_link,
+            self.odometry_link,
         )
 
     def _is_frequent(self, topic: str) -> bool:

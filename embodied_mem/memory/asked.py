@@ -54,6 +54,7 @@ class Asked:
         if isinstance(query.like, np.ndarray) and query.like.ndim == 3:
             if self.encoder is None:
                 raise InputError("like is an image, but this memory has no encoder; set memory.encoder")
+            self._contents.embedders.check(self.encoder)
             query = replace(query, like=self.encoder.image(query.like))
         answers = recall(query, self._contents, self._has_snapshot, self._sentences)
         numbered = self._recent.number(answers, self._contents.stamp or 0)

@@ -18,6 +18,7 @@ import numpy as np
 from embodied_mem.errors import StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import MemoryConfig
+from embodied_mem.memory.embedders import Embedders
 from embodied_mem.memory.episodes.chunks import ALIVE, HEADS
 from embodied_mem.memory.episodes.details import FetchPart
 from embodied_mem.memory.episodes.entries import Episodes
@@ -84,6 +85,7 @@ class Contents:
         rebuild_left: writes until it takes the old one's place.
         gone_version: grows when the octree is replaced.
         gone_blocks: keys of octree blocks that are no more -> the `gone_version` then.
+        embedders: what made the embeddings.
     """
 
     config: MemoryConfig
@@ -101,6 +103,7 @@ class Contents:
     rebuild_left: int = 0
     gone_version: int = 0
     gone_blocks: dict[int, int] = field(default_factory=dict)
+    embedders: Embedders = field(default_factory=Embedders)
 
     def __post_init__(self) -> None:
         self.octree = self.new_octree()
@@ -240,6 +243,7 @@ class Contents:
             "offset": self.offset,
             "runs": self.runs,
             "quarantine": self.quarantine,
+            "embedders": self.embedders.to_state(),
             "rebuild_left": self.rebuild_left,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
@@ -260,6 +264,7 @@ class Contents:
         self.offset = int(state.get("offset", 0))
         self.runs = [(int(since), int(offset)) for since, offset in state.get("runs", ())]
         self.quarantine = list(state.get("quarantine", ()))
+        self.embedders = Embedders.of_state(state.get("embedders"))
         self.rebuild_left = int(state.get("rebuild_left", 0))
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]

@@ -28,6 +28,7 @@ def facts(contents: Contents) -> dict[str, Any]:
         "seconds": (last - episodes.first_stamp) / 1e9,
         "runs": [{"since": since, "offset": offset} for since, offset in contents.runs],
         **contents.counts,
+        "embedders": contents.embedders.to_state(),
         "last_rejection": contents.last_rejection,
         "quarantine": contents.quarantine,
         "labels": list(contents.labels.names[1:]),

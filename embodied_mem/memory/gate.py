@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import GateConfig
+from embodied_mem.memory.embedders import Embedders
 from embodied_mem.types import NS_PER_S, Detection, Image, Percept, Scan
 
 
@@ -151,14 +152,16 @@ def _named(array: NDArray[Any]) -> str:
     return f"{array.shape} {array.dtype}"
 
 
-def clean(percept: Percept, embedding_size: int) -> Cleaned:
+def clean(percept: Percept, embedding_size: int, embedders: Embedders) -> Cleaned:
     """Drops NaN and infinite points, detections and embeddings from an otherwise good percept.
 
     Args:
         percept: with a good pose.
         embedding_size: size D that embeddings of views must have; 0 where there is none yet.
+        embedders: what made the embeddings that there are; those that others made are dropped too.
     """
-    points = detections = embeddings = 0
+    percept, embeddings = embedders.comparable(percept)
+    points = detections = 0
     scans = []
     for scan in percept.scans:
         if not np.isfinite(scan.points.sum()):  # one pass; a sum that overflows is looked at closely

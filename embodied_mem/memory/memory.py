@@ -211,7 +211,7 @@ class Memory(Asked, Filed):
         if reason:
             held.reject(percept, reason)
             return self._done("rejected", reason)
-        cleaned = clean(percept, held.episodes.embedding_size)
+        cleaned = clean(percept, held.episodes.embedding_size, held.embedders)
         percept = without_moving(self._relabel.percept(cleaned.percept), self.config.scene.dynamic)
         held.labels = percept.labels
         reach, mode = self.config.octree.max_range, self.config.octree.depth_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class ImageModel:
             self._net: Any = cv2.dnn.readNetFromONNX(str(config.model))
         except cv2.error as error:
             raise ConfigError(f"OpenCV cannot read {config.model}: {error.err}") from None
+        self.name = _name(config)
+        """Tells this network, and what it is fed, from others: the file's name and a checksum."""
 
     def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Returns (D,) float32 of length 1; what is not the thing is shown in the network's mean colour.
@@ -71,3 +74,11 @@ class ImageModel:
         vector = output.reshape(-1)
         length = np.sqrt((vector * vector).sum())
         return np.asarray(vector / max(length, 1e-12), np.float32)
+
+
+def _name(config: EmbedderConfig) -> str:
+    sha = hashlib.sha256(repr((config.input_size, tuple(config.mean), tuple(config.deviation))).encode())
+    with Path(config.model).open("rb") as file:
+        while piece := file.read(1 << 20):
+            sha.update(piece)
+    return f"{Path(config.model).name} {sha.hexdigest()[:12]}"

@@ -54,5 +54,6 @@ def _joined(grid: Percept, rgbd: Percept) -> Percept:
         detections=(*grid.detections, *relabel_detections(rgbd.detections, table)),
         snapshot=rgbd.snapshot,
         embedding=rgbd.embedding,
+        embedder=rgbd.embedder,
         source=f"{grid.source}+{rgbd.source}",
     )

@@ -17,6 +17,7 @@ from embodied_mem.perception.config import (
 )
 from embodied_mem.perception.depth import depth_scan
 from embodied_mem.perception.detectors import SemanticDetector
+from embodied_mem.perception.embedding import ColorHistogram
 from embodied_mem.perception.image_model import ImageModel
 from embodied_mem.perception.markers import MarkerDetector
 from embodied_mem.perception.onnx import OnnxDetector
@@ -91,6 +92,7 @@ class RgbdPerception:
             is_first=obs.is_first,
             event="episode_end" if obs.terminated or obs.truncated else event,
             source="rgbd" if obs.cameras else "detections" if obs.detections else "",
+            embedder=(self.embedder or ColorHistogram).name,
         )
 
     def _scan(self, camera: CameraFrame, label_count: int) -> Scan:

@@ -36,6 +36,7 @@ SERVICES = (
     Service("memory/flush", "wait until everything is on the disk"),
     Service("memory/save", "flush, or copy a memory in RAM to a new file memory-<stamp>.emem"),
     Service("memory/load", "open the memory's file again, as it is on the disk"),
+    Service("memory/digest", "the SHA-256 of what is remembered, as `embodied-mem replay` tells it"),
 )
 
 Publish = Callable[[str, Any], None]
@@ -67,7 +68,7 @@ class MemoryHost:
         self._is_placed = False
         self._config = config
         self.memory = self._open()
-        self._shown: dict[str, tuple[int, int]] = {}
+        self._shown: dict[str, int] = {}
         self._next_look = 0
 
     def _open(self) -> Memory:
@@ -117,14 +118,14 @@ class MemoryHost:
         """Publishes the maps that have changed and that somebody subscribes to, at a time [ns]."""
         if self._next_look - self.maps.period * NS_PER_S <= now < self._next_look:
             return
-        self._next_look = now + round(self.maps.period * NS_PER_S)
-        if self.memory.sequence == 0:
+        sequence = self.memory.sequence
+        if sequence == 0:
             return
         for endpoint, make in MAPS:
-            count = listeners(endpoint.topic)
-            if count and self._shown.get(endpoint.topic, (-1, 0))[0] != self.memory.sequence:
+            if self._shown.get(endpoint.topic) != sequence and listeners(endpoint.topic):
                 publish(endpoint.topic, in_frame(make(self.memory, self.maps.min_existence), self.map_frame))
-                self._shown[endpoint.topic] = (self.memory.sequence, count)
+                self._shown[endpoint.topic] = sequence
+                self._next_look = now + round(self.maps.period * NS_PER_S)
 
     def serve(self, service: str) -> str:
         """Carries out a service; returns what to tell.
@@ -137,6 +138,8 @@ class MemoryHost:
             return f"{self.memory.durable_seq} of {self.memory.sequence} writes are on the disk"
         if service == "memory/save":
             return self._save()
+        if service == "memory/digest":
+            return f"{self.memory.digest()} after {self.memory.info()['writes']} writes"
         if service == "memory/load":
             if not self.file:
                 raise StoreError("this memory has no file to load; start the node with file:=NAME.emem")

@@ -85,6 +85,7 @@ def _info(percept: Percept, parts: dict[str, bool], commands: Any) -> dict[str, 
         "event": percept.event,
         "text": percept.text,
         "source": percept.source,
+        "embedder": percept.embedder,
         "commands": [{"name": c.name, "arguments": dict(c.arguments)} for c in commands],
     }
 
@@ -182,6 +183,7 @@ class PerceptReader:
             event=info["event"],
             text=info["text"],
             source=info["source"],
+            embedder=info.get("embedder", ""),
         )
 
     def _scans(self, info: dict[str, Any]) -> tuple[Scan, ...]:

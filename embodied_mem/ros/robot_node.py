@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from embodied_mem.configs import to_mapping
 from embodied_mem.errors import ConfigError
@@ -30,11 +31,14 @@ class RobotNode(Node):
     """
 
     config: RobotConfig
+    urgent = driving.URGENT
 
     def __init__(self, config: RobotConfig, brain: Brain | None = None) -> None:
         if config.drive and brain is None:
             raise ConfigError("drive:=true needs a policy")
         self.brain = brain if config.drive else None
+        if config.drive:
+            driving.check(config.control, config.sensors.odom)
         super().__init__(config)
 
     def declare(self) -> Declaration:
@@ -60,7 +64,10 @@ class RobotNode(Node):
     def opened(self) -> None:
         """Opens the memory and the log."""
         c = self.config
-        self.held = MemoryHost(c.file, c.memory, c.maps, c.same_map, c.sensors.map_frame)
+        settings = c.memory
+        if self.brain is not None and self.brain.read is not None:
+            settings = replace(settings, read=self.brain.read)
+        self.held = MemoryHost(c.file, settings, c.maps, c.same_map, c.sensors.map_frame)
         self.driving = self._take_the_wheel()
         self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
         self.recorder = self._open_log()
@@ -80,7 +87,8 @@ class RobotNode(Node):
     def _take_the_wheel(self) -> Driving | None:
         if self.brain is None:
             return None
-        return Driving(self.config.control, self.brain, self.publish, self.host.now, self.health)
+        control, frame = self.config.control, self.config.sensors.map_frame
+        return Driving(control, self.brain, self.publish, self.host.now, self.health, frame)
 
     def _open_log(self) -> EpisodeWriter | None:
         if not self.config.record:
@@ -109,11 +117,28 @@ class RobotNode(Node):
             self.world.push(topic, data, arrival)
             self._step()
 
+    def at_once(self, topic: str, data: bytes) -> None:
+        """Takes the emergency stop."""
+        if self.driving:
+            self.driving.handle(topic, self.decode(topic, data))
+
     def tick(self) -> None:
         """Looks after frames whose patience has ended, and shows the memory."""
         self.world.advance(self.host.now())
         self._step()
         self.held.show(self.host.now(), self.host.listeners, self.publish)
+
+    def adjusted(self, config: RobotConfig) -> None:
+        """Takes another patience, look and limits."""
+        self.world.adjust(config.sensors)
+        self.held.maps = config.maps
+        if self.driving:
+            self.driving.adjust(config.control)
+
+    def paused(self) -> None:
+        """Stops the robot."""
+        if self.driving:
+            self.driving.pause()
 
     def _step(self) -> None:
         while self.world.is_ready:

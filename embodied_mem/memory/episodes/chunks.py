@@ -9,7 +9,7 @@ chunk, so that parts of different ages still fit: `entry_alive` says which entri
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -229,6 +229,25 @@ class Texts(NamedTuple):
         last = int(self.ends[kind, index])
         before = self.ends[kind, index - 1] if index else (self.ends[kind - 1, -1] if kind else 0)
         return self.data[int(before) : last]
+
+    def spoken(self, chunk: int, entry_ids: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+        """Returns (entry id, `EpisodeRow.said`) of some entries of the chunk that are here."""
+        at = np.minimum(np.searchsorted(self.offsets, offsets_of(entry_ids)), len(self.offsets) - 1)
+        there = self.offsets[at] == offsets_of(entry_ids) if len(self.offsets) else at < 0
+        # Where each part begins and ends, those of one kind one after the other.
+        ends = np.concatenate([[0], self.ends.reshape(-1)])
+        spans = [
+            (ends[part * len(self.offsets) + at[there]].tolist(), self.ends[part, at[there]].tolist())
+            for part in (1, 2, 3)
+        ]
+        data = self.data
+        try:
+            for entry_id, *bounds in zip(entry_ids[there].tolist(), *(zip(*span) for span in spans)):
+                event, text, changes = (data[first:last] for first, last in bounds)
+                said = (words for _, words in changes_from(changes))
+                yield entry_id, " ".join((event.decode(), text.decode(), *said))
+        except (ValueError, TypeError) as error:
+            raise _damaged(DETAILS, chunk) from error
 
     def row(self, index: int, objects: tuple[int, ...], evidence: tuple[int, ...]) -> EpisodeRow:
         """Returns the entry at an index as a value."""

@@ -216,6 +216,26 @@ class Details:
             held.texts = dict(self._read(DETAILS, [chunk])).get(chunk, NO_TEXTS)
         return held.texts
 
+    def spoken(self, has_words: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
+        """Returns (entry id, all it says) of entries, ascending.
+
+        Args:
+            has_words: (N,) bool, which entries say something.
+        """
+        self.read_texts()
+        rows = np.flatnonzero(has_words)
+        ids = self._ids()[rows]
+        sealed = int(np.searchsorted(rows, self._sealed))
+        chunks, starts = np.unique(ids[:sealed] >> SHIFT, return_index=True)
+        for chunk, some in zip(chunks.tolist(), np.split(ids[:sealed], starts[1:])):
+            values = self._chunks[chunk].values
+            if values is None:
+                yield from self._texts(chunk).spoken(chunk, some)
+            else:
+                yield from ((i, values[i & (CHUNK - 1)].said) for i in some.tolist())
+        for row, entry_id in zip(rows[sealed:].tolist(), ids[sealed:].tolist()):
+            yield entry_id, self[row].said
+
     def read_texts(self) -> None:
         """Reads the details of all chunks that are not here yet."""
         wanted = [c for c, held in self._chunks.items() if held.values is None and held.texts is None]

@@ -274,6 +274,10 @@ class Episodes(EntryColumns):
         """Returns the ids of the entries whose event, text or changes hold a word, oldest first."""
         return self._index.with_word(word).tolist()
 
+    def ids_with_word(self, word: str) -> NDArray[np.int64]:
+        """Returns what `with_word` does, as an array."""
+        return self._index.with_word(word)
+
     def object_ids(self, row: int) -> tuple[int, ...]:
         """Returns the ids of the objects seen in the entry of a row, ascending."""
         return self.details.object_ids(row)
@@ -324,6 +328,11 @@ class Episodes(EntryColumns):
         """Bytes of all entries in the file, about: but for the newest, sealed in chunks."""
         old = int(np.searchsorted(self.ids, self.next_id - 3 * CHUNK))
         return self.content_bytes - old * (HEAD.itemsize + ROW_BYTES - SEALED_BYTES)
+
+    @property
+    def backlog(self) -> int:
+        """How many chunks wait to be sealed: `take_rows` seals only some of them each time."""
+        return self._sealing.backlog
 
     def export_rows(self) -> list[tuple[int, bytes]]:
         """Returns (id, payload) of all entries."""

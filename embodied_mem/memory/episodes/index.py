@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.episodes.columns import EntryColumns
 from embodied_mem.memory.episodes.details import Details
 from embodied_mem.memory.episodes.row import EpisodeRow
+from embodied_mem.memory.recall.words import WordReader
 
 _NONE = np.empty(0, np.int64)
 
@@ -31,7 +35,7 @@ class EntryIndex:
         self._details = details
         self._removed = 0
         self._seen: _Postings | None = None
-        self._said: dict[str, list[int]] | None = None
+        self._said: dict[str, array[int]] | None = None
 
     def seen_in(self, object_id: int) -> NDArray[np.int64]:
         """Returns the ids of the entries in which an object was seen, ascending, without summaries."""
@@ -51,10 +55,9 @@ class EntryIndex:
         """Returns the ids of the entries whose event, text or changes hold a word, ascending."""
         if self._said is None:
             self._said = {}
-            self._details.read_texts()
-            ids = self._columns.ids
-            for row in np.flatnonzero(self._columns.has_words).tolist():
-                self._say(int(ids[row]), self._details[row])
+            read = WordReader()
+            for entry_id, text in self._details.spoken(self._columns.has_words):
+                self._say(entry_id, read(text))
         return self._existing(np.array(self._said.get(word, ()), np.int64))
 
     def _existing(self, found: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -73,17 +76,21 @@ class EntryIndex:
         if self._seen is not None and not row.evidence:
             self._see(entry_id, row.object_ids)
         if self._said is not None and row.is_spoken:
-            self._say(entry_id, row)
+            self._say(entry_id, row.words())
 
     def _see(self, entry_id: int, object_ids: tuple[int, ...]) -> None:
         assert self._seen is not None
         for object_id in object_ids:
             self._seen.newer.setdefault(object_id, []).append(entry_id)
 
-    def _say(self, entry_id: int, row: EpisodeRow) -> None:
+    def _say(self, entry_id: int, words: Iterable[str]) -> None:
         assert self._said is not None
-        for word in row.words():
-            self._said.setdefault(word, []).append(entry_id)
+        for word in words:
+            held = self._said.get(word)
+            if held is None:
+                self._said[word] = array("q", (entry_id,))
+            elif held[-1] != entry_id:
+                held.append(entry_id)
 
     def remove(self, entry_ids: NDArray[np.int64]) -> None:
         """Notes that entries are no more."""

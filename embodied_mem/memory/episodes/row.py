@@ -121,7 +121,12 @@ class EpisodeRow:
 
     def words(self) -> tuple[str, ...]:
         """Returns the distinct words of event, text and changes."""
-        return words_of(" ".join((self.event, self.text, *(words for _, words in self.changes))))
+        return words_of(self.said)
+
+    @property
+    def said(self) -> str:
+        """Event, text and changes, one after the other."""
+        return " ".join((self.event, self.text, *(words for _, words in self.changes)))
 
     def episode(self, head: Any, embedding: NDArray[np.int8] | None) -> Episode:
         """Returns the entry of a `HEAD` record and this."""

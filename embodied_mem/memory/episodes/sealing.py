@@ -85,6 +85,12 @@ class Sealing:
         """Id of the first entry that is a row of its own in the file."""
         return self._next << SHIFT
 
+    @property
+    def backlog(self) -> int:
+        """How many chunks are complete, and old enough, but not sealed: a batch takes only so many."""
+        # The newest stay rows of their own for a while: they change most.
+        return max((self._episodes.next_id >> SHIFT) - self._next - 1, 0)
+
     def changed(self, entry_ids: NDArray[np.int64], what: str) -> None:
         """Notes that "heads", "rest" (which heads go with) or "alive" of sealed entries have changed."""
         for chunk in np.unique(entry_ids[entry_ids < self.first_row] >> SHIFT).tolist():
@@ -141,8 +147,7 @@ class Sealing:
 
     def _seal_complete(self) -> Iterable[Callable[[], Tables]]:
         makers: list[Callable[[], Tables]] = []
-        # The newest stay rows of their own for a while: they change most.
-        while self._next + 1 < self._episodes.next_id >> SHIFT and len(makers) < 2 * AT_ONCE:
+        while self.backlog and len(makers) < 2 * AT_ONCE:
             chunk, count = self._next, self._count(self._next)
             self._next += 1
             if not count:

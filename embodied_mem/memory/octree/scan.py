@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -30,14 +30,27 @@ class Marks(NamedTuple):
     Attributes:
         keys: (M,) int64 packed block keys.
         marks: (M, 512) uint8 of FREE and HIT bits.
-        names: (M, 512) int32 labels voted for, or (0, 512) where no labels were given.
+        names: (V, 512) int32 labels voted for, or (0, 512) where no labels were given.
         dropped: points not used.
+        slots: (M,) int32 which row of the names is a block's, -1 for none; None: each block has its own.
     """
 
     keys: NDArray[np.int64]
     marks: NDArray[np.uint8]
     names: NDArray[np.int32]
     dropped: int
+    slots: NDArray[np.int32] | None = None
+
+    def parts(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32]]]:
+        """Gives keys, marks and names of at most so many blocks at a time: (m, 512) names, or (0, 512)."""
+        for first in range(0, len(self.keys), size):
+            part = slice(first, first + size)
+            names = self.names[part]
+            if self.slots is not None and len(self.names):
+                own = self.slots[part]
+                names = np.zeros((len(own), 512), np.int32)
+                names[own >= 0] = self.names[own[own >= 0]]
+            yield self.keys[part], self.marks[part], names
 
 
 class ByteMap:
@@ -47,7 +60,6 @@ class ByteMap:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
-        self._votes = np.zeros(0, np.int64)
         self._first = np.zeros(0, np.int32)
         self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
@@ -164,21 +176,18 @@ class ByteMap:
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
         self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
-        which, marks, first = self._gather(cells)
+        which, marks = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
-            if len(self._votes) < len(cells):
-                self._votes = np.zeros(len(self._cells), np.int64)
-            gathering.vote_labels(ends, labels, self._votes)
-            names = gathering.gather_labels(self._votes, first, self.strides)
+            names, votes = np.zeros((2, len(which), 512), np.int32)
+            slots = np.empty(int(self.shape.prod()), np.int32)
+            gathering.vote_labels(ends, labels, which, self.shape, slots, names, votes)
         _, ny, nz = self.shape.tolist()
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
 
-    def _gather(
-        self, cells: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-        """Takes the touched blocks: their numbers, marks and first cells; the cells are zero again."""
+    def _gather(self, cells: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Takes the touched blocks: their numbers and marks; the cells are zero again."""
         which = gathering.touched_blocks(cells, self.shape)
         first = gathering.first_words(which, self.shape)
         marks = np.empty((len(which), 64), np.uint64)
@@ -186,7 +195,7 @@ class ByteMap:
             lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
         )
         cells[: dense.PAD] = 0
-        return which, marks.view(np.uint8), first * 8
+        return which, marks.view(np.uint8)
 
     def unsettled(self) -> list[Unsettled]:
         """Returns lists of voxels to write to, one for each thread."""
@@ -220,4 +229,5 @@ def mark(
             keys, marks, names = byte_map.take(cells, ends, labels)
             return Marks(keys, marks, names, int(dropped))
     scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)
-    return Marks(scan.keys[:count], scan.marks[:count], scan.names[:count], int(dropped))
+    names = scan.names[: scan.used[0]]
+    return Marks(scan.keys[:count], scan.marks[:count], names, int(dropped), scan.slots[:count])

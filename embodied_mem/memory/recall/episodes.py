@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,26 @@ _ALL = np.empty(0, np.int64)
 _NOWHERE = np.zeros(3)
 
 
+@dataclass(frozen=True, eq=False)
+class _Words:
+    """Which rows hold words that were asked for.
+
+    Attributes:
+        rows: (M,) int64, ascending.
+        bits: (M,) int64, which of the words each holds.
+    """
+
+    rows: NDArray[np.int64]
+    bits: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns (K,) int64 bits of rows, 0 where they hold none of the words."""
+        if not len(self.rows):
+            return np.zeros(len(rows), np.int64)
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.where(self.rows[at] == rows, self.bits[at], 0)
+
+
 @dataclass(eq=False)
 class _Found:
     """Rows that passed, and what they are ranked by.
@@ -29,7 +50,7 @@ class _Found:
         scores: (M,) float64 columns of ranked terms in [0, 1], by the name of the term.
         distances: (M,) float64 [m] from the point asked for, or empty.
         cosines: (M,) float64, or empty.
-        words: bits of the words found, by row.
+        words: rows with words that were asked for.
         meanings: cosines of what is said and what was asked, by row.
         relevance, utility: (M,) float64 in [0, 1], the two phases.
         flags: contradictions, by row.
@@ -39,7 +60,7 @@ class _Found:
     scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     cosines: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    words: dict[int, int] = field(default_factory=dict)
+    words: _Words = field(default_factory=lambda: _Words(_ALL, _ALL))
     meanings: dict[int, float] = field(default_factory=dict)
     relevance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     flags: dict[int, Contradiction] = field(default_factory=dict)
@@ -81,7 +102,7 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
     last = len(stamps) if terms.until is None else int(np.searchsorted(stamps, terms.until, side="right"))
     last = max(first, last)
     meanings = _meanings(terms, contents)
-    listed, shares = _listed(terms, contents, meanings)
+    listed, words = _listed(terms, contents, meanings)
     if listed is not None and not len(listed):
         return _Found(_ALL, {"text": np.empty(0)} if query.text is not None else {})
     size = last - first if listed is None else len(listed)
@@ -108,10 +129,11 @@ def _filter(terms: Terms, contents: Contents) -> _Found:
         found.distances = np.sqrt(squared[: len(there)])
         found.scores["near"] = 1.0 / (1.0 + found.distances)
     if query.text is not None:
-        found.words, found.meanings = shares, meanings
-        held = np.array([shares.get(row, 0) for row in found.rows.tolist()], np.int64)
-        meant = np.array([meanings.get(row, 0.0) for row in found.rows.tolist()])
-        found.scores["text"] = np.maximum(terms.shares(held), meant)
+        found.words, found.meanings = words, meanings
+        found.scores["text"] = terms.shares(words.of(found.rows))
+        if meanings:
+            meant = np.array([meanings.get(row, 0.0) for row in found.rows.tolist()])
+            found.scores["text"] = np.maximum(found.scores["text"], meant)
     return found
 
 
@@ -138,21 +160,21 @@ def _meanings(terms: Terms, contents: Contents) -> dict[int, float]:
 
 def _listed(
     terms: Terms, contents: Contents, meanings: dict[int, float]
-) -> tuple[NDArray[np.int64] | None, dict[int, int]]:
+) -> tuple[NDArray[np.int64] | None, _Words]:
     """Returns the rows that labels and words leave, None for all, and the words found by row."""
     rows: NDArray[np.int64] | None = None
-    words: dict[int, int] = {}
+    words = _Words(_ALL, _ALL)
     if terms.label_ids is not None:
         rows = _rows_of(contents, _with_labels(terms, contents))
     if terms.query.text is not None:
         words = _with_words(terms, contents)
-        found = np.array(sorted(words.keys() | meanings.keys()), np.int64)
+        found = words.rows if not meanings else np.union1d(words.rows, np.array([*meanings], np.int64))
         rows = found if rows is None else np.intersect1d(rows, found)
     return rows, words
 
 
-def _rows_of(contents: Contents, ids: list[int]) -> NDArray[np.int64]:
-    return np.searchsorted(contents.episodes.ids, np.array(ids, np.int64)).astype(np.int64)
+def _rows_of(contents: Contents, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.searchsorted(contents.episodes.ids, np.asarray(ids, np.int64)).astype(np.int64)
 
 
 def _with_labels(terms: Terms, contents: Contents) -> list[int]:
@@ -162,14 +184,14 @@ def _with_labels(terms: Terms, contents: Contents) -> list[int]:
     return sorted({entry for i in ids for entry in contents.episodes.seen_in(i)})
 
 
-def _with_words(terms: Terms, contents: Contents) -> dict[int, int]:
+def _with_words(terms: Terms, contents: Contents) -> _Words:
     """Returns bits of the words found in events, notes and the names of what was seen, by row.
 
     Rows with too few of the words are left out.
     """
     episodes, table = contents.episodes, contents.scene.object_table
     postings: list[tuple[int, NDArray[np.int64]]] = [
-        (1 << bit, np.array(episodes.with_word(word), np.int64)) for bit, word in enumerate(terms.words)
+        (1 << bit, episodes.ids_with_word(word)) for bit, word in enumerate(terms.words)
     ]
     for object_id, label in zip(table.ids.tolist(), table.labels.tolist()):
         names = words_of(contents.labels.name(label))
@@ -177,13 +199,14 @@ def _with_words(terms: Terms, contents: Contents) -> dict[int, int]:
         if mask:
             postings.append((mask, np.array(episodes.seen_in(object_id), np.int64)))
     if not postings:
-        return {}
-    ids, where = np.unique(np.concatenate([p for _, p in postings]), return_inverse=True)
+        return _Words(_ALL, _ALL)
+    ids = np.sort(np.concatenate([p for _, p in postings]), kind="stable")  # which merges what is sorted
+    ids = ids[np.flatnonzero(np.diff(ids, prepend=-1))]
     bits = np.zeros(len(ids), np.int64)
-    np.bitwise_or.at(bits, where, np.repeat([m for m, _ in postings], [len(p) for _, p in postings]))
+    for mask, held in postings:  # of which none names an entry twice
+        bits[np.searchsorted(ids, held)] |= mask
     enough = terms.shares(bits) > 0.5
-    rows = _rows_of(contents, ids[enough].tolist())
-    return dict(zip(rows.tolist(), bits[enough].tolist()))
+    return _Words(_rows_of(contents, ids[enough]), bits[enough])
 
 
 def _relevant(terms: Terms, contents: Contents, found: _Found, pool: int) -> None:
@@ -267,7 +290,8 @@ def _candidate(terms: Terms, contents: Contents, found: _Found, index: int, room
         step=entry.step,
     )
     if "text" in found.scores:
-        terms.add_text(result, terms.words_in(found.words.get(row, 0)), found.meanings.get(row, 0.0))
+        (bits,) = found.words.of(found.rows[index : index + 1]).tolist()
+        terms.add_text(result, terms.words_in(bits), found.meanings.get(row, 0.0))
     if "like" in found.scores:
         terms.add_like(result, float(found.cosines[index]))
     if "near" in found.scores:

@@ -361,21 +361,28 @@ class Objects:
         self.past.append(past)
         self.votes.append(votes)
 
-    def row_payload(self, row: int) -> dict[str, Any]:
-        """Returns everything about one object as plain values, for the store and the digest."""
+    def payloads(self, object_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
+        """Returns everything about objects (all where None) by id as plain values."""
+        wanted = self.ids.tolist() if object_ids is None else object_ids
+        rows = [self.index(object_id) for object_id in wanted]
+        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
+        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+        return {i: values | self._varying(row) for i, row, values in zip(wanted, rows, found)}
+
+    def _varying(self, row: int) -> dict[str, Any]:
         embedding = self.embeddings[row]
-        payload: dict[str, Any] = {name: getattr(self, name)[row].tolist() for name in _ARRAYS}
-        payload["state"] = self.states[row]
-        payload["embedding"] = None if embedding is None else embedding.tolist()
-        payload["votes"] = sorted(self.votes[row].items())
-        payload["past"] = [
-            [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
-            for s in self.past[row]
-        ]
-        return payload
+        return {
+            "state": self.states[row],
+            "embedding": None if embedding is None else embedding.tolist(),
+            "votes": sorted(self.votes[row].items()),
+            "past": [
+                [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
+                for s in self.past[row]
+            ],
+        }
 
     def restore(self, payloads: Sequence[dict[str, Any]]) -> None:
-        """Replaces all objects by those of `row_payload`, in any order."""
+        """Replaces all objects by those of `payloads`, in any order."""
         self.__init__(self.config)  # type: ignore[misc]
         for payload in sorted(payloads, key=lambda p: int(p["ids"])):
             past = [Stay(np.array(p), s, a, b, last, e, *n) for p, s, a, b, last, e, *n in payload["past"]]

@@ -372,14 +372,13 @@ class Places:
             setattr(self, name, getattr(self, name)[keep])
         self.changed.difference_update(gone)
 
-    def payload(self, place_id: int) -> dict[str, Any]:
-        """Returns a place as plain values, with its edges to places of higher id."""
-        row = self.index(place_id)
-        return {name: getattr(self, name)[row].tolist() for name in _ARRAYS} | self.links.payload(place_id)
-
-    def payloads(self) -> dict[int, dict[str, Any]]:
-        """Returns every place by id as plain values."""
-        return {place_id: self.payload(place_id) for place_id in self.ids.tolist()}
+    def payloads(self, place_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
+        """Returns places (all where None) by id as plain values, with their edges to those of higher id."""
+        wanted = self.ids.tolist() if place_ids is None else place_ids
+        rows = [self.index(place_id) for place_id in wanted]
+        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
+        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+        return {i: values | self.links.payload(i) for i, values in zip(wanted, found)}
 
     def restore(self, payloads: list[dict[str, Any]]) -> None:
         """Replaces all places and edges by those of `payloads`, in any order."""

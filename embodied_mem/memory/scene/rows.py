@@ -39,6 +39,7 @@ class SceneRows:
     def touch(self, kind: str, ids: Iterable[int], version: int) -> None:
         """Notes that rows changed at a version."""
         for number in ids:
+            self._touched.pop((kind, number), None)  # the newest last, for `_newer`
             self._touched[kind, number] = version
             self._removed.pop((kind, number), None)
 
@@ -46,6 +47,7 @@ class SceneRows:
         """Notes that rows are no more."""
         for number in ids:
             self._touched.pop((kind, number), None)
+            self._removed.pop((kind, number), None)
             self._removed[kind, number] = version
 
     def digest(self, meta: dict[str, Any]) -> bytes:
@@ -67,8 +69,8 @@ class SceneRows:
             since_version: the version of an earlier export, or 0.
         """
         self._note_changes(version)
-        held = [(*key, self._payload(*key)) for key, at in self._touched.items() if at > since_version]
-        result: list[Row] = [(*key, b"") for key, at in self._removed.items() if at > since_version]
+        held = self._payloads(_newer(self._touched, since_version))
+        result: list[Row] = [(*key, b"") for key in _newer(self._removed, since_version)]
         if version > since_version:
             held.append(("meta", 0, self._facts(meta)))
 
@@ -138,22 +140,38 @@ class SceneRows:
         rows |= {("place", number): _encode(p) for number, p in self.places.payloads().items()}
         rows |= {("room", number): _encode(p) for number, p in self.rooms.payloads().items()}
         rows |= {("floor", f.key(tile)): f.payload(tile) for f in self.space.floors for tile in f.tiles()}
-        for row, number in enumerate(self.objects.ids.tolist()):
-            rows["object", number] = _encode(self.objects.row_payload(row))
+        rows |= {("object", number): _encode(p) for number, p in self.objects.payloads().items()}
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
         rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
-    def _payload(self, kind: str, number: int) -> bytes | dict[str, Any]:
-        if kind == "trajectory":
-            return self.trajectory.payload(number)
-        if kind == "coverage":
-            return self.coverage.payload(number)
-        if kind == "object":
-            return self.objects.row_payload(self.objects.index(number))
-        if kind == "floor":
-            return self.space.floors.payload(number)
-        return self.places.payload(number) if kind == "place" else self.rooms.payload(number)
+    def _payloads(self, keys: list[Key]) -> list[tuple[str, int, bytes | dict[str, Any]]]:
+        """Returns rows that are there as plain values or bytes: one kind after the other."""
+        wanted: dict[str, list[int]] = {}
+        for kind, number in keys:
+            wanted.setdefault(kind, []).append(number)
+        single: dict[str, Callable[[int], bytes | dict[str, Any]]] = {
+            "trajectory": self.trajectory.payload,
+            "coverage": self.coverage.payload,
+            "floor": self.space.floors.payload,
+            "room": self.rooms.payload,
+        }
+        many = {"object": self.objects.payloads, "place": self.places.payloads}
+        held: list[tuple[str, int, bytes | dict[str, Any]]] = []
+        for kind, numbers in wanted.items():
+            found = many[kind](numbers).items() if kind in many else ((n, single[kind](n)) for n in numbers)
+            held += [(kind, number, payload) for number, payload in found]
+        return held
+
+
+def _newer(changed: dict[Key, int], since_version: int) -> list[Key]:
+    """Returns the keys that changed after a version; those that changed last stand last in the table."""
+    found = []
+    for key, at in reversed(changed.items()):
+        if at <= since_version:
+            break
+        found.append(key)
+    return found
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

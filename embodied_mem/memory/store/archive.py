@@ -21,8 +21,10 @@ from embodied_mem.memory.episodes.details import FetchPart
 from embodied_mem.memory.episodes.snapshots import encode_jpeg
 from embodied_mem.memory.octree.contents import Contents as Blocks
 from embodied_mem.memory.store.store import Store
-from embodied_mem.memory.store.writer import Batch, StoreWriter
+from embodied_mem.memory.store.writer import BATCH, Batch, StoreWriter
 
+WRITE_BYTES = 8192
+"""What a write costs the WAL without its image, about."""
 STAGED_EVERY = 4
 """Writes from one copying of changed blocks to the next: one write touches much of what the last did."""
 
@@ -76,6 +78,8 @@ class Archive:
         self._marks = marks
         self._kept: dict[int, bool] = {}  # of this session: whether an entry has an image
         self._pending = 0
+        most, limit = contents.config.store.max_pending, contents.config.budget.limit
+        self._most = max(min(most, int(limit * BATCH) // WRITE_BYTES), 1) if limit else most
         self._staged: list[Blocks] = []
         self._staged_bytes = 0
         self._handed_at = -np.inf
@@ -117,9 +121,9 @@ class Archive:
         self._pending += 1
         if self._pending % STAGED_EVERY == 0:
             self._stage()
-        full = self._pending >= config.max_pending or self._staged_bytes >= config.max_pending_mb * 1e6
+        full = self._pending >= self._most or self._staged_bytes >= config.max_pending_mb * 1e6
         due = time.monotonic() - self._handed_at >= config.commit_interval
-        if full or (due and writer.idle):
+        if full or writer.is_full or (due and writer.idle):
             self._hand_over(writer)
 
     def _stage(self) -> None:
@@ -146,8 +150,16 @@ class Archive:
                 self._hand_over(self._writer)
             self._writer.flush()
 
+    def _seal(self) -> None:
+        """Seals what a burst of writes has left unsealed, a few chunks a transaction: the WAL stays small."""
+        if self._writer is not None:
+            while self.contents.episodes.backlog:
+                self._hand_over(self._writer)
+                self._writer.flush()
+
     def compact(self) -> None:
         """Writes the file anew without unused room; everything must have been flushed."""
+        self._seal()
         self._reader.close()
         self.store.compact()
 
@@ -167,6 +179,7 @@ class Archive:
         """Writes what is left and closes the file; raises `StoreError` if that fails."""
         try:
             self.flush()
+            self._seal()
         finally:
             self._reader.close()
             if self._writer is not None:

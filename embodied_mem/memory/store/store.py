@@ -51,6 +51,7 @@ Tables = Mapping[str, Sequence[Row]]
 _BUSY_S = 2.0
 _WAL_LIMIT = 4 << 20
 _ROWS = 64
+_LEAST_STEP = 1 << 16
 _KEPT = 0.96
 """Share of a limit that rows may take; the rest is for the WAL."""
 
@@ -205,34 +206,51 @@ class Store:
             StoreError: the disk is full or failed.
         """
         with explained(self.path):
-            page, pages, free = (
-                self._db.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_size", "page_count", "freelist_count")
+            # What is removed or moved goes through the WAL: a little at a time, so that it stays small.
+            step = max(limit // 64, _LEAST_STEP)
+            while (excess := self._used() + 2 * coming - int(_KEPT * limit)) > 0:
+                if not self._drop_snapshots(min(excess, step)):
+                    break
+                self._checkpoint(step)
+            (page,), (free,) = (
+                self._db.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "freelist_count")
             )
-            excess = page * (pages - free) + 2 * coming - int(_KEPT * limit)
-            if excess > 0:
-                self._drop_snapshots(excess)
-                (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-            if page * free > limit // 64:
-                self._db.execute("PRAGMA incremental_vacuum").fetchall()
-            wal = self.path.with_name(self.path.name + "-wal")
-            if wal.exists() and wal.stat().st_size > limit // 64:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            while page * free > step:
+                self._db.execute(f"PRAGMA incremental_vacuum({step // page})").fetchall()
+                self._checkpoint(step)
+                free -= step // page
+            self._checkpoint(step)
 
-    def _drop_snapshots(self, excess: int) -> None:
+    def _used(self) -> int:
+        page, pages, free = (
+            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        return page * (pages - free)
+
+    def _checkpoint(self, least: int) -> None:
+        """Writes the WAL into the database and empties it, where it has more bytes than `least`."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        if wal.exists() and wal.stat().st_size > least:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _drop_snapshots(self, excess: int) -> bool:
+        """Removes the oldest snapshots, about so many bytes of them; False where there are none."""
         found = self._db.execute("SELECT id, length(payload) FROM snapshots ORDER BY id")
         last, count = None, 0
         for number, size in found:
             if excess <= 0:
                 break
             last, count, excess = number, count + 1, excess - size
-        if last is not None:
-            self.trimmed += count
-            told = ("trimmed", str(self.trimmed).encode())
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM snapshots WHERE id <= ?", (last,))
-            _put_rows(self._db, self._compressor, "meta", [told])
-            self._db.execute("COMMIT")
+        if last is None:
+            return False
+        self.trimmed += count
+        told = ("trimmed", str(self.trimmed).encode())
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM snapshots WHERE id <= ?", (last,))
+        _put_rows(self._db, self._compressor, "meta", [told])
+        self._db.execute("COMMIT")
+        return True
 
     def compact(self) -> None:
         """Writes the database anew without unused room; it stays whole if that is interrupted.

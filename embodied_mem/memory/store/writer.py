@@ -17,10 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
-from embodied_mem.memory.store.store import Store, Tables
+from embodied_mem.memory.store.store import Row, Store, Tables
 
 Image = NDArray[np.uint8]
-HALF_PAGE = 2048
+PAGE, ROW = 4096, 128
+"""What a change costs the WAL: a page of the database; less for a row beside one that is changed too."""
+BATCH = 1 / 32
+"""Share of the limit that one batch may bring, about: batches go through the WAL whole."""
+NEAR = 4
+"""Rows whose keys are at most so far apart lie beside each other."""
 _SPARE = 32
 """Buffers kept for the next images: memory that was used before need not be mapped anew."""
 
@@ -89,17 +94,24 @@ class StoreWriter:
         self._limit = limit
         if limit:
             store.bound(limit)
+            self._room = min(room, limit * BATCH)
         self._jobs: SimpleQueue[Batch | _Snapshot | None] = SimpleQueue()
         # Each is counted up by one thread alone: what the loop has put in, and what is done of it.
         self._put_jobs = self._put_batches = self._put_bytes = 0
         self._done_jobs = self._done_batches = self._done_bytes = 0
         self._spare: deque[bytearray] = deque(maxlen=_SPARE)
         self._snapshots: dict[int, bytes] = {}  # encoded, for the next batch
+        self._encoded_bytes = 0
         self._failure: StoreError | None = None
         self._is_awaited = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="embodied-mem writer", daemon=True)
         self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """True where so many encoded images wait for a batch that it would be large beside the limit."""
+        return bool(self._limit) and self._encoded_bytes > self._limit * BATCH
 
     @property
     def idle(self) -> bool:
@@ -126,7 +138,7 @@ class StoreWriter:
 
     def _copy(self, image: Image) -> bytearray:
         try:
-            buffer = self._spare.popleft()
+            buffer = self._spare.pop()  # the one used last, which the processor's cache still holds
         except IndexError:
             buffer = bytearray(image.nbytes)
         if len(buffer) != image.nbytes:
@@ -202,16 +214,16 @@ class StoreWriter:
             pixels = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
             data = self._encode(pixels.reshape(job.shape))
         self._snapshots[job.entry_id] = data
+        self._encoded_bytes += len(data)
 
     def _write(self, batch: Batch) -> None:
         tables: dict[str, Any] = dict(batch.tables())
         tables["snapshots"] = [*tables.get("snapshots", ()), *self._snapshots.items()]
         if self._limit:
-            # A row that is changed costs the WAL its page, or more.
-            coming = sum(max(len(row[-1]), HALF_PAGE) for rows in tables.values() for row in rows)
-            self.store.trim(self._limit, coming)
+            self.store.trim(self._limit, _coming(tables))
         self.store.put(tables)
         self._snapshots = {}
+        self._encoded_bytes = 0
         if self._limit:
             self.store.trim(self._limit)
 
@@ -229,6 +241,19 @@ class StoreWriter:
         if self._is_awaited:
             with self._changed:
                 self._changed.notify_all()
+
+
+def _coming(tables: Tables) -> int:
+    """Returns how many bytes rows cost the WAL, about: each its page, which it shares with the next ones."""
+    coming = 0
+    for rows in tables.values():
+        before: Row = ()
+        for row in rows:
+            beside = bool(before) and row[:-2] == before[:-2] and isinstance(row[-2], int)
+            near = beside and 0 < row[-2] - before[-2] <= NEAR
+            coming += len(row[-1]) + (ROW if near else PAGE)
+            before = row
+    return coming
 
 
 def _is_frozen(image: Image) -> bool:

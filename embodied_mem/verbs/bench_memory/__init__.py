@@ -30,6 +30,10 @@ SECTIONS = {
         "embodied_mem.verbs.bench_memory.recall:bench_recall",
         "latency by size, with filters and without, beside brute force and LanceDB",
     ),
+    "text": (
+        "embodied_mem.verbs.bench_memory.text:measure",
+        "questions in words over 100,000 notes, beside SQLite's FTS5",
+    ),
     "utility": (
         "embodied_mem.verbs.bench_memory.utility:measure",
         "usefulness of answers to held-out questions after feedback, learned utility off and on",
@@ -50,8 +54,8 @@ def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
     """Measures sections of the memory, all where none is named.
 
     Returns:
-        by section, in seconds and milliseconds as the names say; `peers` (what others take for the
-        questions of `recall`, in the same run) beside `recall`; `wall_s` of each section.
+        by section, in seconds and milliseconds as the names say; `peers`: what others take for the
+        questions of `recall`, by size, and of `text`, in the same run; `wall_s` of each section.
 
     Raises:
         ConfigError: there is no such section.
@@ -67,6 +71,9 @@ def bench_memory(sections: Sequence[str] = ()) -> dict[str, Any]:
         start = time.perf_counter()
         report[name] = getattr(import_module(module), function)()
         took[name] = time.perf_counter() - start
-    if "recall" in report:
-        report["peers"] = report["recall"].pop("peers")
+    peers = {**report.get("recall", {}).pop("peers", {})}
+    if "text" in report:
+        peers["sqlite_fts5"] = report["text"].pop("fts5")
+    if peers:
+        report["peers"] = peers
     return {**report, "wall_s": took}
