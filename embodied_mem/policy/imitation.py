@@ -95,7 +95,7 @@ class Imitator:
         if c.learn == "where" and isinstance(policy.action_net, PointerHead):
             wanted, eligible = likely(flat(lanes.distances), obs)
             weights = weights * eligible.any(-1)
-            scores = policy.action_net.expect(h, obs)
+            scores = F.pad(policy.action_net.expect(h, obs), (0, 1))
             log_p = scores.masked_fill(~eligible, IMPOSSIBLE).log_softmax(-1)
         else:
             log_p = policy.log_probabilities(h, obs)  # (T * N, A)

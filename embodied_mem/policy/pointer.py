@@ -37,6 +37,8 @@ SMALL = 0.3
 KNOWN, NARROW, ASIDE, AGAIN = 5.0, -2.0, -6.0, -3.0
 """What the network starts from, before it has learned anything: known goals are worth going to, corners and
 what is no frontier can wait, the more so the oftener it was tried."""
+THRIFT, LOOKOUT = 1.0, 1.3
+"""Chosen by validation, among few."""
 SLACK = 1.0
 """Ways count from this far on [m]: what is at hand costs a little too."""
 
@@ -44,8 +46,9 @@ SLACK = 1.0
 class PointerHead(nn.Module):
     """Scores candidates by where the goal may be, and by how far it is there.
 
-    The score is what the network expects, less `thrift` times the logarithm of the way. An untrained
-    network expects the same of all frontiers: it goes to the known goal, else to the nearest frontier.
+    The score is the logarithm of the probability that the network expects, less `thrift` times that of the
+    way. An untrained network expects the same of all frontiers: it goes to the known goal, else to the
+    nearest frontier. Before it goes far for little it looks around: `lookout` says what is little.
 
     Args:
         space: observations with `CANDIDATE_KEYS`.
@@ -57,6 +60,7 @@ class PointerHead(nn.Module):
     """
 
     thrift: Tensor
+    lookout: Tensor
 
     def __init__(self, space: spaces.Dict, width: int, labels: int) -> None:
         super().__init__()
@@ -77,7 +81,8 @@ class PointerHead(nn.Module):
         for last in (self.score[-1], self.other):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.register_buffer("thrift", torch.ones(()))
+        self.register_buffer("thrift", torch.tensor(THRIFT))
+        self.register_buffer("lookout", torch.tensor(LOOKOUT))
 
     def forward(self, h: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
         """Returns scores (B, C + 1), `IMPOSSIBLE` where the mask is 0.
@@ -86,12 +91,18 @@ class PointerHead(nn.Module):
             h: (B, d) features.
             obs: the observations (B, ...) that they were made from.
         """
+        offered = obs["cand_mask"] > 0.5
         way = torch.log(obs["cand_path_distance"].float().clamp(0.0, 100.0) + SLACK)
-        scores = self.expect(h, obs) - self.thrift * F.pad(way, (0, 1))
-        return scores.masked_fill(obs["cand_mask"] < 0.5, IMPOSSIBLE)
+        expected = self.expect(h, obs).masked_fill(~offered[:, :-1], IMPOSSIBLE).log_softmax(-1)
+        is_known = self._frontiers_and_goals(obs)[1].any(-1)
+        look = (
+            self.other(h)[:, 0] - self.lookout + ASIDE * is_known + AGAIN * obs["cand_tried"][:, -1].float()
+        )
+        scores = torch.cat([expected - self.thrift * way, look[:, None]], dim=1)
+        return scores.masked_fill(~offered, IMPOSSIBLE)
 
     def expect(self, h: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
-        """Returns (B, C + 1) log-odds of the goal being at, or behind, each candidate."""
+        """Returns (B, C) log-odds of the goal being at, or behind, each candidate."""
         position, path = obs["cand_position"].float(), obs["cand_path_distance"].float()  # (B, C, 3), (B, C)
         kind = F.one_hot(obs["cand_kind"].long().clamp(0, len(TOKEN_KINDS) - 1), len(TOKEN_KINDS))
         is_frontier, is_goal = self._frontiers_and_goals(obs)
@@ -120,8 +131,8 @@ class PointerHead(nn.Module):
         x = self.score(x + self.known(h)[:, None])[..., 0]  # (B, C)
         narrow = is_frontier & (obs["cand_extent"].float().amax(-1) < SMALL)
         begin = torch.where(is_goal, KNOWN, torch.where(is_frontier, NARROW * narrow, ASIDE))
-        x = torch.cat([x + begin, self.other(h) + ASIDE], dim=1)
-        return x + AGAIN * tried
+        odds: Tensor = x + begin + AGAIN * tried[:, : self.count]
+        return odds
 
     def _frontiers_and_goals(self, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns (B, C) bool each: frontiers, and things that the goal names, as far as tokens tell."""

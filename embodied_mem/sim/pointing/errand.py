@@ -221,7 +221,8 @@ class Errands:
     def offer(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.bool_]:
         """Returns (CANDIDATES + 1,) bool: what can be chosen now.
 
-        That leaves out what was given up, and places and things at which the agent is already.
+        That leaves out what was given up, places and things at which the agent is already, and a second
+        look around from the same place, unless there is nothing else.
         """
         if _goal_of(obs) != self._goal:
             self._goal = _goal_of(obs)
@@ -249,6 +250,7 @@ class Errands:
         here = away <= np.where(thing, self.config.reach, self.config.near)
         is_goal = tokens.feature[:CANDIDATES, 0] > 0
         offered[:CANDIDATES] &= frontier | is_goal | ~here
+        offered[LOOK] = not (self._looks_here(obs) and offered[:CANDIDATES].any())
         return offered
 
     def tried(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.float32]:
@@ -262,9 +264,13 @@ class Errands:
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
         for gone in self._gone:
             count[:CANDIDATES] += np.abs(positions - gone)[:, :2].max(axis=-1) <= self.config.same
-        for look in self._looks:
-            count[LOOK] += np.abs(obs.map_T_base.position - look)[:2].max() <= self.config.beside
+        count[LOOK] = self._looks_here(obs)
         return np.log1p(count)
+
+    def _looks_here(self, obs: Observation) -> int:
+        """Returns how often it looked around from about here."""
+        here = obs.map_T_base.position
+        return sum(bool(np.abs(here - look)[:2].max() <= self.config.beside) for look in self._looks)
 
     def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
         """Begins an errand."""

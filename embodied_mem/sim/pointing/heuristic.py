@@ -31,6 +31,8 @@ def heuristic_choice(observation: dict[str, NDArray[Any]]) -> int:
         if wanted.any():
             return int(np.argmin(np.where(wanted, path + DETOUR * waits, np.inf)))
     untried = there & (observation["cand_tried"][first] == 0)
-    if observation["cand_tried"][LOOK] > 0 and untried.any():  # all is explored: it is looked from all over
+    if observation["cand_mask"][LOOK] == 0 and untried.any():  # all is explored: it is looked from all over
         return int(np.argmin(np.where(untried, path, np.inf)))
-    return LOOK
+    if observation["cand_mask"][LOOK]:
+        return LOOK
+    return int(np.argmax(np.where(there, path, -np.inf)))
