@@ -98,6 +98,7 @@ def test_what_has_learned_nothing_goes_to_the_known_goal_or_else_to_the_nearest_
     obs["cand_tried"][:] = 0.0
     obs["mem_confidence"][:] = 1.0
     obs["mem_feature"][..., 0] = 0.0
+    obs["cand_mask"][:, LOOK] = 0
     obs["mem_feature"][:32, 17, 0] = 1.0  # the goal is known in the first half
     chosen = probabilities(policy(), obs).argmax(axis=1)
     nearest = np.where(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
 import embodied_mem.sim  # noqa: E402, F401
+from embodied_mem.sim.agents import make_observable  # noqa: E402
 from embodied_mem.sim.house.catalog import HOUSE_LABELS  # noqa: E402
 from embodied_mem.sim.house.company import company  # noqa: E402
 from embodied_mem.sim.house.house import make_house  # noqa: E402
@@ -16,6 +20,7 @@ from embodied_mem.sim.pointing.candidates import LOOK  # noqa: E402
 from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
 from embodied_mem.sim.pointing.pointing import Pointing, pointing_of  # noqa: E402
 from embodied_mem.sim.pointing.sketch import CELL, SketchMemory, make_sketch  # noqa: E402
+from embodied_mem.sim.pointing.splits import TASK, episode_facts  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,13 @@ def test_company_tells_kitchens_from_bathrooms() -> None:
     assert together("toilet", "bathtub") > 0.5 > -0.5 > together("toilet", "fridge")
     assert together("kettle", "stove") > together("kettle", "bed")
     assert together("bed", "bed") == 0.0 and (table[0] == 0.0).all()
+
+
+def test_the_splits_are_what_they_were_frozen_as() -> None:
+    frozen = json.loads((Path(__file__).parents[1] / "models" / "house_nav" / "splits.json").read_text())
+    env = make_observable(TASK, split="val")
+    for facts in frozen["first_episodes"]:
+        assert episode_facts(env, facts["seed"]) == facts
+    for split in ("val", "test"):
+        assert frozen[split]["median_rooms"] >= 7 and frozen[split]["nearest_goal"] >= 4.0
+        assert frozen[split]["goals_in_view"] == 0
