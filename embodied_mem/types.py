@@ -69,6 +69,29 @@ class Image:
 
 
 @dataclass(frozen=True, eq=False)
+class Box:
+    """One object that a detector outside found in an image.
+
+    Attributes:
+        label: label id.
+        center: (2,) float64 x, y [px] in the colour image; in the depth image where there is none.
+        size: (2,) float64 width and height [px].
+        score: confidence in [0, 1].
+    """
+
+    label: int
+    center: NDArray[np.float64]
+    size: NDArray[np.float64]
+    score: float = 1.0
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(4,) float64 x0, y0, x1, y1 [px]."""
+        half = self.size / 2
+        return np.concatenate([self.center - half, self.center + half])
+
+
+@dataclass(frozen=True, eq=False)
 class CameraFrame:
     """What one RGB-D camera saw: each image may be missing and may have its own pose.
 
@@ -77,12 +100,31 @@ class CameraFrame:
         depth: planar depth image.
         color: colour image.
         semantic: label image; -1 or 0 is unlabelled.
+        boxes: objects found in its colour image.
     """
 
     name: str
     depth: Image | None = None
     color: Image | None = None
     semantic: Image | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """What one LiDAR or laser scanner measured, each point on the ray from the sensor's origin.
+
+    Attributes:
+        name: which sensor, for messages to people.
+        points: (N, 3) float32 [m] in the sensor's frame, finite.
+        hit: (N,) bool: False where nothing was met up to the point.
+        base_T_sensor: the sensor's frame in the base frame.
+    """
+
+    name: str
+    points: NDArray[np.float32]
+    hit: NDArray[np.bool_]
+    base_T_sensor: Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +209,7 @@ class Observation:
         covariance: (6, 6) float64 of map_T_base (x, y, z, rx, ry, rz; REP-103), or None.
         labels: names of the labels below.
         cameras: RGB-D cameras.
+        clouds: LiDARs and laser scanners.
         grid: MiniGrid's symbolic view.
         detections: objects detected outside, in the base frame.
         goal: the current goal, or None.
@@ -185,6 +228,7 @@ class Observation:
     covariance: NDArray[np.float64] | None = None
     labels: LabelMap = field(default_factory=LabelMap)
     cameras: tuple[CameraFrame, ...] = ()
+    clouds: tuple[Cloud, ...] = ()
     grid: GridView | None = None
     detections: tuple[Detection, ...] = ()
     goal: Goal | None = None
