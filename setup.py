@@ -68,9 +68,10 @@ ROS_OPTIONS = {
     "install": {"install_scripts": f"$base/lib/{NAME}"},
     "build_scripts": {"executable": "/usr/bin/env python3"},
 }
-# ROS's tools run `python setup.py ...`. pip never does: an older one goes by `python -c`, and has to put
-# the command into bin.
-RUN_AS_A_SCRIPT = "-c" not in sys.orig_argv
+# ROS's tools run `python setup.py ...`. pip never does (it goes by `python -c` or by a script of its own),
+# and has to put the command, and nothing else, into bin.
+RUN_BY_ROS = any(Path(word).name == "setup.py" for word in sys.orig_argv)
+NODES = ("robot", "perception", "memory", "player", "sim")
 
 
 def version() -> str:
@@ -132,10 +133,14 @@ setup(
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={
-        "console_scripts": ["embodied-mem = embodied_mem.cli:main"],
+        "console_scripts": [
+            "embodied-mem = embodied_mem.cli:main",
+            # ros2 run embodied_mem robot
+            *(f"{node} = embodied_mem.cli:node" for node in NODES if RUN_BY_ROS),
+        ],
         # gymnasium.make("EmbodiedMem/...") works without importing embodied_mem.sim first
         "gymnasium.envs": ["__root__ = embodied_mem.sim.registration:register"],
     },
     zip_safe=False,
-    options=ROS_OPTIONS if RUN_AS_A_SCRIPT else {},
+    options=ROS_OPTIONS if RUN_BY_ROS else {},
 )

@@ -90,9 +90,18 @@ def _dispatch(arguments: list[str]) -> int:
     verb = getattr(importlib.import_module(f"embodied_mem.verbs.{module}"), function)
     if name == "train":  # its options come from the config file that it names
         return int(verb(rest))
+    if name == "ros":
+        from embodied_mem.verbs.ros import fold_ros_arguments
+
+        rest = fold_ros_arguments(rest)
     from embodied_mem.arguments import parse
 
     return int(parse(verb, f"embodied-mem {name}", rest)())
+
+
+def node() -> None:
+    """Runs the node that this executable is called after: `ros2 run embodied_mem robot`."""
+    main(["ros", Path(sys.argv[0]).name, "--host", "rclpy", *sys.argv[1:]])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -73,7 +73,8 @@ class Graph:
         command = [sys.executable, "-m", "embodied_mem", "ros", name, *options]
         if parameters:
             command += ["--set", *parameters]
-        environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # with ROS's packages
+        environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": path}
         log = (self.folder / f"{name}.log").open("a")
         self.processes[name] = subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True

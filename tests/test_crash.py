@@ -16,6 +16,11 @@ def test_kill_minus_9_at_any_moment_loses_nothing_acknowledged(tmp_path: Path, c
     assert (found["lost"], found["out_of_step"], found["unclean"]) == (0, 0, 0)
 
 
+def test_kill_minus_9_while_a_backlog_is_sealed_loses_nothing(tmp_path: Path):
+    found = crash.sealing_kills(tmp_path, 3)
+    assert (found["lost"], found["unclean"]) == (0, 0)
+
+
 def test_a_power_cut_in_the_wal_or_in_a_checkpoint_loses_nothing_synced(tmp_path: Path):
     found = crash.power_cuts(tmp_path, 12)
     assert (found["cuts"], found["lost"], found["out_of_step"], found["unclean"]) == (12, 0, 0, 0)

@@ -54,11 +54,12 @@ def test_the_bytes_reported_are_those_of_every_array_that_the_map_holds():
             tree.integrate(rng.uniform(-3, 3, (400, 3)), [0, 0, 0], labels=labels, stamp=stamp)
             tree.query(rng.uniform(-3, 3, (50_000, 3))), tree.frontiers()
             tree.query(np.zeros((1, 3)), 5), tree.label(np.zeros((1, 3)), 2)
-            held = arrays_of(tree._levels, {})
+            tree.labelled([3])
+            held = arrays_of([tree._levels, tree._labelled], {})
             small = 1 << 13  # heads of lists, the corner of a directory
             assert 0 <= sum(a.nbytes for a in held.values()) - tree.nbytes < small
     tree.refer(tree.voxels().centers[:5], np.arange(5))
-    held = arrays_of(tree._levels, {})  # which holds the store too
+    held = arrays_of([tree._levels, tree._labelled], {})  # which hold the store too
     assert 0 <= sum(a.nbytes for a in held.values()) - tree.nbytes < small
 
 

@@ -46,7 +46,7 @@ IMPORT_NAMES = {
 }
 """What a package is imported as, where that is not its own name."""
 
-FROM_ROS = {"rclpy", "launch", "launch_ros", "rosidl_runtime_py"}
+FROM_ROS = {"rclpy", "launch", "launch_ros", "rcl_interfaces", "std_srvs"}
 FROM_CONDA = {"habitat_sim", "magnum"}
 ROS_KEYS = {
     "matplotlib": "python3-matplotlib",

@@ -268,3 +268,26 @@ def test_labelled_lists_the_occupied_voxels_of_some_labels_and_no_others() -> No
         assert np.array_equal(found.centers, expected.centers)
         assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.stamps, expected.stamps)
     assert len(tree.labelled([2])) > 50 and len(tree.labelled([9])) == 0
+
+
+def test_the_voxels_of_labels_are_those_of_the_newest_map_whatever_was_asked_before():
+    tree, rng = Octree(0.1), np.random.default_rng(3)
+    for stamp in range(1, 12):
+        points = rng.uniform(-4, 4, (300, 3))
+        tree.integrate(points, [0, 0, 0], labels=rng.integers(0, 5, 300), stamp=stamp)
+        if stamp == 6:
+            tree.clear([-1, -1, -1], [2, 2, 2])
+        everything = tree.voxels()
+        for wanted in ([2], [1, 3]) if stamp % 2 else ([2], []):
+            expected = everything.select(np.isin(everything.labels, wanted))
+            assert np.array_equal(tree.labelled(wanted).centers, expected.centers)
+            blocks = np.floor(expected.centers.astype(np.float64) / 0.8).astype(np.int64)
+            found, counts = np.unique(blocks[:, ::-1], axis=0, return_counts=True)
+            held = tree.labelled_blocks(wanted)
+            assert np.array_equal(held.coords[:, ::-1], found) and np.array_equal(held.counts, counts)
+            for k in range(0, len(found), 7):
+                inside = (blocks[:, ::-1] == found[k]).all(axis=1)
+                assert np.array_equal(held.lo[k], expected.centers[inside].min(axis=0))
+                assert np.array_equal(held.hi[k], expected.centers[inside].max(axis=0))
+                assert held.stamps[k] == expected.stamps[inside].max()
+                assert held.labels[k] == expected.labels[inside][0]

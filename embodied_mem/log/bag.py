@@ -28,6 +28,7 @@ class BagSource:
     Attributes:
         inputs: the topics that are read, by role.
         frames: map, odom and base.
+        odometry_link: (parent, child) where an odometry topic stands in for TF, or None.
 
     Raises:
         LogError: no depth image or range sensor, no CameraInfo, no TF.
@@ -47,7 +48,7 @@ class BagSource:
         self._tf_topics = tf_topics(reader, self.inputs.driver)
         if self._tf_topics != everything:
             found = survey(reader, self._tf_topics)
-        self._odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
+        self.odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
         try:
             frame = self._driver_frame(found)
             self.frames: Frames = find_frames(found.tree, frame, self._odometry_pairs(found))
@@ -58,7 +59,7 @@ class BagSource:
             self.inputs,
             self.frames,
             {name for name in self.inputs.topics if self._is_awaited(name)},
-            self._odometry_link,
+            self.odometry_link,
             mask=mask,
         )
 

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.types import Voxels
+from embodied_mem.memory.octree.types import LabelledBlocks
 
 LEVEL = 3
-"""Level of the cubes: 0.4 m where voxels have 5 cm."""
+"""Level of the cubes, the octree's blocks: 0.4 m where voxels have 5 cm."""
 BIAS = 1 << 19
 
 
@@ -25,8 +25,8 @@ class Labelled(Protocol):
 
     resolution: float
 
-    def labelled(self, labels: Iterable[int]) -> Voxels:
-        """Returns the occupied voxels that have one of some label ids."""
+    def labelled_blocks(self, labels: Iterable[int]) -> LabelledBlocks:
+        """Returns the 8^3 blocks that hold occupied voxels of some label ids, sorted by z, y and x."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,8 @@ class Cubes:
 
 def goal_cubes(octree: Labelled, labels: Iterable[int]) -> Cubes:
     """Returns the cubes with occupied voxels of some label ids."""
-    found = octree.labelled(labels)
-    if not len(found.centers):
-        none = np.empty(0, np.int64)
-        return Cubes(none, np.empty((0, 3)), np.empty((0, 3)), found.labels, none, found.stamps)
-    centers = found.centers.astype(np.float64)  # (M, 3)
-    cubes = np.floor(centers / (octree.resolution * 2**LEVEL)).astype(np.int64) + BIAS
-    keys = cubes[:, 2] << 42 | cubes[:, 1] << 21 | cubes[:, 0]
-    order = np.argsort(keys, kind="stable")
-    ids, first, counts = np.unique(keys[order], return_index=True, return_counts=True)
-    lo, hi = (f.reduceat(centers[order], first, axis=0) for f in (np.minimum, np.maximum))
-    stamps = np.maximum.reduceat(found.stamps[order], first)
+    found = octree.labelled_blocks(labels)
+    x, y, z = (found.coords[:, axis] + BIAS for axis in range(3))
+    lo, hi = found.lo.astype(np.float64), found.hi.astype(np.float64)
     extents = hi - lo + octree.resolution
-    return Cubes(ids, (lo + hi) / 2, extents, found.labels[order][first], counts, stamps)
+    return Cubes(z << 42 | y << 21 | x, (lo + hi) / 2, extents, found.labels, found.counts, found.stamps)

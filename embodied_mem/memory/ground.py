@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,22 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.config import NavigationConfig
 from embodied_mem.memory.footing import floor_height
 from embodied_mem.memory.octree import GridMap, Octree
-from embodied_mem.memory.octree.masks import widen
+from embodied_mem.memory.octree.masks import changed_cells, widen
 from embodied_mem.types import LabelMap
 
 Array = NDArray[Any]
 MARGIN = 64
 """Cells by which the plan grows beyond what is needed, on each side, and a quarter of its size."""
 NOWHERE = (0, 0, 0, 0)
+
+
+@lru_cache(maxsize=4)
+def _disk(reach: float) -> NDArray[np.int64]:
+    """Returns (K, 2) int64 y and x of the cells nearer than `reach` [cells]."""
+    n = int(np.ceil(reach))
+    dy, dx = np.mgrid[-n : n + 1, -n : n + 1]
+    inside = np.sqrt((dy * dy + dx * dx).astype(np.float64)) < reach
+    return np.stack([dy[inside], dx[inside]], axis=1).astype(np.int64)
 
 
 class Ground:
@@ -144,14 +154,10 @@ class Ground:
         if self._low[0] > self._high[0]:
             return False
         self._reserve(columns.min(axis=0) * 8, columns.max(axis=0) * 8 + 7)
-        y = columns[:, 1, None, None] * 8 + np.arange(8)[:, None] + np.zeros((1, 8), np.int64)
-        x = columns[:, 0, None, None] * 8 + np.arange(8) + np.zeros((8, 1), np.int64)
-        old = self._raw[y - self._lower[1], x - self._lower[0]]
-        if ((old >= 0) & (patches < 0)).any():
-            return False  # forgotten: the known part may have become smaller
-        at = old != patches
-        if at.any():
-            self._put(y[at], x[at], patches[at])
+        forgot, y, x, cells = changed_cells(columns, patches, self._lower, self._raw)
+        if forgot:
+            return False  # the known part may have become smaller
+        self._put(y, x, cells)
         return True
 
     def _put(self, y: Array, x: Array, cells: Array) -> None:
@@ -159,10 +165,7 @@ class Ground:
         if not len(y):
             return
         reach = self._radius()
-        n = int(np.ceil(reach))
-        dy, dx = np.mgrid[-n : n + 1, -n : n + 1]
-        disk = np.sqrt((dy * dy + dx * dx).astype(np.float64)) < reach
-        offsets = np.stack([dy[disk], dx[disk]], axis=1).astype(np.int64)
+        n, offsets = int(np.ceil(reach)), _disk(reach)
         plans = self._raw, self._near, self._cells
         widen(y - self._lower[1], x - self._lower[0], cells, offsets, *plans)
         low, high = np.array([x.min(), y.min()]), np.array([x.max(), y.max()])

@@ -223,9 +223,11 @@ class _Reader:
             self._feature(slot, wanted, o.states[row], o.embeddings[row])
 
     def _is_goal(self, labels: Array, positions: Array, goal: Goal | None) -> NDArray[np.bool_]:
+        result = np.zeros(len(labels), bool)
         if goal is None:
-            return np.zeros(len(labels), bool)
-        result = np.isin(labels, self._goal_labels(goal))
+            return result
+        for label in self._goal_labels(goal):  # they are few
+            result |= labels == label
         if goal.position is not None:
             d = positions - np.asarray(goal.position, np.float64)
             result |= d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2 <= self.config.reach**2
@@ -329,6 +331,8 @@ class _Reader:
         if self.config.goals == 0 or goal is None or not (labels := self._goal_labels(goal)):
             return
         cubes = goal_cubes(octree, labels)
+        if not len(cubes):
+            return
         path = self.path_to(cubes.positions)
         near = np.lexsort((cubes.ids, self.away(cubes.positions), path))[: self.config.goals]
         self.put(

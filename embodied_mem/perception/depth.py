@@ -78,7 +78,7 @@ def depth_scan(
         check_image(semantic, f"{name}: semantic")
         known = 65536 if label_count is None else label_count
         if same_view(depth, semantic):
-            labels = pick_labels(as_ids(semantic.data)[pixels], index, hit, known)
+            labels = pick_labels(np.ascontiguousarray(as_ids(semantic.data)[pixels]), index, hit, known)
         else:
             distance = z.reshape(-1)[index].astype(np.float64)
             x, y, length = (array.reshape(-1)[index] for array in (x, y, length))

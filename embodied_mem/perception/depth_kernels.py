@@ -116,17 +116,16 @@ def pick_labels(image: Array, index: Array, hit: Array, count: int) -> Array:
     """Returns (N,) int32 labels of the pixels that hit something; those of `count` or more are unknown, 0.
 
     Args:
-        image: (H, W) int32 label ids.
+        image: (H, W) int32 label ids, contiguous.
         index: (N,) int64 pixels.
         hit: (N,) bool.
         count: number of known labels.
     """
-    labels = np.zeros(index.shape[0], np.int32)
-    width = image.shape[1]
+    labels = np.empty(index.shape[0], np.int32)
+    flat = image.reshape(-1)
     for i in range(index.shape[0]):
-        if hit[i]:
-            label = image[index[i] // width, index[i] % width]
-            labels[i] = label if 0 <= label < count else 0
+        label = flat[index[i]]
+        labels[i] = label if hit[i] and 0 <= label < count else 0
     return labels
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 CHROMA_BINS = 20
 BRIGHT_BINS = 8
+
+Array = NDArray[Any]
 
 
 class Embedder(Protocol):
@@ -40,12 +43,7 @@ class ColorHistogram:
         colors = image[mask]  # (N, 3)
         if len(colors) == 0:
             return np.zeros(self.size, np.float32)
-        rgb = colors.astype(np.float64) + 1.0
-        total = rgb.sum(axis=1)
-        # Chromaticities of real things lie around a third: the bins are spent there.
-        red = _soft((rgb[:, 0] / total - 0.1) / 0.6, CHROMA_BINS, 1.5)
-        green = _soft((rgb[:, 1] / total - 0.1) / 0.6, CHROMA_BINS, 1.5)
-        bright = _soft(total / (3 * 256.0), BRIGHT_BINS, 1.5)
+        red, green, bright = _histograms(colors)
         return _unit(np.concatenate([_unit(red), _unit(green), 0.3 * _unit(bright)])).astype(np.float32)
 
 
@@ -60,10 +58,26 @@ def cut_out(
     return image[top:bottom, left:right], mask
 
 
-def _soft(values: NDArray[np.float64], bins: int, width: float) -> NDArray[np.float64]:
-    """Returns (bins,): values in [0, 1], each shared among the bins nearer than `width` bins."""
-    at = np.clip(values, 0.0, 1.0) * (bins - 1)
-    return np.maximum(1.0 - np.abs(at[:, None] - np.arange(bins)) / width, 0.0).sum(axis=0)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _share(value: float, width: float, shares: Array) -> None:
+    """Shares a value in [0, 1] among the bins nearer than `width` bins."""
+    at = min(max(value, 0.0), 1.0) * (shares.shape[0] - 1)
+    for k in range(shares.shape[0]):
+        shares[k] += max(1.0 - abs(at - k) / width, 0.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _histograms(colors: Array) -> tuple[Array, Array, Array]:
+    """Returns the soft histograms of red, green and brightness of (N, 3) uint8 colours."""
+    red, green, bright = np.zeros(CHROMA_BINS), np.zeros(CHROMA_BINS), np.zeros(BRIGHT_BINS)
+    for i in range(colors.shape[0]):
+        r, g, b = colors[i, 0] + 1.0, colors[i, 1] + 1.0, colors[i, 2] + 1.0
+        total = r + g + b
+        # Chromaticities of real things lie around a third: the bins are spent there.
+        _share((r / total - 0.1) / 0.6, 1.5, red)
+        _share((g / total - 0.1) / 0.6, 1.5, green)
+        _share(total / (3 * 256.0), 1.5, bright)
+    return red, green, bright
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

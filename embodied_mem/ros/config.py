@@ -54,9 +54,9 @@ class SensorConfig:
     """The frame that odometry drifts in."""
     base_frame: str = "base_link"
     """The robot's body."""
-    patience: float = limited(1.0, 0.0, 60.0)
+    patience: float = limited(1.0, 0.0, 60.0, live=True)
     """How long a frame waits for TF and for its colour image [s]."""
-    max_waiting: int = limited(30, 1, 1000)
+    max_waiting: int = limited(30, 1, 1000, live=True)
     """Frames that may wait for TF; the oldest go."""
     reliable: bool = False
     """Ask for images again that were lost: for a simulator, not for a robot's camera over Wi-Fi."""
@@ -105,9 +105,9 @@ class PerceptionNodeConfig:
 class MapConfig:
     """What the memory shows of itself."""
 
-    period: float = limited(1.0, 0.05, 60.0)
+    period: float = limited(1.0, 0.05, 60.0, live=True)
     """Maps are published at most this often [s], when they have changed and somebody subscribes."""
-    min_existence: float = limited(0.3, 0.0, 1.0)
+    min_existence: float = limited(0.3, 0.0, 1.0, live=True)
     """Objects that exist with less probability are not shown."""
 
 
@@ -122,7 +122,7 @@ class MemoryNodeConfig:
     again is read-only until somebody says where the robot is, on /initialpose."""
     map_frame: str = "map"
     """Name of the map frame."""
-    patience: float = limited(1.0, 0.0, 60.0)
+    patience: float = limited(1.0, 0.0, 60.0, live=True)
     """How long a percept waits for its parts [s]."""
     maps: MapConfig = field(default_factory=MapConfig)
     """What is shown."""
@@ -134,13 +134,13 @@ class MemoryNodeConfig:
 class MotionConfig:
     """How actions become velocities."""
 
-    max_speed: float = limited(0.4, 0.01, 5.0)
+    max_speed: float = limited(0.4, 0.01, 5.0, live=True)
     """Highest speed ahead [m/s]."""
-    max_turn: float = limited(1.0, 0.01, 10.0)
+    max_turn: float = limited(1.0, 0.01, 10.0, live=True)
     """Highest turn rate [rad/s]."""
-    acceleration: float = limited(0.6, 0.01, 20.0)
+    acceleration: float = limited(0.6, 0.01, 20.0, live=True)
     """Highest change of speed [m/s^2]."""
-    turn_acceleration: float = limited(2.5, 0.01, 50.0)
+    turn_acceleration: float = limited(2.5, 0.01, 50.0, live=True)
     """Highest change of turn rate [rad/s^2]."""
     step: float = limited(0.25, 0.01, 5.0)
     """Length of the action "forward" [m]."""
@@ -150,7 +150,7 @@ class MotionConfig:
     """A step is done this close to its end [m]."""
     angle_tolerance: float = limited(0.03, 0.001, 1.0)
     """A turn is done this close to its end [rad]."""
-    stuck: float = limited(1.5, 0.1, 60.0)
+    stuck: float = limited(1.5, 0.1, 60.0, live=True)
     """An action is given up when odometry has not come closer to its end for this long [s]."""
 
 
@@ -162,7 +162,7 @@ class ControlConfig:
     """goal: to the goal if the memory knows it, otherwise explore; explore; or a checkpoint folder."""
     motion: MotionConfig = field(default_factory=MotionConfig)
     """Actions and velocities."""
-    stale: float = limited(0.5, 0.05, 10.0)
+    stale: float = limited(0.5, 0.05, 10.0, live=True)
     """The robot stops when odometry or observations are older than this [s]."""
     lockstep: bool = False
     """One command after every observation instead of one per odometry message: for a waiting simulator."""

@@ -133,6 +133,7 @@ class DdsHost:
         if self._sim_time is not None:
             wanted.append(CLOCK)
         self._readers = [self._reader(e) for e in wanted]
+        self.node.activate()
         self._thread = threading.Thread(target=self._listen, name="dds", daemon=True)
         self._thread.start()
 

@@ -146,6 +146,18 @@ class Driving:
         text = "" if self.goal is None else self.goal.text
         self._publish(EVENTS.topic, messages.json_string({"event": "found", "goal": text}))
 
+    def adjust(self, config: ControlConfig) -> None:
+        """Takes other limits and patience."""
+        self.config = config
+        self.pilot.config = self.pilot.executor.config = config.motion
+        if self.watchdog is not None:
+            self.watchdog.limit = config.stale
+
+    def pause(self) -> None:
+        """Stops the robot until the next action."""
+        self.pilot.executor.stop()
+        self._send((0.0, 0.0), self._now())
+
     def close(self) -> None:
         """Stops the robot."""
         if self.watchdog is not None:

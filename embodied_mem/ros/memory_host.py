@@ -36,6 +36,7 @@ SERVICES = (
     Service("memory/flush", "wait until everything is on the disk"),
     Service("memory/save", "flush, or copy a memory in RAM to a new file memory-<stamp>.emem"),
     Service("memory/load", "open the memory's file again, as it is on the disk"),
+    Service("memory/digest", "the SHA-256 of what is remembered, as `embodied-mem replay` tells it"),
 )
 
 Publish = Callable[[str, Any], None]
@@ -137,6 +138,8 @@ class MemoryHost:
             return f"{self.memory.durable_seq} of {self.memory.sequence} writes are on the disk"
         if service == "memory/save":
             return self._save()
+        if service == "memory/digest":
+            return f"{self.memory.digest()} after {self.memory.info()['writes']} writes"
         if service == "memory/load":
             if not self.file:
                 raise StoreError("this memory has no file to load; start the node with file:=NAME.emem")

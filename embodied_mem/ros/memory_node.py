@@ -64,6 +64,10 @@ class MemoryNode(Node):
         """Flushes, saves or loads."""
         return self.held.serve(service)
 
+    def adjusted(self, config: MemoryNodeConfig) -> None:
+        """Takes another patience and another look."""
+        self.held.maps = config.maps
+
     def _write(self) -> None:
         patience = round(self.config.patience * NS_PER_S)
         for percept, commands in self.reader.take(self.host.now(), patience):

@@ -36,6 +36,15 @@ class Duties:
     def opened(self) -> None:
         """Gets ready; the host is known."""
 
+    def began(self) -> None:
+        """Starts what the node does of its own accord; it is active now."""
+
+    def paused(self) -> None:
+        """Ends what `began` started; nothing is lost, and the node may become active again."""
+
+    def adjusted(self, config: Any) -> None:
+        """Takes other settings; only those differ that may change while the node runs."""
+
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
         """Takes a message, in the order of arrival [ns]."""
 
@@ -56,9 +65,9 @@ class Duties:
 class Node(Duties, ABC):
     """The base of all nodes.
 
-    A host calls `start`, `receive`, `call` and `stop`; a node overrides `declare`, `opened`, `handle`,
-    `tick`, `serve` and `closed`, which all run in the worker (`opened` and `closed` in the host's
-    thread, while there is no worker).
+    A host calls `start`, `activate`, `receive`, `call`, `adjust`, `deactivate` and `stop`; a node overrides
+    `declare` and the duties, which all run in the worker (`opened` and `closed` in the host's thread, while
+    there is no worker).
 
     Args:
         config: its settings.
@@ -82,6 +91,7 @@ class Node(Duties, ABC):
         self._backlog: Counter[str] = Counter()
         self._wake = threading.Condition()
         self._running = False
+        self._active = False
         self._worker: threading.Thread | None = None
         self._reported = 0.0
 
@@ -99,7 +109,7 @@ class Node(Duties, ABC):
     # ---- what a host calls
 
     def start(self, host: Host) -> None:
-        """Opens the node and starts its worker.
+        """Opens the node and starts its worker; it serves, but does nothing else before `activate`.
 
         Raises:
             EmbodiedMemError: something it needs is missing.
@@ -110,6 +120,26 @@ class Node(Duties, ABC):
         self._running = True
         self._worker = threading.Thread(target=self._work, name=self.declaration.name, daemon=True)
         self._worker.start()
+
+    def activate(self) -> None:
+        """Lets the node work.
+
+        Raises:
+            EmbodiedMemError: something it needs is missing.
+        """
+        self._in_worker(self.began)
+        self._active = True
+
+    def deactivate(self) -> None:
+        """Works off what has been received, and pauses the node."""
+        if self._active:
+            self._in_worker(self.paused)
+            self._active = False
+
+    def adjust(self, config: Any) -> None:
+        """Hands the node other settings, of which only live ones differ."""
+        self._in_worker(lambda: self.adjusted(config))
+        self.config = config
 
     def receive(self, topic: str, data: bytes) -> None:
         """Enqueues a message, or takes an urgent one; never waits."""
@@ -134,17 +164,30 @@ class Node(Duties, ABC):
 
     def call(self, service: str, timeout: float = 60.0) -> tuple[bool, str]:
         """Carries out a Trigger service in the worker; returns whether it worked, and a message."""
-        done: Future[str] = Future()
-        with self._wake:
-            self._queue.append(("", lambda: self.serve(service), 0))
-            self._queue[-1] = ("", _into(done, self._queue[-1][1]), 0)
-            self._wake.notify()
         try:
-            return True, done.result(timeout)
+            return True, self.request(service).result(timeout)
         except EmbodiedMemError as error:
             return False, str(error)
         except TimeoutError:
             return False, f"{service} took longer than {timeout:.0f} s"
+
+    def request(self, service: str) -> Future[str]:
+        """Has the worker carry out a Trigger service; returns at once."""
+        return self._ask(lambda: self.serve(service))
+
+    def _ask(self, action: Callable[[], Any]) -> Future[Any]:
+        done: Future[Any] = Future()
+        with self._wake:
+            self._queue.append(("", _into(done, action), 0))
+            self._wake.notify()
+        return done
+
+    def _in_worker(self, action: Callable[[], None]) -> None:
+        """Does something between two messages, and waits for it; without a worker, at once."""
+        if self._worker is None or not self._worker.is_alive():
+            action()
+        else:
+            self._ask(action).result()
 
     def stop(self) -> None:
         """Works off what has been received, and closes the node.
@@ -152,6 +195,7 @@ class Node(Duties, ABC):
         Raises:
             EmbodiedMemError: what was left could not be written.
         """
+        self.deactivate()
         with self._wake:
             self._running = False
             self._wake.notify()
@@ -209,7 +253,8 @@ class Node(Duties, ABC):
             data()
 
     def _look_after(self) -> None:
-        self.tick()
+        if self._active:
+            self.tick()
         self._report()
 
     def _guard(self, action: Callable[..., None], *arguments: Any) -> None:
@@ -234,7 +279,7 @@ class Node(Duties, ABC):
         """Brings the values of diagnostics up to date."""
 
 
-def _into(done: Future[str], action: Callable[[], str]) -> Callable[[], None]:
+def _into(done: Future[Any], action: Callable[[], Any]) -> Callable[[], None]:
     def run() -> None:
         try:
             done.set_result(action())

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import textwrap
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from embodied_mem.errors import ConfigError
 T = TypeVar("T")
 
 
-def limited(default: float, low: float, high: float) -> Any:
-    """Makes a field of a config dataclass with a range, for the parameter made of it."""
-    return dataclasses.field(default=default, metadata={"range": (low, high)})
+def limited(default: float, low: float, high: float, *, live: bool = False) -> Any:
+    """Makes a field of a config dataclass with a range, for the parameter made of it.
+
+    A live one may change while the node runs.
+    """
+    return dataclasses.field(default=default, metadata={"range": (low, high), "live": live})
 
 
 @dataclass(frozen=True)
@@ -32,27 +36,34 @@ class Parameter:
         default: a bool, int, float, str, or a list of one of these.
         description: the docstring under the config's field.
         range: lowest and highest value of a number, or None.
+        live: it may change while the node runs.
+        kind: type of the value, or of the values of a list.
     """
 
     name: str
     default: Any
     description: str
     range: tuple[float, float] | None = None
+    live: bool = False
+    kind: type = str
 
 
 def parameters(config: Any, prefix: str = "") -> Iterator[Parameter]:
     """Yields the parameters of a config dataclass, those of nested ones with dotted names."""
     kind: Any = type(config)
-    texts = field_docs(kind)
+    texts, hints = field_docs(kind), typing.get_type_hints(kind)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         name = f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
             yield from parameters(value, f"{name}.")
         elif isinstance(value, (bool, int, float, str)):
-            yield Parameter(name, value, texts.get(field.name, ""), field.metadata.get("range"))
+            facts = field.metadata
+            text, is_live = texts.get(field.name, ""), bool(facts.get("live"))
+            yield Parameter(name, value, text, facts.get("range"), is_live, type(value))
         elif isinstance(value, tuple):
-            yield Parameter(name, list(value), texts.get(field.name, ""))
+            inner = typing.get_args(hints[field.name])[0]
+            yield Parameter(name, list(value), texts.get(field.name, ""), kind=inner)
 
 
 @functools.cache

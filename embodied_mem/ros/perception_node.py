@@ -43,6 +43,10 @@ class PerceptionNode(Node):
         self.world.advance(self.host.now())
         self._publish()
 
+    def adjusted(self, config: PerceptionNodeConfig) -> None:
+        """Takes other patience."""
+        self.world.adjust(config.sensors)
+
     def _publish(self) -> None:
         while (obs := self.world.observe()) is not None:
             start = time.perf_counter()

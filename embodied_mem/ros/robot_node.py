@@ -128,6 +128,18 @@ class RobotNode(Node):
         self._step()
         self.held.show(self.host.now(), self.host.listeners, self.publish)
 
+    def adjusted(self, config: RobotConfig) -> None:
+        """Takes another patience, look and limits."""
+        self.world.adjust(config.sensors)
+        self.held.maps = config.maps
+        if self.driving:
+            self.driving.adjust(config.control)
+
+    def paused(self) -> None:
+        """Stops the robot."""
+        if self.driving:
+            self.driving.pause()
+
     def _step(self) -> None:
         while self.world.is_ready:
             start = time.perf_counter()

@@ -96,6 +96,11 @@ class RobotWorld:
             mask=self._mask,
         )
 
+    def adjust(self, config: SensorConfig) -> None:
+        """Takes other patience; topics and frames stay."""
+        self.config = config
+        self._sync.patience = round(config.patience * NS_PER_S)
+
     @property
     def is_ready(self) -> bool:
         """True where `observe` has something to give."""
@@ -145,7 +150,8 @@ class RobotWorld:
             return False  # sent twice
         if stamp > now + FUTURE_NS:
             self.refused += 1
-            self._sync.dropped[f"{self._what} left out: their stamps are in the future; set the clocks"] += 1
+            why = "their stamps are in the future; set the clocks" if now else "nobody has told /clock yet"
+            self._sync.dropped[f"{self._what} left out: {why}"] += 1
             return False
         if stamp < self._newest - BACK_NS:
             self.restarts += 1

@@ -72,8 +72,9 @@ class SimNode(Node):
             publications=(*rows.values(), CLOCK, RESULT),
         )
 
-    def opened(self) -> None:
-        """Starts the clock."""
+    def began(self) -> None:
+        """Starts the clock, or lets it go on."""
+        self._first = _sent(ObservationMessages(), self._obs)
         self._velocity, self._commanded, self._at = (0.0, 0.0), -1, 0
         self._found = False
         self._changed = threading.Event()
@@ -81,7 +82,7 @@ class SimNode(Node):
         self._thread = threading.Thread(target=self._run, name="sim", daemon=True)
         self._thread.start()
 
-    def closed(self) -> None:
+    def paused(self) -> None:
         """Stops the clock."""
         self._stop.set()
         self._changed.set()

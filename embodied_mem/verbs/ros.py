@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_format
+import shlex
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from embodied_mem.configs import from_mapping
 from embodied_mem.errors import ConfigError
 from embodied_mem.log import topics
 from embodied_mem.ros.config import (
@@ -81,14 +83,16 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
 
 def ros(
     node: Literal["robot", "perception", "memory", "policy", "player", "sim"],
-    host: Literal["dds"] = "dds",
+    host: Literal["dds", "rclpy"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
     remap: tuple[str, ...] = (),
     namespace: str = "",
     use_sim_time: bool = False,
     world: str = "",
+    bag: Path | None = None,
     table: bool = False,
+    ros_args: str = "",
 ) -> int:
     """Run a node of the robot in a ROS 2 graph.
 
@@ -102,30 +106,64 @@ def ros(
         node: "robot" (perception, memory and policy in one process), "perception", "memory",
             "policy" (drives by what the memory node shows), "player" (plays a bag), or "sim" (a
             simulated robot).
-        host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`.
+        host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`; "rclpy" makes lifecycle nodes with
+            parameters and services, where ROS 2 is.
         params: a ROS 2 parameter file (YAML).
         set: parameters, as name:=value, one after another.
         remap: topics, as from:=to, one after another.
         namespace: put before relative names.
         use_sim_time: take the time from /clock.
         world: a registered environment whose settings of perception and memory the node takes.
+        bag: a bag whose topics, frames and settings the node takes.
         table: print the node's topics, services and parameters, and stop.
+        ros_args: what follows --ros-args is for ROS 2 (rclpy alone): -p, -r, --params-file, --log-level.
     """
     kind, make = NODES[node]
+    if ros_args and host != "rclpy":
+        raise ConfigError("--ros-args needs --host rclpy; the DDS host takes --set, --remap and --params")
     values = read_file(params, node) if params is not None else {}
-    given = (settings_of(world, kind) if world else {}) | values | parse_values(set)
-    made = make(build(kind, given))
+    fits = settings_of(world, kind) if world else settings_of_bag(bag, kind) if bag is not None else {}
+    given = fits | values | parse_values(set)
     if table:
-        print(json_format.dumps(as_table(made), indent=2))
+        print(json_format.dumps(as_table(make(build(kind, given))), indent=2))
         return 0
     names = Names.parse(namespace, remap)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if host == "rclpy":
+        from embodied_mem.ros.rclpy_host import RclpyHost
+
+        arguments = [*ros_arguments(names, use_sim_time), *shlex.split(ros_args)]
+        return 0 if RclpyHost(node, kind, make, given, arguments).run(stop) else 1
     from embodied_mem.ros.dds_host import DdsHost
 
+    made = make(build(kind, given))
     DdsHost(made, names, use_sim_time=use_sim_time).run(stop)
     return 1 if made.failed.is_set() else 0
+
+
+def fold_ros_arguments(arguments: Sequence[str]) -> list[str]:
+    """Makes one word of what stands between --ros-args and --, as launch files and `ros2 run` give it."""
+    own: list[str] = []
+    for_ros: list[str] = []
+    into = own
+    for word in arguments:
+        if word == "--ros-args":
+            into = for_ros
+        elif word == "--" and into is for_ros:
+            into = own
+        else:
+            into.append(word)
+    return [*own, f"--ros-args={shlex.join(for_ros)}"] if for_ros else own
+
+
+def ros_arguments(names: Names, use_sim_time: bool) -> list[str]:
+    """Returns names and time as ROS 2 takes them."""
+    found = [word for remap in names.remaps.items() for word in ("-r", ":=".join(remap))]
+    if names.namespace:
+        found += ["-r", f"__ns:=/{names.namespace}"]
+    return [*found, *(("-p", "use_sim_time:=true") if use_sim_time else ())]
 
 
 def settings_of(world: str, kind: type) -> dict[str, Any]:
@@ -162,6 +200,40 @@ def _memory_of(env: Any) -> Any:
         return pointing_of(env).memory_config
     except ConfigError:
         return env.unwrapped.memory_config()
+
+
+def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
+    """Returns the parameters with which a node fits a bag, as `replay` finds them.
+
+    Raises:
+        LogError: it cannot be read, or lacks what a map needs.
+        ConfigError: it has no transforms.
+    """
+    from embodied_mem.log.bag import BagSource
+    from embodied_mem.log.inputs import CAMERA_ROLES
+    from embodied_mem.log.reader import LogReader
+    from embodied_mem.log.world import LoggedWorld
+
+    names = {field.name for field in dataclasses.fields(kind)}
+    found: dict[str, Any] = {}
+    if "sensors" in names:
+        with LogReader(bag) as reader:
+            source = BagSource(reader)
+        if source.odometry_link is not None:
+            raise ConfigError(f"{bag} places the robot by odometry alone; a node needs it in /tf too")
+            types = {name: info.type for name, info in reader.topics.items()}
+        inputs = source.inputs
+        found |= {f"sensors.{role}": getattr(inputs, role) for role in (*CAMERA_ROLES, "odom")}
+        for role, kind_of in (("points", topics.POINT_CLOUD), ("scans", topics.LASER_SCAN)):
+            found[f"sensors.{role}"] = [topic for topic in inputs.ranges if types[topic] == kind_of]
+        found |= {f"sensors.{role}_frame": frame for role, frame in vars(source.frames).items()}
+        found["sensors.reliable"] = True
+    with LoggedWorld(bag) as world:
+        for part, values in (("memory", world.memory_config), ("perception", world.perception_config)):
+            if part in names and values is not None:
+                config = from_mapping(type(getattr(kind(), part)), values)
+                found |= {f"{part}.{p.name}": p.default for p in parameters(config)}
+    return found
 
 
 def parse_values(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -79,11 +79,11 @@ def _distinct(
                 surface.surface_cells(depth[i:j], kinds[i:j], kind, part, lo, strides, eps, cells[i:j])
 
             byte_map.spread(find_cells, len(depth), depth.shape[1])
+            flat, frame = cells.reshape(-1), (byte_map.lo, byte_map.strides, resolution)
+            if len(labels):
+                return surface.name_cells(flat, labels, *frame)
             found = byte_map.scratch("found", (cells.size,), np.int32)
-            first = byte_map.first() if len(labels) else seen
-            return surface.distinct_cells(
-                cells.reshape(-1), labels, first, found, byte_map.lo, byte_map.strides, resolution
-            )
+            return surface.distinct_cells(flat, seen, found, *frame), labels
     v, u = np.nonzero(kinds == kind)
     z = depth[v, u].astype(np.float64) if kind == 2 else np.full(len(v), lens.horizon)
     x, y, r = lens.columns[u] * z, lens.rows[v] * z, lens.rotation

@@ -137,33 +137,32 @@ def take_blocks(cells: Array, shape: Array, first: Array, marks: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def vote_labels(ends: Array, labels: Array, votes: Array) -> None:
-    """Counts the labels of the rays that end in each cell (Boyer-Moore majority, in order).
+def vote_labels(
+    ends: Array, labels: Array, which: Array, shape: Array, slots: Array, names: Array, votes: Array
+) -> None:
+    """Finds the labels of the voxels in which rays end (Boyer-Moore majority, in their order).
 
     Args:
         ends: (N,) int32 cells, 0 none.
         labels: (N,) int32, 0 unknown.
-        votes: int64 by cell, label << 32 | count; changed in place.
+        which: (M,) int64 numbers of the touched blocks, those of all ends among them.
+        shape: (3,) int64 number of blocks along each axis.
+        slots: (B,) int32 by number of a block, scratch.
+        names: (M, 512) int32 zeros, filled.
+        votes: (M, 512) int32 zeros, scratch.
     """
+    ny, nz = shape[1], shape[2]
+    for i in range(which.shape[0]):
+        slots[which[i]] = i
     for i in range(ends.shape[0]):
-        if ends[i] > 0 and labels[i] > 0:
-            held, count = votes[ends[i]] >> 32, votes[ends[i]] & 0xFFFFFFFF
-            if count == 0:
-                held, count = np.int64(labels[i]), 1
-            else:
-                count += 1 if held == labels[i] else -1
-            votes[ends[i]] = held << 32 | count
-
-
-@njit(cache=True, nogil=True)
-def gather_labels(votes: Array, first: Array, strides: Array) -> Array:
-    """Takes the labels of blocks out of the votes, (M, 512) int32, and leaves them zeroed."""
-    names = np.empty((first.shape[0], 512), np.int32)
-    for i in range(first.shape[0]):
-        for x in range(8):
-            for y in range(8):
-                cell = first[i] + x * strides[0] + y * strides[1]
-                for z in range(8):
-                    names[i, x * 64 + y * 8 + z] = votes[cell + z] >> 32
-                    votes[cell + z] = 0
-    return names
+        if ends[i] <= 0 or labels[i] <= 0:
+            continue
+        cell = np.uint32(ends[i] - PAD)
+        line, z = cell // np.uint32(nz * 8), cell % np.uint32(nz * 8)
+        x, y = line // np.uint32(ny * 8), line % np.uint32(ny * 8)
+        m = slots[(np.int64(x >> 3) * ny + np.int64(y >> 3)) * nz + np.int64(z >> 3)]
+        v = np.int64((x & 7) << 6 | (y & 7) << 3 | (z & 7))
+        if votes[m, v] == 0:
+            names[m, v], votes[m, v] = labels[i], 1
+        else:
+            votes[m, v] += 1 if names[m, v] == labels[i] else -1

@@ -112,14 +112,15 @@ def project_columns(
     """
     layers = band.voxels(floor_z, resolution)
     levels = {z for first, last in layers if first <= last for z in range(first >> 3, (last >> 3) + 1)}
-    heights = np.array(sorted(levels), np.int64) + kernels.BIAS
-    keys = store.keys[np.flatnonzero(store.versions[: store.count] > since_version)]
-    columns = np.unique(keys[np.isin(keys & ((1 << 21) - 1), heights)] >> 21)
-    rows = store.find(((columns[:, None] << 21) | heights).reshape(-1)).astype(np.int64)
-    which = np.repeat(np.arange(len(columns)), len(heights))[rows >= 0]
-    free, blocked = _free_and_blocked(store, rows[rows >= 0], layers, passable_labels)
-    cells = np.full((len(columns), 8, 8), -1, np.int8)
-    masks.fill_patches(which, free, blocked, cells)
+    heights = np.array(sorted(levels), np.int64)
+    biased, count = heights + kernels.BIAS, store.count
+    columns = masks.changed_columns(store.versions[:count], store.keys[:count], since_version, biased)
+    rows = store.find(((columns[:, None] << 21) | biased).reshape(-1))
+    passable = np.empty((0, 8), np.uint64)
+    if passable_labels:
+        passable = _labelled(store, np.maximum(rows, 0), passable_labels)
+    plans = store.masks.occupied, store.masks.free, passable
+    cells = masks.project_patches(rows.reshape(-1, len(heights)), heights, np.array(layers), *plans)
     return np.stack([columns >> 21, columns & ((1 << 21) - 1)], axis=1) - kernels.BIAS, cells
 
 

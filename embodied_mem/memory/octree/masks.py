@@ -232,23 +232,146 @@ def fill_columns(coords: Array, free: Array, blocked: Array, first: Array, grid:
 
 
 @njit(cache=True, nogil=True)
-def fill_patches(which: Array, free: Array, blocked: Array, patches: Array) -> None:
-    """Projects voxels onto patches of ground, one per column of blocks, as `fill_columns`.
+def box_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: float) -> tuple[Array, Array]:
+    """Finds the lowest and the highest centres of the set bits of masks, which each have some.
+
+    Arguments as for `list_centers`.
+
+    Returns:
+        (M, 3) float32 each [m].
+    """
+    lo, hi = np.empty((masks.shape[0], 3), np.float32), np.empty((masks.shape[0], 3), np.float32)
+    part = np.int64((1 << 21) - 1)
+    for i in range(masks.shape[0]):
+        key = keys[rows[i]]
+        together, across = np.uint64(0), 0
+        for x in range(8):
+            together |= masks[i, x]
+            across |= (1 << x) if masks[i, x] else 0
+        for a in range(3):
+            bits = across
+            if a > 0:
+                bits = 0
+                for k in range(8):
+                    line = np.uint64(0xFF) << np.uint64(8 * k) if a == 1 else _Z0 << np.uint64(k)
+                    bits |= (1 << k) if together & line else 0
+            first, last = 0, 7
+            while first < 7 and not (bits >> first) & 1:
+                first += 1
+            while last > 0 and not (bits >> last) & 1:
+                last -= 1
+            start = (((key >> (42 - 21 * a)) & part) - bias) * 8
+            lo[i, a], hi[i, a] = (start + first + 0.5) * resolution, (start + last + 0.5) * resolution
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def changed_columns(versions: Array, keys: Array, since: int, heights: Array) -> Array:
+    """Lists the columns of blocks in which a block has changed.
 
     Args:
-        which: (M,) int64 patch of each block.
-        free: (M, 8) uint64.
-        blocked: (M, 8) uint64.
-        patches: (N, 8, 8) int8 indexed [patch, y, x], changed in place.
+        versions: (B,) int64 of blocks.
+        keys: (B,) int64 packed block keys.
+        since: version after which changes count.
+        heights: (L,) int64 z of the blocks that count, biased.
+
+    Returns:
+        (N,) int64 keys without z, sorted.
     """
-    for i in range(which.shape[0]):
-        for x in range(8):
-            for y in range(8):
-                shift = np.uint64(8 * y)
-                if (blocked[i, x] >> shift) & np.uint64(0xFF):
-                    patches[which[i], y, x] = 100
-                elif (free[i, x] >> shift) & np.uint64(0xFF) and patches[which[i], y, x] < 0:
-                    patches[which[i], y, x] = 0
+    found = np.empty(versions.shape[0], np.int64)
+    count = 0
+    for i in range(versions.shape[0]):
+        if versions[i] > since:
+            z = keys[i] & ((1 << 21) - 1)
+            for k in range(heights.shape[0]):
+                if heights[k] == z:
+                    found[count] = keys[i] >> 21
+                    count += 1
+                    break
+    found = np.sort(found[:count])
+    unique = 0
+    for i in range(count):
+        if i == 0 or found[i] != found[i - 1]:
+            found[unique] = found[i]
+            unique += 1
+    return found[:unique]
+
+
+@njit(cache=True, nogil=True)
+def project_patches(
+    rows: Array, heights: Array, layers: Array, occupied: Array, free: Array, passable: Array
+) -> Array:
+    """Projects columns of blocks onto patches of ground: blocked wins over free, free over unknown.
+
+    Args:
+        rows: (N, L) int64 rows of the blocks, -1 where there is none.
+        heights: (L,) int64 z of the blocks.
+        layers: (2, 2) int64 first and last layer of voxels that can be in the way, and that must not be free.
+        occupied: (B, 8) uint64 masks.
+        free: (B, 8) uint64 masks.
+        passable: (N * L, 8) uint64 masks of occupied voxels that can be passed, or (0, 8).
+
+    Returns:
+        (N, 8, 8) int8 indexed [patch, y, x], -1 unknown, 0 free, 100 obstacle.
+    """
+    patches = np.full((rows.shape[0], 8, 8), np.int8(-1))
+    bands = np.zeros((heights.shape[0], 2), np.uint64)
+    for k in range(heights.shape[0]):
+        for j in range(2):
+            z0, z1 = max(layers[j, 0] - heights[k] * 8, 0), min(layers[j, 1] - heights[k] * 8, 7)
+            for z in range(z0, z1 + 1):
+                bands[k, j] |= _Z0 << np.uint64(z)
+    line = np.uint64(0xFF)
+    for i in range(rows.shape[0]):
+        for k in range(heights.shape[0]):
+            row = rows[i, k]
+            if row < 0:
+                continue
+            for x in range(8):
+                at, can = occupied[row, x] & bands[k, 0], free[row, x] & bands[k, 0]
+                if passable.shape[0] > 0:
+                    open_ = passable[i * heights.shape[0] + k, x] & at
+                    at, can = at & ~open_, can | open_
+                at |= free[row, x] & bands[k, 1]
+                if not at | can:
+                    continue
+                for y in range(8):
+                    shift = np.uint64(8 * y)
+                    if (at >> shift) & line:
+                        patches[i, y, x] = 100
+                    elif (can >> shift) & line and patches[i, y, x] < 0:
+                        patches[i, y, x] = 0
+    return patches
+
+
+@njit(cache=True, nogil=True)
+def changed_cells(
+    columns: Array, patches: Array, lower: Array, raw: Array
+) -> tuple[bool, Array, Array, Array]:
+    """Compares patches with a ground plan.
+
+    Args:
+        columns: (N, 2) int64 block coordinates x and y of the patches.
+        patches: (N, 8, 8) int8.
+        lower: (2,) int64 x and y of the plan's first cell.
+        raw: (H, W) int8 the plan; it holds all patches.
+
+    Returns:
+        whether something known is unknown now; and y, x (C,) int64 and states (C,) int8 of what differs.
+    """
+    size = columns.shape[0] * 64
+    ys, xs, new = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int8)
+    count, forgot = 0, False
+    for i in range(columns.shape[0]):
+        for v in range(8):
+            for u in range(8):
+                y, x = columns[i, 1] * 8 + v, columns[i, 0] * 8 + u
+                old = raw[y - lower[1], x - lower[0]]
+                if old != patches[i, v, u]:
+                    forgot |= old >= 0 and patches[i, v, u] < 0
+                    ys[count], xs[count], new[count] = y, x, patches[i, v, u]
+                    count += 1
+    return forgot, ys[:count], xs[:count], new[:count]
 
 
 @njit(cache=True, nogil=True)

@@ -18,6 +18,7 @@ from embodied_mem.memory.octree.records import count_records
 from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.types import (
     GridMap,
+    LabelledBlocks,
     LogOddsSteps,
     RayHits,
     Voxels,
@@ -161,6 +162,22 @@ class OctreeReader:
     def labelled(self, labels: Iterable[int]) -> Voxels:
         """Returns the occupied voxels of the whole map that have one of some label ids."""
         return self._voxels(*self._labelled.find(labels, self.version))
+
+    def labelled_blocks(self, labels: Iterable[int]) -> LabelledBlocks:
+        """Returns the 8^3 blocks that hold occupied voxels of some label ids, sorted by z, y and x."""
+        store = self._store
+        rows, chosen = self._labelled.find(labels, self.version)
+        if not len(rows):
+            return LabelledBlocks.none()
+        coords = store.coords(rows)
+        order = np.lexsort((coords[:, 0], coords[:, 1], coords[:, 2]))
+        rows, chosen, coords = rows[order], chosen[order], coords[order]
+        slots, counts = store.slots_of(rows, chosen), count_records(chosen)
+        first = np.cumsum(counts) - counts
+        stamps = store.stamps_of(slots, np.repeat(store.stamps[rows], counts))
+        lo, hi = masks.box_centers(chosen, rows, store.keys, kernels.BIAS, self.resolution)
+        newest = np.maximum.reduceat(stamps, first)
+        return LabelledBlocks(coords, lo, hi, store.labels(slots[first]), counts, newest)
 
     def changed_since(self, stamp: int, *, occupied: bool = True, free: bool = True) -> Voxels:
         """Returns the voxels last observed later than a stamp [ns].

@@ -376,3 +376,44 @@ def label_masks(rows: Array, wanted: Array, noted: Array, columns: Columns) -> A
                     found[i, x] |= bit
                 s += 1
     return found
+
+
+@njit(cache=True, nogil=True)
+def renew_label_masks(
+    versions: Array, since: int, wanted: Array, noted: Array, occupied: Array, columns: Columns, found: Array
+) -> Array:
+    """Builds the masks of occupied voxels whose label is wanted anew for the blocks that have changed.
+
+    Args:
+        versions: (B,) int64 of the blocks.
+        since: version after which blocks have changed.
+        wanted: (65536,) bool by label id.
+        noted: (B', 8) uint64 masks of voxels with records.
+        occupied: (B', 8) uint64 masks.
+        columns: the records; there must be labels.
+        found: (B', 8) uint64, changed in place.
+
+    Returns:
+        (M,) int64 rows of all blocks that have such voxels.
+    """
+    rows = np.empty(versions.shape[0], np.int64)
+    count = 0
+    for i in range(versions.shape[0]):
+        some = np.uint64(0)
+        if versions[i] > since:
+            s = np.int64(columns.starts[i])
+            for x in range(8):
+                todo, mask = noted[i, x], np.uint64(0)
+                while todo:
+                    bit = todo & (~todo + np.uint64(1))
+                    todo ^= bit
+                    if wanted[columns.labels[s]]:
+                        mask |= bit
+                    s += 1
+                found[i, x] = mask & occupied[i, x]
+        for x in range(8):
+            some |= found[i, x]
+        if some:
+            rows[count] = i
+            count += 1
+    return rows[:count]

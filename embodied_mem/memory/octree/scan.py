@@ -47,8 +47,6 @@ class ByteMap:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
-        self._votes = np.zeros(0, np.int64)
-        self._first = np.zeros(0, np.int32)
         self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
@@ -164,21 +162,18 @@ class ByteMap:
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
         self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
-        which, marks, first = self._gather(cells)
+        which, marks = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
-            if len(self._votes) < len(cells):
-                self._votes = np.zeros(len(self._cells), np.int64)
-            gathering.vote_labels(ends, labels, self._votes)
-            names = gathering.gather_labels(self._votes, first, self.strides)
+            names, votes = np.zeros((2, len(which), 512), np.int32)
+            slots = np.empty(int(self.shape.prod()), np.int32)
+            gathering.vote_labels(ends, labels, which, self.shape, slots, names, votes)
         _, ny, nz = self.shape.tolist()
         coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
         return block_keys(coords + (self.lo >> 3)), marks, names
 
-    def _gather(
-        self, cells: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-        """Takes the touched blocks: their numbers, marks and first cells; the cells are zero again."""
+    def _gather(self, cells: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Takes the touched blocks: their numbers and marks; the cells are zero again."""
         which = gathering.touched_blocks(cells, self.shape)
         first = gathering.first_words(which, self.shape)
         marks = np.empty((len(which), 64), np.uint64)
@@ -186,19 +181,13 @@ class ByteMap:
             lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
         )
         cells[: dense.PAD] = 0
-        return which, marks.view(np.uint8), first * 8
+        return which, marks.view(np.uint8)
 
     def unsettled(self) -> list[Unsettled]:
         """Returns lists of voxels to write to, one for each thread."""
         while len(self._unsettled) < self.threads:
             self._unsettled.append(Unsettled.room_for(1 << 15))
         return self._unsettled
-
-    def first(self) -> NDArray[np.int32]:
-        """Returns an int32 zero for each cell, to be zero again after use."""
-        if len(self._first) < len(self._cells):
-            self._first = np.zeros(len(self._cells), np.int32)
-        return self._first
 
 
 def mark(

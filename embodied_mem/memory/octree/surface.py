@@ -153,48 +153,73 @@ def surface_cells(
 
 
 @njit(cache=True, nogil=True)
-def distinct_cells(
-    cells: Array, labels: Array, first: Array, found: Array, lo: Array, strides: Array, resolution: float
+def _slot(table: Array, cell: int) -> int:
+    """Finds where a cell is in an (S, 2) int32 table of cells and numbers, or where there is room for it."""
+    mask = np.uint32(len(table) - 1)
+    slot = ((np.uint32(cell) * np.uint32(2654435769)) >> np.uint32(8)) & mask
+    while table[slot, 0] != 0 and table[slot, 0] != cell:
+        slot = (slot + np.uint32(1)) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def name_cells(
+    cells: Array, labels: Array, lo: Array, strides: Array, resolution: float
 ) -> tuple[Array, Array]:
-    """Lists the voxels of cells, in the order in which they first occur.
+    """Lists the voxels of cells, in the order in which they first occur, and their labels.
+
+    As `distinct_cells`, with the numbers of the cells in a table that grows with them: it stays in the cache.
 
     Args:
         cells: (N,) int32, 0 none.
-        labels: (N,) int32, or (0,) for none.
-        first: (C,) int32, zeros by cell; zeros again on return. (C,) uint8 do where there are no
-            labels, and are in the cache more often.
-        found: (N,) int32, scratch.
+        labels: (N,) int32.
         lo: (3,) int64 first voxel of the byte map.
         strides: (3,) int64.
         resolution: edge of a voxel [m].
 
     Returns:
         centres (M, 3) float32 [m], and their labels (M,) int32 (Boyer-Moore majority of those that
-        are known), (0,) for none.
+        are known).
     """
-    count = np.int32(0)
-    first[0] = 1
+    table = np.zeros((8192, 2), np.int32)
+    found, votes = np.empty(cells.shape[0], np.int32), np.empty(cells.shape[0], np.int32)
+    names = np.empty(cells.shape[0], np.int32)
+    count, before, j = np.int32(0), np.int32(0), np.int32(0)
     for i in range(cells.shape[0]):
-        if first[cells[i]] == 0:
-            found[count] = cells[i]
-            count += 1
-            first[cells[i]] = count if labels.shape[0] > 0 else 1
-    names = np.zeros(count if labels.shape[0] > 0 else 0, np.int32)
-    votes = np.zeros_like(names)
-    for i in range(labels.shape[0]):
-        if cells[i] == 0 or labels[i] <= 0:
+        cell = cells[i]
+        if cell == 0:
             continue
-        j = first[cells[i]] - 1
+        if cell != before:  # neighbouring pixels often lie in one voxel
+            before = cell
+            slot = _slot(table, cell)
+            if table[slot, 0] == 0:
+                table[slot, 0], table[slot, 1] = cell, count
+                found[count], names[count], votes[count] = cell, 0, 0
+                count += np.int32(1)
+                if 2 * count > len(table):
+                    table = np.zeros((2 * len(table), 2), np.int32)
+                    for k in range(count):
+                        slot = _slot(table, found[k])
+                        table[slot, 0], table[slot, 1] = found[k], k
+                j = np.int32(count - 1)
+            else:
+                j = table[slot, 1]
+        if labels[i] <= 0:
+            continue
         if votes[j] == 0:
             names[j], votes[j] = labels[i], 1
         else:
             votes[j] += 1 if names[j] == labels[i] else -1
-    first[0] = 0
-    centres = np.empty((count, 3), np.float32)
+    return _centres(found[:count], lo, strides, resolution), names[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def _centres(found: Array, lo: Array, strides: Array, resolution: float) -> Array:
+    """Returns the (M, 3) float32 centres [m] of the voxels of (M,) cells."""
+    centres = np.empty((found.shape[0], 3), np.float32)
     per_x, per_y = 1.0 / strides[0], 1.0 / strides[1]
     sx, sy = np.float64(strides[0]), np.float64(strides[1])
-    for j in range(count):
-        first[found[j]] = 0
+    for j in range(found.shape[0]):
         rest = np.float64(found[j] - PAD)
         x = np.floor((rest + 0.5) * per_x)
         rest -= x * sx
@@ -202,4 +227,34 @@ def distinct_cells(
         centres[j, 0] = (x + lo[0] + 0.5) * resolution
         centres[j, 1] = (y + lo[1] + 0.5) * resolution
         centres[j, 2] = (rest - y * sy + lo[2] + 0.5) * resolution
-    return centres, names
+    return centres
+
+
+@njit(cache=True, nogil=True)
+def distinct_cells(
+    cells: Array, seen: Array, found: Array, lo: Array, strides: Array, resolution: float
+) -> Array:
+    """Lists the voxels of cells, in the order in which they first occur.
+
+    Args:
+        cells: (N,) int32, 0 none.
+        seen: (C,) uint8, zeros by cell; zeros again on return.
+        found: (N,) int32, scratch.
+        lo: (3,) int64 first voxel of the byte map.
+        strides: (3,) int64.
+        resolution: edge of a voxel [m].
+
+    Returns:
+        centres (M, 3) float32 [m].
+    """
+    count = np.int32(0)
+    seen[0] = 1
+    for i in range(cells.shape[0]):
+        if seen[cells[i]] == 0:
+            found[count] = cells[i]
+            count += 1
+            seen[cells[i]] = 1
+    seen[0] = 0
+    for j in range(count):
+        seen[found[j]] = 0
+    return _centres(found[:count], lo, strides, resolution)

@@ -130,6 +130,34 @@ class RayHits:
 
 
 @dataclass(frozen=True, eq=False)
+class LabelledBlocks:
+    """Blocks of 8^3 voxels that hold occupied voxels with some labels.
+
+    Attributes:
+        coords: (B, 3) int64, in blocks from the map's origin.
+        lo: (B, 3) float32 [m], the least coordinates of the centres of those voxels, map frame.
+        hi: (B, 3) float32 [m], the largest ones.
+        labels: (B,) int32, of the first of those voxels.
+        counts: (B,) int64, how many they are.
+        stamps: (B,) int64 [ns], when the newest of them was observed.
+    """
+
+    coords: NDArray[np.int64]
+    lo: NDArray[np.float32]
+    hi: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    stamps: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> LabelledBlocks:
+        """Returns no blocks."""
+        numbers, corners = np.empty(0, np.int64), np.empty((0, 3), np.float32)
+        coords, labels = np.empty((0, 3), np.int64), np.empty(0, np.int32)
+        return cls(coords, corners, corners, labels, numbers, numbers)
+
+
+@dataclass(frozen=True, eq=False)
 class GridMap:
     """A ground plan of traversable space, like nav_msgs/OccupancyGrid.
 

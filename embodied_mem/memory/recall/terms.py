@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,7 @@ class Terms:
 
     def _check(self) -> None:
         q = self.query
+        _check_types(q)
         if q.kind is not None and q.kind not in KINDS:
             raise InputError(f'"{q.kind}" is no kind of memory; there are: {", ".join(KINDS)}')
         if q.k < 1:
@@ -214,6 +216,28 @@ class Terms:
         now = self.now if self.query.as_of is None else min(self.query.as_of, self.now)
         age = max(now - candidate.stamp, 0) / NS_PER_S
         return 1.0 / (1.0 + age / HALF_LIFE_S)
+
+
+def _check_types(query: Query) -> None:
+    """Raises `InputError` where a field is of another type than it must be, or a bound is out of range."""
+    for name, kind, said in (
+        ("k", Integral, "a whole number"),
+        ("place", Integral, "the id of a place"),
+        ("since", Integral, "a stamp in whole nanoseconds"),
+        ("until", Integral, "a stamp in whole nanoseconds"),
+        ("as_of", Integral, "a stamp in whole nanoseconds"),
+        ("text", str, "words"),
+        ("label", str, "words of a label's name"),
+        ("radius", Real, "a number of metres"),
+        ("min_trust", Real, "a number from 0 to 1"),
+        ("min_existence", Real, "a number from 0 to 1"),
+    ):
+        value = getattr(query, name)
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{name} must be {said}, got {value!r}")
+    for name in ("min_trust", "min_existence"):
+        if not 0.0 <= getattr(query, name) <= 1.0:
+            raise InputError(f"{name} must be in 0..1, got {getattr(query, name)}")
 
 
 def _room_id(room: int | str | None, contents: Contents) -> int | None:

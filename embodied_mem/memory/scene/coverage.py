@@ -42,10 +42,10 @@ Array = NDArray[Any]
 
 @njit(cache=True, nogil=True)
 def _cells(points: Array, hit: Array, origin: Array, r: Array, t: Array, stride: int) -> Array:
-    """Returns (N, 3) int64 cells in which rays end near the sensor."""
+    """Returns (N,) int64 numbers of the cells in which rays end near the sensor, sorted, each once."""
     count = (points.shape[0] + stride - 1) // stride
-    cells = np.empty((count, 3), np.int64)
-    n = 0
+    keys = np.empty(count, np.int64)
+    n, last = 0, np.int64(-1)
     for k in range(0, points.shape[0], stride):
         if not hit[k]:
             continue
@@ -53,10 +53,22 @@ def _cells(points: Array, hit: Array, origin: Array, r: Array, t: Array, stride:
         away = (x - origin[0]) ** 2 + (y - origin[1]) ** 2 + (z - origin[2]) ** 2
         if not away <= REACH * REACH:
             continue
+        block, inside = np.int64(0), np.int64(0)
         for i in range(3):
-            cells[n, i] = np.int64(np.floor((r[i, 0] * x + r[i, 1] * y + r[i, 2] * z + t[i]) / CELL))
-        n += 1
-    return cells[:n]
+            cell = np.int64(np.floor((r[i, 0] * x + r[i, 1] * y + r[i, 2] * z + t[i]) / CELL))
+            block = block * 2 * _HALF + (cell // BLOCK + _HALF)
+            inside = inside * BLOCK + cell % BLOCK
+        key = block * _SIZE + inside
+        if key != last:  # neighbouring rays often end in one cell
+            keys[n], last = key, key
+            n += 1
+    keys = np.sort(keys[:n])
+    unique = 0
+    for k in range(n):
+        if k == 0 or keys[k] != keys[k - 1]:
+            keys[unique] = keys[k]
+            unique += 1
+    return keys[:unique]
 
 
 def _number(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -91,12 +103,14 @@ class Coverage:
         ]
         if not found:
             return []
-        cells = np.concatenate(found)
-        blocks, inside = _address(cells)
-        keys = np.unique(blocks * _SIZE + inside)
-        numbers, starts = np.unique(keys // _SIZE, return_index=True)
-        for number, part in zip(numbers.tolist(), np.split(keys % _SIZE, starts[1:])):
+        keys = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        blocks, places = keys // _SIZE, keys % _SIZE
+        starts = np.flatnonzero(np.diff(blocks, prepend=-1))
+        numbers = blocks[starts]
+        ends = [*starts[1:].tolist(), len(keys)]
+        for number, first, last in zip(numbers.tolist(), starts.tolist(), ends):
             block = self._blocks.setdefault(number, np.zeros(_SIZE, np.uint8))
+            part = places[first:last]
             block[part] += block[part] < 255
         changed: list[int] = numbers.tolist()
         return changed

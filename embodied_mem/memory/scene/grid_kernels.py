@@ -308,11 +308,23 @@ def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
         if 0 <= y < height and 0 <= x < width and distance[y, x] < FAR:
             result[i] = distance[y, x]
             continue
-        for ny in range(max(y - reach, 0), min(y + reach + 1, height)):
-            for nx in range(max(x - reach, 0), min(x + reach + 1, width)):
-                if distance[ny, nx] < FAR:
-                    away = distance[ny, nx] + STRAIGHT * np.sqrt(float((ny - y) ** 2 + (nx - x) ** 2))
-                    result[i] = min(result[i], away)
+        best = float(FAR)
+        x0, x1 = max(x - reach, 0), min(x + reach + 1, width)
+        for k in range(2 * reach + 1):  # the nearest rows first
+            dy = (k + 1) // 2 if k % 2 else -(k // 2)
+            if y + dy < 0 or y + dy >= height or x0 >= x1:
+                continue
+            row, least = distance[y + dy, x0:x1], FAR
+            for j in range(x1 - x0):
+                least = min(least, row[j])
+            if least + STRAIGHT * abs(dy) >= best:
+                continue
+            for j in range(x1 - x0):
+                if row[j] < best:
+                    dx = x0 + j - x
+                    away = row[j] + STRAIGHT * np.sqrt(float(dy * dy + dx * dx))
+                    best = min(best, away)
+        result[i] = best
     return result
 
 

@@ -273,7 +273,10 @@ class Rooms:
     def rows(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Returns (N,) int64 rows of the rooms whose floor (N, 3) positions are on, -1 for none."""
         result = np.full(len(positions), -1, np.int64)
-        on = np.array([-1 if (f := self.floors.at(p)) is None else f.number for p in positions], np.int64)
+        if len(self.floors) == 1:
+            on = np.zeros(len(positions), np.int64)
+        else:
+            on = np.array([-1 if (f := self.floors.at(p)) is None else f.number for p in positions], np.int64)
         for number in np.unique(on[on >= 0]).tolist():
             floor, some = self.floors[number], np.flatnonzero(on == number)
             flat = floor.flat(*floor.cells_of(positions[some]))

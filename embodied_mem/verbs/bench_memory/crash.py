@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ import numpy as np
 
 from embodied_mem.errors import StoreError
 from embodied_mem.memory import Memory, MemoryConfig, StoreConfig
+from embodied_mem.memory.episodes.chunks import CHUNK
 from embodied_mem.memory.store.check import check_file
 from embodied_mem.types import Percept
-from embodied_mem.verbs.bench_memory.workload import Rooms, grid_config, images, keyframes
+from embodied_mem.verbs.bench_memory.size import PLACES, entries
+from embodied_mem.verbs.bench_memory.workload import Rooms, grid_config, images, keyframes, know_objects
 
 KILLS = 200
+SEALING_KILLS, BACKLOG = 10, 24 * 1024
 CUTS = 40
 FRAMES = 12_000
 NOBODY = 65534
@@ -36,13 +40,15 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         killed = kills(Path(folder), KILLS)
+        sealed = sealing_kills(Path(folder), SEALING_KILLS)
         cut = power_cuts(Path(folder), CUTS)
         full, read_only = full_disk(Path(folder)), read_only_file(Path(folder))
     return {
-        "lost": killed["lost"] + cut["lost"] + full["lost"],
+        "lost": killed["lost"] + sealed["lost"] + cut["lost"] + full["lost"],
         "out_of_step": killed["out_of_step"] + cut["out_of_step"],
-        "unclean": killed["unclean"] + cut["unclean"] + full["unclean"],
+        "unclean": killed["unclean"] + sealed["unclean"] + cut["unclean"] + full["unclean"],
         "kills": killed,
+        "sealing_kills": sealed,
         "power_cuts": cut,
         "full_disk": full,
         "read_only": read_only,
@@ -119,6 +125,43 @@ def kills(folder: Path, count: int, seed: int = 0) -> dict[str, int]:
         durable = int.from_bytes(told[len(told) // 8 * 8 - 8 : len(told) // 8 * 8], "little")
         _judge(path, durable, twin, found)
         found["writes"] += durable if number % 20 == 19 or number == count - 1 else 0
+    return found
+
+
+def sealing_kills(folder: Path, count: int, seed: int = 2) -> dict[str, int]:
+    """Kills a process while it closes a file and seals a backlog of entries, until all is sealed.
+
+    Returns:
+        `kills`, how often entries were `lost` or another, how often a check was `unclean`, and how often
+        some of the backlog was sealed and some was not (`between`).
+    """
+    rng = np.random.default_rng(seed)
+    path, found = folder / "sealing.emem", {"kills": count, "lost": 0, "unclean": 0, "between": 0}
+    with Memory.open(path, _config()) as memory:
+        know_objects(memory, 3 * PLACES)
+        memory._done("accepted")
+    for _ in range(count):
+
+        def work(told: int) -> None:
+            memory = Memory.open(path, _config())
+            for entry in islice(entries(memory.episodes.next_id + BACKLOG), memory.episodes.next_id, None):
+                memory.episodes.add(entry)
+            memory._done("accepted")
+            memory.flush()
+            os.write(told, memory.digest().encode())
+            memory.close()
+            os._exit(0)
+
+        child, pipe = _fork(work)
+        digest = os.read(pipe, 64).decode()
+        time.sleep(float(rng.uniform(0.0, 0.2)))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        os.close(pipe)
+        with Memory.open(path, read_only=True) as memory:
+            found["lost"] += memory.digest() != digest
+            found["between"] += 0 < memory.episodes.backlog < BACKLOG // CHUNK - 1
+        found["unclean"] += not check_file(path).is_clean
     return found
 
 
