@@ -251,5 +251,8 @@ class SimConfig:
     """How many times faster than real time, at most."""
     lockstep: bool = False
     """Wait for the command of every frame: the same run every time."""
+    give_up: float = limited(30.0, 1.0, 3600.0)
+    """In lockstep the robot stands still for a step when a command has been waited for this long [s]; the
+    first one is waited for without end."""
     timeout: float = limited(0.5, 0.01, 60.0)
     """The robot stops when no command has come for this long, in simulated time [s]."""

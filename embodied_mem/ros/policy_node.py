@@ -108,11 +108,12 @@ class PolicyNode(Node):
         self.driving = Driving(
             self.config.control, self.brain, self.publish, self.host.now, self.health, sensors.map_frame
         )
-        self.memory: Any = RemoteMemory(self.brain.read)
+        self.memory = RemoteMemory(self.brain.read)
         self._reading: Reading | None = None
         self._came = 0.0
         self.world = TokenWorld(self.driving, RobotWorld(sensors) if self.brain.sees else None)
-        self.loop = Loop(self.world, _as_percept, self.memory, self.driving.policy, self.driving.controller)
+        held: Any = self.memory
+        self.loop = Loop(self.world, _as_percept, held, self.driving.policy, self.driving.controller)
         self.host.log("info", f"policy: {self.config.control.policy}")
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
