@@ -209,7 +209,6 @@ class Observation:
         covariance: (6, 6) float64 of map_T_base (x, y, z, rx, ry, rz; REP-103), or None.
         labels: names of the labels below.
         cameras: RGB-D cameras.
-        clouds: LiDARs and laser scanners.
         grid: MiniGrid's symbolic view.
         detections: objects detected outside, in the base frame.
         goal: the current goal, or None.
@@ -219,6 +218,7 @@ class Observation:
         terminated, truncated: the episode ended here, by the task or by a limit.
         inputs: (topic, stamp [ns]) of every message consumed.
         commands: memory commands that came in since the previous step, in order.
+        clouds: LiDARs and laser scanners.
     """
 
     stamp: int
@@ -228,7 +228,6 @@ class Observation:
     covariance: NDArray[np.float64] | None = None
     labels: LabelMap = field(default_factory=LabelMap)
     cameras: tuple[CameraFrame, ...] = ()
-    clouds: tuple[Cloud, ...] = ()
     grid: GridView | None = None
     detections: tuple[Detection, ...] = ()
     goal: Goal | None = None
@@ -239,6 +238,7 @@ class Observation:
     truncated: bool = False
     inputs: tuple[tuple[str, int], ...] = ()
     commands: tuple[Command, ...] = ()
+    clouds: tuple[Cloud, ...] = ()
 
     @property
     def map_T_base(self) -> Pose:

@@ -206,10 +206,6 @@ class PerceptionConfig:
 
     depth: DepthConfig = field(default_factory=DepthConfig)
     """Depth images."""
-    cloud: CloudConfig = field(default_factory=CloudConfig)
-    """LiDARs and laser scanners."""
-    body: BodyConfig = field(default_factory=BodyConfig)
-    """The robot's own body."""
     snapshot: SnapshotConfig = field(default_factory=SnapshotConfig)
     """Colour images to remember moments by."""
     detector: DetectorConfig = field(default_factory=DetectorConfig)
@@ -218,7 +214,11 @@ class PerceptionConfig:
     """Printed markers."""
     onnx: OnnxConfig = field(default_factory=OnnxConfig)
     """A detection network."""
-    boxes: BoxConfig = field(default_factory=BoxConfig)
-    """Boxes that a detector outside found."""
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     """A network that says what things and views look like."""
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    """LiDARs and laser scanners."""
+    body: BodyConfig = field(default_factory=BodyConfig)
+    """The robot's own body."""
+    boxes: BoxConfig = field(default_factory=BoxConfig)
+    """Boxes that a detector outside found."""

@@ -73,8 +73,8 @@ class SensorConfig:
         count = len(self.depths)
         if len(self.depth_infos) != count or {len(self.colors), len(self.color_infos)} - {0, count}:
             raise ConfigError(
-                f"sensors.depths names {count} cameras: give as many depth_infos, and as many colors and "
-                f"color_infos or none, not {len(self.depth_infos)}, {len(self.colors)}, {len(self.color_infos)}"
+                f"sensors.depths names {count} cameras: give as many depth_infos, not {len(self.depth_infos)}; "
+                f"and as many colors and color_infos or none, not {len(self.colors)}, {len(self.color_infos)}"
             )
         if len(self.colors) != len(self.color_infos):
             raise ConfigError("sensors.colors and sensors.color_infos must be as many")

@@ -219,9 +219,9 @@ def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
     if "sensors" in names:
         with LogReader(bag) as reader:
             source = BagSource(reader)
+            types = {name: info.type for name, info in reader.topics.items()}
         if source.odometry_link is not None:
             raise ConfigError(f"{bag} places the robot by odometry alone; a node needs it in /tf too")
-            types = {name: info.type for name, info in reader.topics.items()}
         inputs = source.inputs
         found |= {f"sensors.{role}": getattr(inputs, role) for role in (*CAMERA_ROLES, "odom")}
         for role, kind_of in (("points", topics.POINT_CLOUD), ("scans", topics.LASER_SCAN)):
