@@ -73,7 +73,7 @@ class SensorConfig:
         count = len(self.depths)
         if len(self.depth_infos) != count or {len(self.colors), len(self.color_infos)} - {0, count}:
             raise ConfigError(
-                f"sensors.depths names {count} cameras: give as many depth_infos, not {len(self.depth_infos)}; "
+                f"sensors.depths names {count}: give as many depth_infos, not {len(self.depth_infos)}, "
                 f"and as many colors and color_infos or none, not {len(self.colors)}, {len(self.color_infos)}"
             )
         if len(self.colors) != len(self.color_infos):
