@@ -43,6 +43,7 @@ def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
     assert row["evaluation"]["2x"]["env_kwargs"]["trial_steps"] == 40
     assert set(row["evaluation"]["2x"]["late_counts"]) == {"doors"}
     assert [point["step"] for point in row["curve"]] == [40, 80]
+    assert "another task" not in (tmp_path / "out" / "README.md").read_text()
     table = (tmp_path / "out" / "README.md").read_text()
     assert (
         "## small: doors" in table and "| place | 0, 1 | 80 |" in table and "| minutes | 1x | 2x |" in table
@@ -100,3 +101,19 @@ def test_the_table_tells_the_interquartile_mean_and_its_interval(tmp_path: Path)
         }  # fmt: skip
         (folder / f"gru-{seed}.json").write_text(json.dumps(row))
     assert "| gru | 0, 1 | 1,000 | 5 | 1.0 | 0.75 [0.50, 1.00] |" in write_table(tmp_path)
+
+
+def test_a_curriculum_ends_where_the_policy_is_evaluated_and_the_table_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "short.yaml"
+    kwargs = {"length": 6, "min_length": 1, "lengths": "log"}
+    task = replace(SMALL, env="EmbodiedMem/PassiveTMaze-v0", env_kwargs=kwargs)
+    save_config(replace(task, eval_env_kwargs={"min_length": None, "lengths": "uniform"}), config)
+    assert sweep(config, ("none",), (0,), out=tmp_path / "out", work=tmp_path / "work", horizon=("2x",)) == 0
+    row = json.loads((tmp_path / "out" / "short" / "none-0.json").read_text())
+    assert row["env_kwargs"] == kwargs
+    fixed = {"min_length": None, "lengths": "uniform"}
+    assert row["evaluation"]["1x"]["env_kwargs"] == {"length": 6, **fixed}
+    assert row["evaluation"]["2x"]["env_kwargs"] == {"length": 12, **fixed}
+    assert row["evaluation"]["1x"]["steps"]["mean"] == 7 and row["evaluation"]["2x"]["steps"]["mean"] == 13
+    table = (tmp_path / "out" / "README.md").read_text()
+    assert "trained in another task than they were evaluated in: min_length 1 (there None)" in table

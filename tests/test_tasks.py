@@ -77,6 +77,17 @@ def test_the_passive_t_maze_draws_its_length_from_the_range() -> None:
         PassiveTMaze(3, min_length=4)
 
 
+def test_lengths_by_octave_make_short_corridors_as_common_as_long_ones() -> None:
+    env = PassiveTMaze(128, min_length=1, lengths="log")
+    env.reset(seed=0)
+    lengths = np.array([env.reset() and env.length for _ in range(4000)])
+    assert lengths.min() == 1 and lengths.max() > 120
+    share = [((lengths >= low) & (lengths < 2 * low)).mean() for low in (1, 4, 16, 64)]
+    np.testing.assert_allclose(share, np.log(2) / np.log(129), atol=0.02)
+    with pytest.raises(ConfigError, match="lengths must be"):
+        PassiveTMaze(3, lengths="odd")  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------- endless T-maze
 
 

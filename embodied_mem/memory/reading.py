@@ -249,7 +249,7 @@ class _Reader:
             crops=egocentric_crops(
                 self.grid,
                 self.pose,
-                self.scene.trajectory_table.positions,
+                self.scene.trajectory_table.visited,
                 o.positions[is_goal],
                 self.config.crops,
                 self.config.crop_pixels,

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
-from embodied_mem.log import messages
+from embodied_mem.log import messages, topics
 from embodied_mem.loop import Controller, Policy
+from embodied_mem.memory import ReadConfig
 from embodied_mem.ros.config import ControlConfig
 from embodied_mem.ros.declaration import Endpoint
 from embodied_mem.ros.diagnostics import Health
 from embodied_mem.ros.pilot import (
     ESTOP,
     EVENTS,
+    FOUND,
     Passing,
     Patient,
     Pilot,
@@ -23,9 +26,11 @@ from embodied_mem.ros.pilot import (
     cmd_vel,
     twist,
 )
+from embodied_mem.ros.sub_goals import SUB_GOAL, SubGoals
 from embodied_mem.types import Goal, Observation
 
 SUBSCRIPTIONS = (ESTOP,)
+URGENT = frozenset({ESTOP.topic})
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,25 @@ class Brain:
     Attributes:
         policy: chooses actions or sub-goals.
         controller: turns sub-goals into actions.
+        read: how the memory must be read for it; any way where None.
+        sees: it looks at images.
     """
 
     policy: Policy
     controller: Controller
+    read: ReadConfig | None = None
+    sees: bool = False
+
+
+def check(control: ControlConfig, odom: str) -> None:
+    """Raises `ConfigError` where a robot could not be driven: velocities are closed on odometry."""
+    if not (odom or control.lockstep or control.goal_poses):
+        raise ConfigError("a robot that drives needs odometry: name its topic, sensors.odom:=/odom")
 
 
 def publications(config: ControlConfig) -> tuple[Endpoint, ...]:
     """Returns what a driving node publishes."""
-    return (cmd_vel(config), EVENTS)
+    return (SUB_GOAL if config.goal_poses else cmd_vel(config), EVENTS)
 
 
 class Driving:
@@ -55,6 +70,7 @@ class Driving:
         publish: publishes a message on a topic.
         now: ROS time [ns].
         health: where to complain.
+        map_frame: name of the map frame.
 
     Attributes:
         policy, controller: for the loop; they let the robot finish an action before the next.
@@ -68,6 +84,7 @@ class Driving:
         publish: Callable[[str, Any], None],
         now: Callable[[], int],
         health: Health,
+        map_frame: str = topics.MAP_FRAME,
     ) -> None:
         self.config, self.health = config, health
         self.goal: Goal | None = None
@@ -76,29 +93,37 @@ class Driving:
         self._publish, self._now = publish, now
         self._topic = cmd_vel(config)
         self._seen = 0.0
-        self.watchdog = None if config.lockstep else Watchdog(config.stale, self._stop)
+        self._sub_goals = SubGoals(publish, map_frame) if config.goal_poses else None
+        self._drives = self._sub_goals is None and not config.lockstep
+        self.watchdog = Watchdog(config.stale, self._stop) if self._drives else None
 
     def handle(self, topic: str, message: Any) -> None:
         """Takes the emergency stop."""
         if topic == ESTOP.topic:
             self.pilot.estop(bool(message.data))
-            self._stop()
+            if self._sub_goals is None:
+                self._stop()
+            elif message.data:
+                self._sub_goals.stay(self.pilot.map_T_base, self._now())
             if message.data:
                 self.health.warn("estop", "the emergency stop is pressed: the robot stays where it is")
 
     def act(self, action: Any) -> None:
         """Takes the loop's action."""
-        self.pilot.act(action)
+        if self._sub_goals is None or (isinstance(action, int) and action == FOUND):
+            self.pilot.act(action)
+        elif not self.pilot.is_stopped:
+            self._sub_goals.act(action, self.pilot.map_T_base, self._now())
 
     def observed(self, obs: Observation) -> None:
         """Says that the loop has done a step."""
         self._seen = time.monotonic()
-        if self.config.lockstep and not self.pilot.said_found:
+        if self.config.lockstep and self._sub_goals is None and not self.pilot.said_found:
             self._send(self.pilot.velocity(obs.odom_T_base, obs.stamp), obs.stamp)
 
     def odometry(self, message: Any) -> None:
         """Takes odometry: the robot's velocity follows it."""
-        if self.config.lockstep:
+        if not self._drives:
             return
         pose: Pose = messages.read_pose(message.pose.pose)
         if self._seen and time.monotonic() - self._seen > self.config.stale:

@@ -68,7 +68,7 @@ class MemoryHost:
         self._is_placed = False
         self._config = config
         self.memory = self._open()
-        self._shown: dict[str, tuple[int, int]] = {}
+        self._shown: dict[str, int] = {}
         self._next_look = 0
 
     def _open(self) -> Memory:
@@ -118,14 +118,14 @@ class MemoryHost:
         """Publishes the maps that have changed and that somebody subscribes to, at a time [ns]."""
         if self._next_look - self.maps.period * NS_PER_S <= now < self._next_look:
             return
-        self._next_look = now + round(self.maps.period * NS_PER_S)
-        if self.memory.sequence == 0:
+        sequence = self.memory.sequence
+        if sequence == 0:
             return
         for endpoint, make in MAPS:
-            count = listeners(endpoint.topic)
-            if count and self._shown.get(endpoint.topic, (-1, 0))[0] != self.memory.sequence:
+            if self._shown.get(endpoint.topic) != sequence and listeners(endpoint.topic):
                 publish(endpoint.topic, in_frame(make(self.memory, self.maps.min_existence), self.map_frame))
-                self._shown[endpoint.topic] = (self.memory.sequence, count)
+                self._shown[endpoint.topic] = sequence
+                self._next_look = now + round(self.maps.period * NS_PER_S)
 
     def serve(self, service: str) -> str:
         """Carries out a service; returns what to tell.

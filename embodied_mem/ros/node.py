@@ -25,7 +25,13 @@ REPORT_S = 1.0
 
 
 class Duties:
-    """What a node may do beside being declared; nothing unless it says so."""
+    """What a node may do beside being declared; nothing unless it says so.
+
+    Attributes:
+        urgent: topics that `at_once` takes, before everything that waits for the worker.
+    """
+
+    urgent: frozenset[str] = frozenset()
 
     def opened(self) -> None:
         """Gets ready; the host is known."""
@@ -41,6 +47,9 @@ class Duties:
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
         """Takes a message, in the order of arrival [ns]."""
+
+    def at_once(self, topic: str, data: bytes) -> None:
+        """Takes a message of an urgent topic, in the host's thread; it must not wait."""
 
     def tick(self) -> None:
         """Looks after what depends on time; many times a second."""
@@ -133,7 +142,10 @@ class Node(Duties, ABC):
         self.config = config
 
     def receive(self, topic: str, data: bytes) -> None:
-        """Enqueues a message; never waits."""
+        """Enqueues a message, or takes an urgent one; never waits."""
+        if topic in self.urgent:
+            self._guard(self.at_once, topic, data)
+            return
         arrival = self.host.now()
         with self._wake:
             if topic in self._lossy and self._backlog[topic] >= BACKLOG:

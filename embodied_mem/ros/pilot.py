@@ -47,6 +47,7 @@ class Pilot:
         on_found: called when the policy says that it has found the goal.
 
     Attributes:
+        map_T_base: where the robot was when the policy was asked last.
         is_stopped: the emergency stop is pressed.
         said_found: the newest action said that the goal is found.
     """
@@ -54,6 +55,7 @@ class Pilot:
     def __init__(self, config: MotionConfig, on_found: Callable[[], None] | None = None) -> None:
         self.config = config
         self.executor = MotionExecutor(config)
+        self.map_T_base = Pose()
         self.is_stopped = False
         self.said_found = False
         self._on_found = on_found
@@ -103,6 +105,7 @@ class Patient:
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, Any]:
         """Returns the policy's action, or `HOLD`."""
+        self.pilot.map_T_base = obs.map_T_base
         return (HOLD, state) if self.pilot.is_busy else self.policy.act(obs, tokens, state)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from embodied_mem.configs import to_mapping
-from embodied_mem.errors import ConfigError
-from embodied_mem.log.writer import EpisodeWriter
+from embodied_mem.errors import ConfigError, LogError
 from embodied_mem.loop import Identity, Loop, Moment
 from embodied_mem.perception import Perception
 from embodied_mem.ros import driving, goals
@@ -17,6 +16,7 @@ from embodied_mem.ros.driving import Brain, Driving
 from embodied_mem.ros.memory_host import PUBLICATIONS, SERVICES, SUBSCRIPTIONS, MemoryHost
 from embodied_mem.ros.node import Node
 from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
+from embodied_mem.ros.run_log import RunLog
 from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
 
@@ -30,11 +30,14 @@ class RobotNode(Node):
     """
 
     config: RobotConfig
+    urgent = driving.URGENT
 
     def __init__(self, config: RobotConfig, brain: Brain | None = None) -> None:
         if config.drive and brain is None:
             raise ConfigError("drive:=true needs a policy")
         self.brain = brain if config.drive else None
+        if config.drive:
+            driving.check(config.control, config.sensors.odom)
         super().__init__(config)
 
     def declare(self) -> Declaration:
@@ -60,10 +63,15 @@ class RobotNode(Node):
     def opened(self) -> None:
         """Opens the memory and the log."""
         c = self.config
-        self.held = MemoryHost(c.file, c.memory, c.maps, c.same_map, c.sensors.map_frame)
+        settings = c.memory
+        if self.brain is not None and self.brain.read is not None:
+            settings = replace(settings, read=self.brain.read)
+        self.held = MemoryHost(c.file, settings, c.maps, c.same_map, c.sensors.map_frame)
         self.driving = self._take_the_wheel()
         self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
-        self.recorder = self._open_log()
+        self.recorder: RunLog | None = None
+        if c.record:
+            self.recorder = RunLog(c.record, self.held.memory, c.perception, self.health)
         listeners: list[Callable[[Moment], None]] = [self._watch]
         if self.recorder is not None:
             listeners.insert(0, self.recorder)
@@ -80,16 +88,8 @@ class RobotNode(Node):
     def _take_the_wheel(self) -> Driving | None:
         if self.brain is None:
             return None
-        return Driving(self.config.control, self.brain, self.publish, self.host.now, self.health)
-
-    def _open_log(self) -> EpisodeWriter | None:
-        if not self.config.record:
-            return None
-        memory = self.held.memory
-        settings = {"memory": to_mapping(memory.config), "perception": to_mapping(self.config.perception)}
-        recorder = EpisodeWriter(self.config.record, config=settings)
-        memory.on_command.append(recorder.command)
-        return recorder
+        control, frame = self.config.control, self.config.sensors.map_frame
+        return Driving(control, self.brain, self.publish, self.host.now, self.health, frame)
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
         """Takes a sensor's message, a question, a command or a goal, and steps the loop."""
@@ -108,6 +108,11 @@ class RobotNode(Node):
                 self.driving.odometry(self.decode(topic, data))
             self.world.push(topic, data, arrival)
             self._step()
+
+    def at_once(self, topic: str, data: bytes) -> None:
+        """Takes the emergency stop."""
+        if self.driving:
+            self.driving.handle(topic, self.decode(topic, data))
 
     def tick(self) -> None:
         """Looks after frames whose patience has ended, and shows the memory."""
@@ -150,6 +155,8 @@ class RobotNode(Node):
 
     def serve(self, service: str) -> str:
         """Flushes, saves or loads."""
+        if service == "memory/load" and self.recorder is not None:
+            raise LogError("a run that is recorded cannot load: its log would tell another story")
         told = self.held.serve(service)
         self.loop.memory = self.held.memory
         return told
@@ -159,6 +166,8 @@ class RobotNode(Node):
         watch_frames(self.health, self.world)
         watch_memory(self.health, self.held.memory)
         watch_disk(self.health, self.config.file or self.config.record)
+        if self.recorder is not None:
+            self.recorder.watch()
 
     def closed(self) -> None:
         """Ends the log with the memory's digest, and closes the memory: nothing is lost."""

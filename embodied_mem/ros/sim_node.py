@@ -128,8 +128,14 @@ class SimNode(Node):
         return self._velocity if age <= self.config.timeout else (0.0, 0.0)
 
     def _wait_for_command(self) -> bool:
+        waited = 0.0
         while self._commanded != self._obs.stamp and not self._found:
             if not self._changed.wait(RESEND_S) and not self._stop.is_set():
+                waited += RESEND_S
+                if self._commanded >= 0 and waited > self.config.give_up:
+                    self._velocity = (0.0, 0.0)  # whoever had this frame is gone; the next one goes to all
+                    self.health.count("steps_without_command")
+                    return True
                 self.health.count("resent")
                 self._send(_sent(ObservationMessages(), self._obs))
             if self._stop.is_set():

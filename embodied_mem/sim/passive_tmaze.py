@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -35,7 +36,7 @@ class PassiveTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     side, else 0. Without memory the best return is 0.5 on average.
 
     ## Starting State
-    The goal's side is drawn with equal odds, and the length from [`min_length`, `length`].
+    The goal's side is drawn with equal odds, and the length from [`min_length`, `length`], as `lengths` says.
 
     ## Episode End
     After the corridor's length + 1 steps; there is no truncation. `info["is_success"]` tells whether
@@ -44,6 +45,8 @@ class PassiveTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
     ## Arguments
     * `length=128`: longest corridor, published from 32 to 256.
     * `min_length=None`: shortest corridor; `length` where None.
+    * `lengths="uniform"`: every length is as likely; "log": every octave is, so that short corridors, in
+      which chance finds the junction, come often.
 
     ## Version History
     * v0: first version.
@@ -51,11 +54,15 @@ class PassiveTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, length: int = 128, min_length: int | None = None) -> None:
+    def __init__(
+        self, length: int = 128, min_length: int | None = None, lengths: Literal["uniform", "log"] = "uniform"
+    ) -> None:
         self.shortest = length if min_length is None else min_length
         if not 1 <= self.shortest <= length:
             raise ConfigError(f"min_length must be in [1, length = {length}], got {self.shortest}")
-        self.longest = length
+        if lengths not in ("uniform", "log"):
+            raise ConfigError(f'lengths must be "uniform" or "log", got "{lengths}"')
+        self.longest, self.lengths = length, lengths
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = gymnasium.spaces.Discrete(4)
         self.length = length
@@ -70,9 +77,15 @@ class PassiveTMaze(gymnasium.Env[NDArray[np.float32], np.int64]):
         """Draws the goal's side and the corridor's length, and shows the side."""
         super().reset(seed=seed)
         self._goal = 2 * int(self.np_random.integers(2)) - 1
-        self.length = int(self.np_random.integers(self.shortest, self.longest + 1))
+        self.length = self._draw_length()
         self._x = self._y = self._steps = 0
         return self._observe(), {}
+
+    def _draw_length(self) -> int:
+        if self.lengths == "uniform":
+            return int(self.np_random.integers(self.shortest, self.longest + 1))
+        drawn = math.exp(self.np_random.uniform(math.log(self.shortest), math.log(self.longest + 1)))
+        return min(int(drawn), self.longest)
 
     def step(self, action: np.int64 | int) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Moves, where there is no wall."""

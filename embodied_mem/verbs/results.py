@@ -73,7 +73,7 @@ def write_table(folder: Path) -> str:
     for task, rows in read_rows(folder).items():
         horizons = sorted({h for row in rows for h in row["evaluation"]}, key=lambda h: int(h[:-1]))
         name = measure(rows[0]["evaluation"]["1x"])[0]
-        parts.append(f"\n## {task}: {name}\n\n{_header(horizons)}")
+        parts.append(f"\n## {task}: {name}\n\n{_curriculum(rows[0])}{_header(horizons)}")
         for method in dict.fromkeys(row["method"] for row in rows):
             mine = [row for row in rows if row["method"] == method]
             for steps in sorted({row["steps"] for row in mine}):
@@ -81,6 +81,16 @@ def write_table(folder: Path) -> str:
     text = "\n".join(parts) + "\n"
     (folder / TABLE).write_text(text)
     return text
+
+
+def _curriculum(row: dict[str, Any]) -> str:
+    """Says in what the trained task differs from the one evaluated on; nothing where it does not."""
+    trained, evaluated = row.get("env_kwargs", {}), row["evaluation"]["1x"].get("env_kwargs", {})
+    trained = {key: value for key, value in trained.items() if evaluated and evaluated.get(key) != value}
+    if not trained:
+        return ""
+    differs = ", ".join(f"{key} {value} (there {evaluated.get(key)})" for key, value in trained.items())
+    return f"All methods were trained in another task than they were evaluated in: {differs}.\n\n"
 
 
 def _header(horizons: list[str]) -> str:

@@ -18,6 +18,8 @@ from embodied_mem.ros.config import (
     MemoryNodeConfig,
     PerceptionNodeConfig,
     PlayerConfig,
+    PolicyNodeConfig,
+    RecorderConfig,
     RobotConfig,
     SimConfig,
 )
@@ -48,6 +50,19 @@ def _robot(config: Any) -> Node:
     return RobotNode(config, make_brain(config.control))
 
 
+def _policy(config: Any) -> Node:
+    from embodied_mem.ros.policy_node import PolicyNode
+    from embodied_mem.verbs.ros_brain import make_brain
+
+    return PolicyNode(config, make_brain(config.control))
+
+
+def _recorder(config: Any) -> Node:
+    from embodied_mem.ros.recorder_node import RecorderNode
+
+    return RecorderNode(config)
+
+
 def _sim(config: Any) -> Node:
     from embodied_mem.ros.sim_node import SimNode
     from embodied_mem.sim import make as make_env
@@ -66,6 +81,8 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
     "robot": (RobotConfig, _robot),
     "perception": (PerceptionNodeConfig, _perception),
     "memory": (MemoryNodeConfig, _memory),
+    "policy": (PolicyNodeConfig, _policy),
+    "recorder": (RecorderConfig, _recorder),
     "player": (PlayerConfig, _player),
     "sim": (SimConfig, _sim),
 }
@@ -73,7 +90,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
 
 
 def ros(
-    node: Literal["robot", "perception", "memory", "player", "sim"],
+    node: Literal["robot", "perception", "memory", "policy", "recorder", "player", "sim"],
     host: Literal["dds", "rclpy"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
@@ -94,8 +111,9 @@ def ros(
         embodied-mem ros player --set bag:=my_bag
 
     Args:
-        node: "robot" (perception, memory and policy in one process), "perception", "memory", or
-            "player" (plays a bag), or "sim" (a simulated robot).
+        node: "robot" (perception, memory and policy in one process), "perception", "memory",
+            "policy" (drives by what the memory node shows), "recorder" (writes what they hear as
+            MCAP), "player" (plays a bag), or "sim" (a simulated robot).
         host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`; "rclpy" makes lifecycle nodes with
             parameters and services, where ROS 2 is.
         params: a ROS 2 parameter file (YAML).
@@ -164,8 +182,9 @@ def settings_of(world: str, kind: type) -> dict[str, Any]:
     """
     from embodied_mem.sim import make as make_env
 
-    env: Any = make_env(world).unwrapped
-    fits = {"perception": env.perception_config(), "memory": env.memory_config()}
+    made = make_env(world)
+    env: Any = made.unwrapped
+    fits = {"perception": env.perception_config(), "memory": _memory_of(made)}
     names = {field.name for field in dataclasses.fields(kind)}
     found = {
         f"{part}.{p.name}": p.default
@@ -181,6 +200,16 @@ def settings_of(world: str, kind: type) -> dict[str, Any]:
     return found
 
 
+def _memory_of(env: Any) -> Any:
+    """Returns the memory's settings for an environment, read as a policy that points needs it."""
+    from embodied_mem.sim.pointing.pointing import pointing_of
+
+    try:
+        return pointing_of(env).memory_config
+    except ConfigError:
+        return env.unwrapped.memory_config()
+
+
 def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
     """Returns the parameters with which a node fits a bag, as `replay` finds them.
 
@@ -189,6 +218,7 @@ def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
         ConfigError: it has no transforms.
     """
     from embodied_mem.log.bag import BagSource
+    from embodied_mem.log.inputs import CAMERA_ROLES
     from embodied_mem.log.reader import LogReader
     from embodied_mem.log.world import LoggedWorld
 
@@ -197,9 +227,13 @@ def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
     if "sensors" in names:
         with LogReader(bag) as reader:
             source = BagSource(reader)
+            types = {name: info.type for name, info in reader.topics.items()}
         if source.odometry_link is not None:
             raise ConfigError(f"{bag} places the robot by odometry alone; a node needs it in /tf too")
-        found |= {f"sensors.{role}": topic for role, topic in vars(source.inputs).items()}
+        inputs = source.inputs
+        found |= {f"sensors.{role}": getattr(inputs, role) for role in (*CAMERA_ROLES, "odom")}
+        for role, kind_of in (("points", topics.POINT_CLOUD), ("scans", topics.LASER_SCAN)):
+            found[f"sensors.{role}"] = [topic for topic in inputs.ranges if types[topic] == kind_of]
         found |= {f"sensors.{role}_frame": frame for role, frame in vars(source.frames).items()}
         found["sensors.reliable"] = True
     with LoggedWorld(bag) as world:

@@ -20,38 +20,60 @@ def make_brain(config: ControlConfig) -> Brain:
     """Makes the policy that a config names, with the controller that it needs.
 
     Raises:
-        ConfigError: there is no such policy.
+        ConfigError: there is no such policy, or it cannot do what is asked of it.
     """
     from embodied_mem.sim.approach import Approach
     from embodied_mem.sim.base_controller import BaseController
     from embodied_mem.sim.explorer import Explorer, Subgoal
 
+    if config.policy not in ("explore", "goal"):
+        return _checkpoint_brain(config)
     turn = math.radians(config.motion.turn)
     explorer = Explorer(patience=8 + round(360.0 / config.motion.turn), same=0.4)
-    controller = Approach(BaseController(turn, config.motion.step))
-    if config.policy == "explore":
-        return Brain(explorer, controller)
-    if config.policy == "goal":
-        return Brain(GoalPolicy(explorer, Subgoal), controller)
-    if not (Path(config.policy) / "config.json").exists():
-        raise ConfigError(f'no policy "{config.policy}": give goal, explore, or the folder of a checkpoint')
-    return Brain(CheckpointPolicy(config.policy), Identity())
+    base = Identity() if config.goal_poses else BaseController(turn, config.motion.step)
+    policy = explorer if config.policy == "explore" else GoalPolicy(explorer, Subgoal)
+    return Brain(policy, Approach(base))
+
+
+def _checkpoint_brain(config: ControlConfig) -> Brain:
+    folder = config.policy
+    if not (Path(folder) / "config.json").exists():
+        raise ConfigError(f'no policy "{folder}": give goal, explore, or the folder of a checkpoint')
+    if config.goal_poses:
+        raise ConfigError(f"control.goal_poses is for goal and explore; {folder} drives by itself")
+    from embodied_mem.policy import load_policy
+
+    agent: Any = load_policy(folder)
+    if "cand_mask" not in getattr(agent.observation_space, "spaces", {}):
+        policy = CheckpointPolicy(agent, folder)
+        return Brain(policy, Identity(), sees=policy.sees)
+    from embodied_mem.sim.base_controller import BaseController
+    from embodied_mem.sim.pointing.agent import PointingAgent
+    from embodied_mem.sim.pointing.candidates import READ
+    from embodied_mem.sim.pointing.errand import ErrandConfig
+
+    motion = config.motion
+    errands = ErrandConfig(circle=round(360.0 / motion.turn))
+    controller = BaseController(math.radians(motion.turn), motion.step)
+    return Brain(PointingAgent(agent, errands), controller, READ)
 
 
 class CheckpointPolicy:
     """A trained policy on a robot's observations.
 
     Args:
-        folder: a checkpoint that `export` wrote.
+        agent: what `load_policy` gives.
+        folder: where it is from, for messages.
+
+    Attributes:
+        sees: it looks at images.
 
     Raises:
         ConfigError: it needs something that a robot does not see.
     """
 
-    def __init__(self, folder: str) -> None:
-        from embodied_mem.policy import load_policy
-
-        self.agent: Any = load_policy(folder)
+    def __init__(self, agent: Any, folder: str) -> None:
+        self.agent = agent
         self.keys = list(getattr(self.agent.observation_space, "spaces", {"observation": None}))
         missing = [k for k in self.keys if k not in ROBOT_KEYS and not k.startswith("mem_")]
         if missing:
@@ -59,6 +81,7 @@ class CheckpointPolicy:
                 f"{folder} needs {', '.join(missing)}, which a robot does not have; it has "
                 f"{', '.join(ROBOT_KEYS)} and mem_*"
             )
+        self.sees = any(key in IMAGE_KEYS for key in self.keys)
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, Any]:
         """Returns the policy's action and its next state."""
@@ -100,3 +123,5 @@ def _goal(obs: Observation) -> Any:
 
 ROBOT_KEYS = {"rgb": _rgb, "depth": _depth, "semantic": _semantic, "pose": _pose, "goal": _goal}
 """What a robot can give of what the navigation tasks observe; the camera does not tilt."""
+IMAGE_KEYS = ("rgb", "depth", "semantic")
+"""Those of them that need images."""

@@ -40,6 +40,8 @@ class TrainConfig:
     """A registered gymnasium environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment; with another --env the config's are left out."""
+    eval_env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments that differ where the policy is evaluated: a curriculum ends there."""
     n_envs: int = 16
     """Environments stepped side by side."""
     total_steps: int = 100_000
@@ -94,7 +96,9 @@ def train(arguments: list[str]) -> int:
     ) -> int:
         """Train a policy, evaluate it, and export it."""
         if config.env != loaded.env and config.env_kwargs == loaded.env_kwargs:
-            config = replace(config, env_kwargs={})  # those were for the config's own environment
+            config = replace(
+                config, env_kwargs={}, eval_env_kwargs={}
+            )  # those were for the config's own environment
         result = run_training(
             config,
             outputs.out or Path("runs") / path.stem,
@@ -213,7 +217,7 @@ def run_training(
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
     end_processes()
     checkpoint = out / "checkpoint"
-    model.export(checkpoint, env_id=config.env, env_kwargs=config.env_kwargs)
+    model.export(checkpoint, env_id=config.env, env_kwargs={**config.env_kwargs, **config.eval_env_kwargs})
     model.get_env().close()
     result = {
         "checkpoint": str(checkpoint),
