@@ -127,6 +127,7 @@ class _Reader:
         self.tokens = MemoryTokens.empty(config.tokens, config.feature_size)
         self.positions = np.zeros((config.tokens, 3))  # map frame
         self.steps: Array | None = None
+        self.pictures: NDArray[np.uint8] | None = None
         if grid is not None:
             start = nearest_traversable(grid, pose.position)
             self.steps = steps_from(grid, start, scene.config.diagonal)
@@ -244,16 +245,13 @@ class _Reader:
             return
         o = self.scene.object_table
         is_goal = self._is_goal(o.labels, o.positions, goal) & (o.existence >= self.config.min_existence)
-        self.tokens = replace(
-            self.tokens,
-            crops=egocentric_crops(
-                self.grid,
-                self.pose,
-                self.scene.trajectory_table.visited,
-                o.positions[is_goal],
-                self.config.crops,
-                self.config.crop_pixels,
-            ),
+        self.pictures = egocentric_crops(
+            self.grid,
+            self.pose,
+            self.scene.trajectory_table.visited,
+            o.positions[is_goal],
+            self.config.crops,
+            self.config.crop_pixels,
         )
 
     def _feature(self, slot: int, wanted: bool, state: str, embedding: NDArray[np.float32] | None) -> None:
@@ -356,7 +354,7 @@ class _Reader:
         t = self.tokens
         to_frame(self.pose.rotation(), self.pose.position, self.positions, t.position)
         t.position[~t.mask] = 0.0
-        return replace(t, place_id=self.scene.place_at(self.pose.position))
+        return replace(t, place_id=self.scene.place_at(self.pose.position), crops=self.pictures)
 
 
 def read_tokens(

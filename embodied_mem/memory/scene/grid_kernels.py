@@ -337,3 +337,38 @@ def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> No
             for j in range(3):
                 total += rotation[j, i] * (points[n, j] - origin[j])
             result[n, i] = total
+
+
+@njit(cache=True, nogil=True)
+def differing(
+    old: Array, old_at: tuple[int, int], new: Array, new_at: tuple[int, int], box: tuple[int, int, int, int]
+) -> tuple[Array, Array, Array]:
+    """Compares two rasters of the ground in a box; beyond the new one all is unknown.
+
+    Args:
+        old: (H, W) int8; it holds the box.
+        old_at: y and x of its first cell, from the map's origin.
+        new: (H', W') int8.
+        new_at: y and x of its first cell.
+        box: first y, first x, end y, end x.
+
+    Returns:
+        (C,) int64 flat cells of the old raster that differ, (C,) int64 y and x packed as y << 32 | x less the
+        corner of the box, and (C,) int8 what they are now.
+    """
+    y0, x0, y1, x1 = box
+    width, count = old.shape[1], 0
+    flat, where = np.empty((y1 - y0) * (x1 - x0), np.int64), np.empty((y1 - y0) * (x1 - x0), np.int64)
+    values = np.empty((y1 - y0) * (x1 - x0), np.int8)
+    for y in range(y0, y1):
+        v = y - new_at[0]
+        for x in range(x0, x1):
+            u = x - new_at[1]
+            inside = v >= 0 and u >= 0 and v < new.shape[0] and u < new.shape[1]
+            value = new[v, u] if inside else np.int8(-1)
+            if value != old[y - old_at[0], x - old_at[1]]:
+                flat[count] = (y - old_at[0]) * width + x - old_at[1]
+                where[count] = (y - y0) << 32 | (x - x0)
+                values[count] = value
+                count += 1
+    return flat[:count], where[:count], values[:count]
