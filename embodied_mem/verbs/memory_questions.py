@@ -68,14 +68,12 @@ class Truth:
     def note(self, moment: Moment) -> None:
         """Counts the things that a percept tells of: a listener of the loop that perceives the log."""
         percept, step = moment.percept, moment.obs.step
-        day = max((d for d in self.days if d["first"] <= step), key=lambda d: d["first"], default=None)
-        found = set()
-        for detection in percept.detections if day is not None else ():
+        begun = [day["things"] for day in self.days if day["first"] <= step]
+        things, found = begun[-1] if begun else {}, set()
+        for detection in percept.detections:
             at = percept.map_T_base.transform(detection.position[None])[0]
             label = percept.labels.name(detection.label)
-            found |= {
-                i for i, t in day["things"].items() if t["label"] == label and _outside(t["rect"], at) <= NEAR
-            }
+            found |= {i for i, t in things.items() if t["label"] == label and _outside(t["rect"], at) <= NEAR}
         for thing_id in found:
             self.told[thing_id] = self.told.get(thing_id, 0) + 1
 
