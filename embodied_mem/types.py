@@ -69,6 +69,29 @@ class Image:
 
 
 @dataclass(frozen=True, eq=False)
+class Box:
+    """One object that a detector outside found in an image.
+
+    Attributes:
+        label: label id.
+        center: (2,) float64 x, y [px] in the colour image; in the depth image where there is none.
+        size: (2,) float64 width and height [px].
+        score: confidence in [0, 1].
+    """
+
+    label: int
+    center: NDArray[np.float64]
+    size: NDArray[np.float64]
+    score: float = 1.0
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(4,) float64 x0, y0, x1, y1 [px]."""
+        half = self.size / 2
+        return np.concatenate([self.center - half, self.center + half])
+
+
+@dataclass(frozen=True, eq=False)
 class CameraFrame:
     """What one RGB-D camera saw: each image may be missing and may have its own pose.
 
@@ -77,12 +100,31 @@ class CameraFrame:
         depth: planar depth image.
         color: colour image.
         semantic: label image; -1 or 0 is unlabelled.
+        boxes: objects found in its colour image.
     """
 
     name: str
     depth: Image | None = None
     color: Image | None = None
     semantic: Image | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """What one LiDAR or laser scanner measured, each point on the ray from the sensor's origin.
+
+    Attributes:
+        name: which sensor, for messages to people.
+        points: (N, 3) float32 [m] in the sensor's frame, finite.
+        hit: (N,) bool: False where nothing was met up to the point.
+        base_T_sensor: the sensor's frame in the base frame.
+    """
+
+    name: str
+    points: NDArray[np.float32]
+    hit: NDArray[np.bool_]
+    base_T_sensor: Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +218,7 @@ class Observation:
         terminated, truncated: the episode ended here, by the task or by a limit.
         inputs: (topic, stamp [ns]) of every message consumed.
         commands: memory commands that came in since the previous step, in order.
+        clouds: LiDARs and laser scanners.
     """
 
     stamp: int
@@ -195,6 +238,7 @@ class Observation:
     truncated: bool = False
     inputs: tuple[tuple[str, int], ...] = ()
     commands: tuple[Command, ...] = ()
+    clouds: tuple[Cloud, ...] = ()
 
     @property
     def map_T_base(self) -> Pose:

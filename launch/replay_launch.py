@@ -1,7 +1,6 @@
 """A bag through the nodes, then the digest: ros2 launch embodied_mem replay_launch.py bag:=my_bag."""
 
 from launch.actions import (
-    Action,
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
@@ -14,9 +13,11 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 
 TRUTH = ["true", "false"]
+PATIENCE = "60"
+"""How long [s] a node may take to end before it is made to."""
 TRIGGER = "std_srvs/srv/Trigger"
 
 
@@ -41,6 +42,8 @@ def replay(context: LaunchContext) -> list[Action]:
         name="player",
         parameters=[{"bag": of("bag"), "rate": float(of("rate")), "clock": True, "wait": 60.0}],
         on_exit=[digest],
+        sigterm_timeout=PATIENCE,
+        sigkill_timeout=PATIENCE,
         output="screen",
         emulate_tty=True,
     )

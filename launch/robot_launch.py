@@ -12,6 +12,8 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 TRUTH = ["true", "false"]
+PATIENCE = "60"
+"""How long [s] a node may work off what it has received before it is made to end."""
 SHARED = ("/tf", "/tf_static")
 """Topics that a namespaced robot has in its namespace, as Nav2 does."""
 SHOWN = ("voxels", "objects", "object_markers", "rooms", "grid", "labels")
@@ -19,56 +21,63 @@ SHOWN = ("voxels", "objects", "object_markers", "rooms", "grid", "labels")
 
 
 def robot(context: LaunchContext) -> list[Node]:
-    """Returns the robot's node for the arguments as they were given; those left empty are left out."""
+    """Returns the nodes for the arguments as they were given; those left empty are left out."""
 
     def of(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given: dict[str, Any] = {"autostart": of("autostart") == "true"}
-    if of("memory"):
-        given["file"] = of("memory")
-    if of("model"):
-        given |= {"drive": True, "control.policy": of("model")}
-    if of("drive"):
-        given["drive"] = of("drive") == "true"
-    if of("same_map"):
-        given["same_map"] = of("same_map") == "true"
+    def truth(argument: str, parameter: str) -> dict[str, Any]:
+        return {parameter: of(argument) == "true"} if of(argument) else {}
+
+    common = {"autostart": of("autostart") == "true", **truth("use_sim_time", "use_sim_time")}
+    memory = {**({"file": of("memory")} if of("memory") else {}), **truth("same_map", "same_map")}
+    control = {
+        **({"control.policy": of("model")} if of("model") else {}),
+        **truth("lockstep", "control.lockstep"),
+    }
+    drives = {"drive": True} if of("model") else {}
+    drives |= truth("drive", "drive")
+    record = {}
     if of("record") not in ("", "false"):
         dated = f"run-{datetime.now():%Y%m%d-%H%M%S}.mcap"
-        given["record"] = dated if of("record") == "true" else of("record")
-    if of("lockstep"):
-        given["control.lockstep"] = of("lockstep") == "true"
-    if of("use_sim_time"):
-        given["use_sim_time"] = of("use_sim_time") == "true"
+        record = {"record": dated if of("record") == "true" else of("record")}
+    if of("composed") == "true":
+        nodes = {"robot": memory | control | drives | record}
+    else:
+        if record:
+            raise RuntimeError("record needs composed:=true; `ros2 bag record` records the topics of a graph")
+        nodes = {"perception": {}, "memory": memory}
+        nodes |= {"policy": control} if drives.get("drive") else {}
     files = [of("params_file")] if of("params_file") else []
-    world = [word for name in ("world", "bag") if of(name) for word in (f"--{name}", of(name))]
-    return [
+    like = [word for name in ("world", "bag") if of(name) for word in (f"--{name}", of(name))]
+    started = [
         Node(
             package="embodied_mem",
-            executable="robot",
-            name="robot",
+            executable=name,
+            name=name,
             namespace=of("namespace"),
-            parameters=[*files, given],
-            remappings=[(name, name[1:]) for name in SHARED if of("namespace")],
-            arguments=world,
+            parameters=[*files, common | given],
+            remappings=[(topic, topic[1:]) for topic in SHARED if of("namespace")],
+            arguments=like,
             ros_arguments=["--log-level", of("log_level")],
             output="screen",
             emulate_tty=True,
-        ),
-        Node(
-            package="rviz2",
-            executable="rviz2",
-            namespace=of("namespace"),
-            arguments=["-d", of("rviz_config")],
-            parameters=[{"use_sim_time": given.get("use_sim_time", False)}],
-            remappings=[
-                (name, name[1:])
-                for name in (*SHARED, *(f"/memory/{topic}" for topic in SHOWN))
-                if of("namespace")
-            ],
-            condition=IfCondition(of("rviz")),
-        ),
+            sigterm_timeout=PATIENCE,
+            sigkill_timeout=PATIENCE,
+        )
+        for name, given in nodes.items()
     ]
+    topics = (*SHARED, *(f"/memory/{name}" for name in SHOWN))
+    viewer = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=of("namespace"),
+        arguments=["-d", of("rviz_config")],
+        parameters=[{"use_sim_time": of("use_sim_time") == "true"}],
+        remappings=[(topic, topic[1:]) for topic in topics if of("namespace")],
+        condition=IfCondition(of("rviz")),
+    )
+    return [*started, viewer]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -128,6 +137,13 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="",
                 choices=["", *TRUTH],
                 description="Take the time from /clock.",
+            ),
+            DeclareLaunchArgument(
+                "composed",
+                default_value="true",
+                choices=TRUTH,
+                description="Everything in one process, by direct calls; false: nodes of their own for "
+                "perception, memory and policy.",
             ),
             DeclareLaunchArgument(
                 "autostart",

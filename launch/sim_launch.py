@@ -13,6 +13,8 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription
 
 TRUTH = ["true", "false"]
+PATIENCE = "60"
+"""How long [s] a node may work off what it has received before it is made to end."""
 PASSED_ON = ("params_file", "memory", "model", "drive", "lockstep", "record", "rviz", "autostart")
 """Arguments that are the robot's."""
 
@@ -40,6 +42,8 @@ def sim(context: LaunchContext) -> list[Node]:
             on_exit=[EmitEvent(event=Shutdown(reason="the world has ended"))],
             output="screen",
             emulate_tty=True,
+            sigterm_timeout=PATIENCE,
+            sigkill_timeout=PATIENCE,
         )
     ]
 

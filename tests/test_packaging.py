@@ -200,6 +200,34 @@ def test_everything_that_ros_and_users_need_is_installed_to_share(metadata: dict
     assert all((ROOT / name).is_file() for name in installed)
 
 
+def test_ros_gets_an_executable_for_every_node_and_pip_none(monkeypatch: pytest.MonkeyPatch):
+    from embodied_mem.verbs.ros import NODES
+
+    for line, names in ((["python3", "setup.py", "install"], set(NODES)), (["python3", "-c", "..."], set())):
+        caught: dict[str, Any] = {}
+        monkeypatch.setattr(setuptools, "setup", caught.update)
+        monkeypatch.setattr(sys, "orig_argv", line)
+        monkeypatch.chdir(ROOT)
+        runpy.run_path(str(ROOT / "setup.py"))
+        scripts = dict(entry.split(" = ") for entry in caught["entry_points"]["console_scripts"])
+        assert scripts.pop("embodied-mem") == "embodied_mem.cli:main"
+        assert set(scripts) == names and set(scripts.values()) <= {"embodied_mem.cli:node"}
+        assert bool(caught["options"]) == bool(names)
+
+
+def test_rviz_shows_what_a_memory_publishes_as_it_is_published():
+    from embodied_mem.ros.maps import MAPS
+
+    view = yaml.safe_load((ROOT / "launch" / "memory.rviz").read_text())["Visualization Manager"]
+    shown = {d["Topic"]["Value"]: d["Topic"] for d in view["Displays"] if "Topic" in d}
+    published = {f"/{endpoint.topic}" for endpoint, _ in MAPS}
+    assert {"/memory/voxels", "/memory/rooms", "/memory/object_markers", "/memory/grid"} == set(shown)
+    assert set(shown) <= published
+    for topic in shown.values():
+        assert (topic["Durability Policy"], topic["Reliability Policy"]) == ("Transient Local", "Reliable")
+    assert view["Global Options"]["Fixed Frame"] == "map"
+
+
 def test_every_folder_of_code_is_a_package(metadata: dict[str, Any]):
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "embodied_mem").rglob("*.py")}
     assert {".".join(folder.parts) for folder in folders} == set(metadata["packages"])

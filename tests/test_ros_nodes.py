@@ -16,11 +16,11 @@ from made_bags import CAMERA, MS, START, MadeBag, color_image, depth_image, make
 from embodied_mem.errors import ConfigError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import messages
+from embodied_mem.log.clouds import cloud, read_cloud
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.replay import replay
 from embodied_mem.memory import Memory, MemoryConfig, ReadConfig
 from embodied_mem.ros import percepts
-from embodied_mem.ros.clouds import cloud, read_cloud
 from embodied_mem.ros.config import MemoryNodeConfig, PerceptionNodeConfig, RobotConfig, SensorConfig
 from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.memory_host import INITIAL_POSE

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embodied_mem.errors import LogError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import topics
@@ -20,6 +23,7 @@ class BagSource:
     Args:
         reader: the log.
         remap: role -> topic, overriding what is chosen.
+        mask: (H, W) bool, where the first camera sees the robot itself.
 
     Attributes:
         inputs: the topics that are read, by role.
@@ -27,35 +31,45 @@ class BagSource:
         odometry_link: (parent, child) where an odometry topic stands in for TF, or None.
 
     Raises:
-        LogError: no depth image, no CameraInfo, no TF.
+        LogError: no depth image or range sensor, no CameraInfo, no TF.
         ConfigError: a remap names an unknown role.
     """
 
-    def __init__(self, reader: LogReader, remap: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        reader: LogReader,
+        remap: dict[str, str] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._reader = reader
         everything = tf_topics(reader)
         found = survey(reader, everything)
         self.inputs: Inputs = choose_inputs(found, reader, remap)
-        self._tf_topics = tf_topics(reader, self.inputs.depth)
+        self._tf_topics = tf_topics(reader, self.inputs.driver)
         if self._tf_topics != everything:
             found = survey(reader, self._tf_topics)
         self.odometry_link = self._place_odometry(found, forced="odom" in (remap or {}))
         try:
-            self.frames: Frames = find_frames(
-                found.tree, found.images[self.inputs.depth].frame, self._odometry_pairs(found)
-            )
+            frame = self._driver_frame(found)
+            self.frames: Frames = find_frames(found.tree, frame, self._odometry_pairs(found))
         except LogError as error:
             raise LogError(f"{reader.path}: {error}") from None
         self._sync = FrameSync(
             {name: info.type for name, info in reader.topics.items()},
             self.inputs,
             self.frames,
-            {name for name in vars(self.inputs).values() if name and self._is_frequent(name)},
+            {name for name in self.inputs.topics if self._is_awaited(name)},
             self.odometry_link,
+            mask=mask,
         )
 
-    def _is_frequent(self, topic: str) -> bool:
-        return 2 * self._reader.topics[topic].count >= self._reader.topics[self.inputs.depth].count
+    def _is_awaited(self, topic: str) -> bool:
+        """True where a frame waits for a topic: it comes often, and is no range sensor, whose past counts."""
+        often = 2 * self._reader.topics[topic].count >= self._reader.topics[self.inputs.driver].count
+        return often and topic not in self.inputs.ranges
+
+    def _driver_frame(self, found: Survey) -> str:
+        return (found.images | found.ranges)[self.inputs.driver].frame
 
     def _odometry_pairs(self, found: Survey) -> list[tuple[str, str]]:
         first = [found.odometry[self.inputs.odom]] if self.inputs.odom else []
@@ -66,7 +80,7 @@ class BagSource:
         if not self.inputs.odom:
             return None
         parent, child = found.odometry[self.inputs.odom]
-        child = child or found.tree.ancestors(found.images[self.inputs.depth].frame)[-1]
+        child = child or found.tree.ancestors(self._driver_frame(found))[-1]
         if not parent or parent == child or (found.tree.has_parent(child) and not forced):
             return None
         found.tree.add(parent, child, 0, Pose())
@@ -95,4 +109,4 @@ class BagSource:
         if type_name == topics.POSE_WITH_COVARIANCE:
             # rviz publishes /initialpose: what a person clicked, not what a localiser found.
             return "initialpose" not in name
-        return name in self._tf_topics or type_name == topics.LABEL_INFO or name in vars(self.inputs).values()
+        return name in self._tf_topics or type_name == topics.LABEL_INFO or name in self.inputs.topics

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
-from embodied_mem.errors import InputError, LogError
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied_mem.errors import ConfigError, InputError, LogError
 from embodied_mem.perception.camera import intrinsics_from_camera_info
 from embodied_mem.types import Intrinsics
 
@@ -44,6 +48,20 @@ def read_intrinsics(info: Any, size: tuple[int, int], topic: str, info_topic: st
             f"{intrinsics.width}x{intrinsics.height}; choose the right one with --remap"
         )
     return intrinsics
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Reads an image of where a camera sees the robot itself: (H, W), True where it is not black.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
+    if image is None:
+        raise ConfigError(f"cannot read the mask {path}; it must be an image")
+    return np.asarray(image) > 0
 
 
 def is_rectified(topic: str) -> bool:

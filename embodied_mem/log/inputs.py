@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError, LogError
 from embodied_mem.log import images, topics
 from embodied_mem.log.messages import DamagedMessageError, deserialize, read_transform
+from embodied_mem.log.ranges import RANGE_TYPES
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.tf import TfBuffer, find_frames
 
-ROLES = ("color", "depth", "semantic", "color_info", "depth_info", "semantic_info", "odom")
-"""What `--remap` can set."""
+CAMERA_ROLES = ("color", "depth", "semantic", "color_info", "depth_info", "semantic_info", "boxes")
+ROLES = (*CAMERA_ROLES, "odom", "points", "scan")
+"""What `--remap` can set; a digit after one stands for a further camera or sensor: depth2, scan2."""
 
+_DIGITS = "23456789"
 _IMAGE_TYPES = (topics.IMAGE, topics.COMPRESSED_IMAGE)
 _LABEL_WORDS = ("semantic", "segment", "label")
 _NOT_DEPTH = ("confidence", "disparity", "infra", "_ir", "/ir", "cost", "mask")
@@ -48,27 +51,61 @@ class Survey:
 
     Attributes:
         images, infos: image and CameraInfo topics by name.
+        ranges, boxes: LiDARs and laser scanners, and 2-D detections, by name.
         odometry: (frame_id, child_frame_id) of odometry topics by name.
         tree: the TF tree's shape.
     """
 
     images: dict[str, Camera] = field(default_factory=dict)
     infos: dict[str, Camera] = field(default_factory=dict)
+    ranges: dict[str, Camera] = field(default_factory=dict)
+    boxes: dict[str, Camera] = field(default_factory=dict)
     odometry: dict[str, tuple[str, str]] = field(default_factory=dict)
     tree: TfBuffer = field(default_factory=TfBuffer)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The topics to read, by role; "" where a role has none."""
+class CameraInputs:
+    """The topics of one camera, by role; "" where a role has none."""
 
-    depth: str
-    depth_info: str
+    depth: str = ""
+    depth_info: str = ""
     color: str = ""
     color_info: str = ""
     semantic: str = ""
     semantic_info: str = ""
+    boxes: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs(CameraInputs):
+    """The topics to read, by role: those of the first camera, and everything else.
+
+    Attributes:
+        odom: odometry.
+        others: further cameras.
+        ranges: LiDARs and laser scanners; the first drives where the first camera has no depth.
+    """
+
     odom: str = ""
+    others: tuple[CameraInputs, ...] = ()
+    ranges: tuple[str, ...] = ()
+
+    @property
+    def driver(self) -> str:
+        """The topic each message of which makes an observation."""
+        return self.depth or self.ranges[0]
+
+    @property
+    def cameras(self) -> tuple[CameraInputs, ...]:
+        """All cameras, the first one first."""
+        return (self, *self.others)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All topics, each once."""
+        names = [getattr(camera, role) for camera in self.cameras for role in CAMERA_ROLES]
+        return tuple(dict.fromkeys(name for name in (*names, self.odom, *self.ranges) if name))
 
 
 def survey(reader: LogReader, tf_topics: Collection[str]) -> Survey:
@@ -106,7 +143,8 @@ def survey(reader: LogReader, tf_topics: Collection[str]) -> Survey:
 
 
 def _is_input(type_name: str) -> bool:
-    return type_name in (*_IMAGE_TYPES, topics.CAMERA_INFO, topics.ODOMETRY)
+    others = (topics.CAMERA_INFO, topics.ODOMETRY, topics.DETECTIONS_2D)
+    return type_name in (*_IMAGE_TYPES, *RANGE_TYPES, *others)
 
 
 def tf_topics(reader: LogReader, depth: str = "") -> set[str]:
@@ -143,6 +181,10 @@ def _look(found: Survey, topic: str, type_name: str, data: bytes) -> None:
         found.odometry[topic] = (frame, message.child_frame_id.lstrip("/"))
     elif type_name == topics.CAMERA_INFO:
         found.infos[topic] = Camera(topic, type_name, frame, (int(message.width), int(message.height)))
+    elif type_name in RANGE_TYPES:
+        found.ranges[topic] = Camera(topic, type_name, frame)
+    elif type_name == topics.DETECTIONS_2D:
+        found.boxes[topic] = Camera(topic, type_name, frame)
     elif type_name == topics.IMAGE:
         size = (int(message.width), int(message.height))
         found.images[topic] = Camera(topic, type_name, frame, size, images.encoding_of(message))
@@ -154,8 +196,9 @@ def _look(found: Survey, topic: str, type_name: str, data: bytes) -> None:
 
 
 def _has_map(found: Survey) -> bool:
-    """True where every depth image's frame is known to hang below a map frame that moves odometry."""
+    """True where every driving sensor's frame is known to hang below a map frame that moves odometry."""
     depths = [c.frame for c in found.images.values() if _is_depth(c)]
+    depths = depths or [c.frame for c in found.ranges.values()]
     for frame in depths:
         try:
             frames = find_frames(found.tree, frame)
@@ -188,11 +231,11 @@ def _is_color(camera: Camera) -> bool:
 
 
 def choose_inputs(found: Survey, reader: LogReader, remap: Mapping[str, str] | None = None) -> Inputs:
-    """Chooses one RGB-D camera and its odometry.
+    """Chooses one RGB-D camera and its odometry; where there is none, a LiDAR or a laser scanner.
 
     Depth that is registered to the colour image goes before depth that is not, raw before
     compressed, then by name. Colour is taken from the camera nearest to the depth's by frame,
-    size and name.
+    size and name. Further cameras and range sensors beside a camera are taken where they are remapped.
 
     Args:
         found: from `survey`.
@@ -200,67 +243,124 @@ def choose_inputs(found: Survey, reader: LogReader, remap: Mapping[str, str] | N
         remap: role -> topic, overriding the choice.
 
     Raises:
-        LogError: there is no depth image or no CameraInfo for it, or a remapped topic is missing.
+        LogError: there is nothing to build a map from or no CameraInfo for it, or a remapped topic is
+            missing.
         ConfigError: a remap names an unknown role.
     """
     remap = _checked(remap or {}, found, reader)
-    depths = [c for c in found.images.values() if _is_depth(c)]
-    colors = [c for c in found.images.values() if _is_color(c)]
+    ranges = tuple(topic for role, topic in remap.items() if role.rstrip(_DIGITS) in ("points", "scan"))
+    depth = _first_depth(found, reader, remap, ranges)
+    if depth is None:
+        ranges = ranges or (min(found.ranges.values(), key=_range_rank).topic,)
+    first = _camera_of(depth or found.ranges[ranges[0]], "", found, reader, remap)
+    others = []
+    for number in _DIGITS:
+        if f"depth{number}" in remap:
+            camera = found.images[remap[f"depth{number}"]]
+            others.append(_camera_of(camera, number, found, reader, remap))
+    odom = remap.get("odom", _odometry(found))
+    return Inputs(**vars(first), odom=odom, others=tuple(others), ranges=ranges)
+
+
+def _first_depth(
+    found: Survey, reader: LogReader, remap: Mapping[str, str], ranges: Collection[str]
+) -> Camera | None:
+    """Returns the camera that drives; None where a range sensor does."""
     if "depth" in remap:
-        depth = found.images[remap["depth"]]
-    else:
-        if not depths:
-            raise LogError(f"{reader.path} holds no depth image to build a map from; {_contents(reader)}")
-        depth = min(depths, key=lambda c: _depth_rank(c, colors))
-        others = sorted(c.topic for c in depths if c.frame != depth.frame)
-        if others:
-            reader.warnings.append(
-                f"depth is read from {depth.topic}; not from {', '.join(others)} (--remap depth:=TOPIC)"
-            )
-    chosen = {"depth": depth}
-    if colors:
-        chosen["color"] = min(colors, key=lambda c: _partner_rank(c, depth))
+        return found.images[remap["depth"]]
+    depths = [c for c in found.images.values() if _is_depth(c)]
+    if not depths:
+        if ranges or found.ranges:
+            return None
+        raise LogError(
+            f"{reader.path} holds no depth image, LiDAR or laser scan to build a map from; "
+            f"{_contents(reader)}"
+        )
+    colors = [c for c in found.images.values() if _is_color(c)]
+    depth = min(depths, key=lambda c: _depth_rank(c, colors))
+    chosen = {remap.get(f"depth{number}") for number in _DIGITS}
+    others = sorted(c.topic for c in depths if c.frame != depth.frame and c.topic not in chosen)
+    if others:
+        reader.warnings.append(
+            f"depth is read from {depth.topic}; not from {', '.join(others)} (--remap depth2:=TOPIC)"
+        )
+    return depth
+
+
+def _camera_of(
+    driver: Camera, number: str, found: Survey, reader: LogReader, remap: Mapping[str, str]
+) -> CameraInputs:
+    """Returns the topics of one camera: colour, labels and boxes are those nearest to its depth.
+
+    Args:
+        driver: its depth image; a range sensor where the camera has none.
+        number: "" of the first camera, a digit of another one.
+        found: what the log holds.
+        reader: the log, for messages and warnings.
+        remap: role -> topic.
+    """
+    chosen: dict[str, Camera] = {}
+    if driver.type in _IMAGE_TYPES:
+        chosen["depth"] = driver
+    colors = [c for c in found.images.values() if _is_color(c)]
     labels = [c for c in found.images.values() if _is_labels(c)]
-    if labels:
-        chosen["semantic"] = min(labels, key=lambda c: _partner_rank(c, depth))
-    chosen.update({role: found.images[remap[role]] for role in ("color", "semantic") if role in remap})
-    inputs = Inputs(depth=depth.topic, depth_info="", odom=remap.get("odom", _odometry(found)))
+    if colors and not number:
+        chosen["color"] = min(colors, key=lambda c: _partner_rank(c, driver))
+    if labels and not number:
+        chosen["semantic"] = min(labels, key=lambda c: _partner_rank(c, driver))
+    for role in ("color", "semantic"):
+        if f"{role}{number}" in remap:
+            chosen[role] = found.images[remap[f"{role}{number}"]]
+    topics_of: dict[str, str] = {}
     for role, camera in chosen.items():
-        info = remap.get(f"{role}_info") or _info_of(camera, found)
+        info = remap.get(f"{role}_info{number}") or _info_of(camera, found)
         if not info and role == "depth":
             raise LogError(
                 f"{reader.path} holds no CameraInfo for {camera.topic}: record its camera_info topic, or "
-                "name one with --remap depth_info:=TOPIC"
+                f"name one with --remap depth_info{number}:=TOPIC"
             )
         if info:
-            inputs = replace(inputs, **{role: camera.topic, f"{role}_info": info})
+            topics_of |= {role: camera.topic, f"{role}_info": info}
         else:
             reader.warnings.append(f"{camera.topic} is not used: there is no CameraInfo for it")
-    return inputs
+    frames = {camera.frame for camera in chosen.values()}
+    boxes = sorted(c.topic for c in found.boxes.values() if c.frame in frames)
+    boxes = [remap[f"boxes{number}"]] if f"boxes{number}" in remap else boxes
+    return CameraInputs(**topics_of, boxes=boxes[0] if boxes else "")
+
+
+def _range_rank(camera: Camera) -> tuple[object, ...]:
+    return (camera.type != topics.POINT_CLOUD, camera.topic)
 
 
 def _checked(remap: Mapping[str, str], found: Survey, reader: LogReader) -> dict[str, str]:
     checked = {}
     for role, name in remap.items():
-        if role not in ROLES:
+        bare = role.rstrip(_DIGITS)
+        if bare not in ROLES or len(role) - len(bare) > 1 or (bare == "odom" and bare != role):
             near = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.0)[0]
             raise ConfigError(f'unknown role "{role}" in --remap; did you mean "{near}"?')
         topic = name if name in reader.topics else f"/{name.strip('/')}"
         known: Iterable[str] = found.images
-        if role == "odom":
+        if bare == "odom":
             known = found.odometry
-        elif role.endswith("_info"):
+        elif bare in ("points", "scan"):
+            known = found.ranges
+        elif bare == "boxes":
+            known = found.boxes
+        elif bare.endswith("_info"):
             known = found.infos
         if topic not in known:
             near_topics = difflib.get_close_matches(topic, known, n=1, cutoff=0.0)
             hint = f"; did you mean {near_topics[0]}?" if near_topics else f"; {_contents(reader)}"
-            raise LogError(f"--remap {role}:={name}: no such {_kind(role)} topic in {reader.path}{hint}")
+            raise LogError(f"--remap {role}:={name}: no such {_kind(bare)} topic in {reader.path}{hint}")
         checked[role] = topic
     return checked
 
 
 def _kind(role: str) -> str:
-    return "odometry" if role == "odom" else "CameraInfo" if role.endswith("_info") else "image"
+    kinds = {"odom": "odometry", "points": "PointCloud2", "scan": "LaserScan", "boxes": "Detection2DArray"}
+    return kinds.get(role, "CameraInfo" if role.endswith("_info") else "image")
 
 
 def _contents(reader: LogReader, most: int = 6) -> str:

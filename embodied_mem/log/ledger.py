@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import LogError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import images, topics
+from embodied_mem.log.boxes import read_boxes
 from embodied_mem.log.mcap_file import RawMessage
 from embodied_mem.log.messages import (
     deserialize,
@@ -26,15 +27,18 @@ from embodied_mem.log.messages import (
     read_own_camera_info,
     read_transform,
 )
+from embodied_mem.log.ranges import read_ranges
 from embodied_mem.log.reader import LogReader
-from embodied_mem.types import CameraFrame, Command, Goal, GridView, Image, LabelMap, Observation
+from embodied_mem.types import CameraFrame, Cloud, Command, Goal, GridView, Image, LabelMap, Observation
 
 _WITH_HEADER = {
     topics.IMAGE,
     topics.CAMERA_INFO,
     topics.ODOMETRY,
     topics.POSE_WITH_COVARIANCE,
+    topics.DETECTIONS_2D,
     topics.DETECTIONS_3D,
+    topics.POINT_CLOUD,
 }
 
 
@@ -156,7 +160,10 @@ def _observation(
         map_T_odom=Pose.from_list([float(v) for v in step["map_T_odom"]]),
         covariance=_covariance(consumed),
         labels=labels,
-        cameras=tuple(_camera(consumed, namespace, name, static) for namespace, name in step["cameras"]),
+        cameras=tuple(
+            _camera(consumed, namespace, name, static, labels) for namespace, name in step["cameras"]
+        ),
+        clouds=tuple(_cloud(consumed, namespace, name, static) for namespace, name in step.get("clouds", ())),
         grid=_grid(consumed),
         detections=() if detections is None else read_detections(detections, rows),
         goal=_goal(consumed),
@@ -175,7 +182,16 @@ def _covariance(consumed: _Consumed) -> NDArray[np.float64] | None:
     return None if message is None else np.array(message.pose.covariance, np.float64).reshape(6, 6)
 
 
-def _camera(consumed: _Consumed, namespace: str, name: str, static: dict[str, Pose]) -> CameraFrame:
+def _cloud(consumed: _Consumed, namespace: str, name: str, static: dict[str, Pose]) -> Cloud:
+    topic = topics.CLOUD.of(namespace).name
+    message = consumed.read(topic)
+    points, hit = read_ranges(message, topic)
+    return Cloud(name, points, hit, static[message.header.frame_id])
+
+
+def _camera(
+    consumed: _Consumed, namespace: str, name: str, static: dict[str, Pose], labels: LabelMap
+) -> CameraFrame:
     found: dict[str, Image] = {}
     for kind, (image, info) in topics.CAMERA_TOPICS.items():
         image, info = image.of(namespace), info.of(namespace)
@@ -184,7 +200,8 @@ def _camera(consumed: _Consumed, namespace: str, name: str, static: dict[str, Po
             data: NDArray[Any] = images.DECODERS[kind](message, image.name)
             camera = read_own_camera_info(consumed.read(info.name))
             found[kind] = Image(data, camera, static[message.header.frame_id])
-    return CameraFrame(name, **found)
+    boxes = consumed.read(topics.BOXES.of(namespace).name)
+    return CameraFrame(name, **found, boxes=() if boxes is None else read_boxes(boxes, labels)[0])
 
 
 def _grid(consumed: _Consumed) -> GridView | None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from embodied_mem.geometry import Pose
 from embodied_mem.log import messages, topics
+from embodied_mem.log.boxes import boxes_message
+from embodied_mem.log.ranges import ranges_message
 from embodied_mem.log.topics import Topic
 from embodied_mem.types import CameraFrame, GridView, Image, LabelMap, Observation
 
@@ -46,6 +48,10 @@ class ObservationMessages:
         yield topics.POSE, pose, obs.covariance is not None  # without a covariance it is to look at
         for camera in obs.cameras:
             yield from self._camera(camera, stamp)
+        for cloud in obs.clouds:
+            row = topics.CLOUD.of(camera_namespace(cloud.name))
+            yield from self._mount(row.frame, cloud.base_T_sensor, stamp)
+            yield row, ranges_message(cloud, stamp, row.frame), True
         if obs.grid is not None:
             yield from _grid(obs.grid, stamp)
         if obs.detections:
@@ -65,6 +71,9 @@ class ObservationMessages:
             yield from self._mount(image_topic.frame, image.base_T_camera, stamp)
             yield info_topic, messages.camera_info(image.intrinsics, stamp, info_topic.frame), True
             yield image_topic, _image(kind, image, stamp, image_topic.frame), True
+        if camera.boxes:
+            row = topics.BOXES.of(namespace)
+            yield row, boxes_message(camera.boxes, stamp, row.frame), True
 
     def _mount(self, frame: str, base_T_camera: Pose, stamp: int) -> Iterator[Sent]:
         """Yields where a camera sits, at first and whenever that changes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +58,7 @@ def replay(
     config: MemoryConfig | None = None,
     perception: PerceptionConfig | None = None,
     remap: Mapping[str, str] | None = None,
+    mask: str | Path | None = None,
     on_step: Callable[[int], None] | None = None,
     watch: Callable[[Memory], Callable[[Moment], None]] | None = None,
 ) -> ReplayResult:
@@ -74,7 +75,8 @@ def replay(
         config: the memory's settings, instead of the recorded or default ones.
         perception: perception's settings, likewise.
         remap: role -> topic for a foreign bag: color, depth, semantic, color_info, depth_info,
-            semantic_info, odom.
+            semantic_info, boxes, odom, points, scan; depth2, scan2, ... for further ones.
+        mask: an image that is not black where the first camera of a foreign bag sees the robot itself.
         on_step: told the number of observations done.
         watch: given the memory, returns one more listener of the loop, such as a viewer.
 
@@ -84,7 +86,7 @@ def replay(
     """
     start = time.perf_counter()
     seconds: dict[str, float] = defaultdict(float, world=0.0, perceive=0.0, write=0.0, read=0.0, save=0.0)
-    with LoggedWorld(log, remap) as world:
+    with LoggedWorld(log, remap, mask) as world:
         memory = Memory(config or _recorded_config(world))
         sees = perception or from_mapping(PerceptionConfig, world.perception_config or {})
         verdicts = _Verdicts(world, on_step)
@@ -122,12 +124,17 @@ def replay(
         )
 
 
-def rebuild(log: str | Path, on_step: Callable[[int], None] = lambda steps: None) -> Memory:
+def rebuild(
+    log: str | Path,
+    on_step: Callable[[int], None] = lambda steps: None,
+    listeners: Sequence[Callable[[Moment], None]] = (),
+) -> Memory:
     """Returns the memory that a log gives, in RAM.
 
     Args:
         log: an MCAP file, a rosbag2 folder, or a .db3.
         on_step: told the number of observations done.
+        listeners: told every moment.
 
     Raises:
         LogError: the log cannot be used.
@@ -135,7 +142,7 @@ def rebuild(log: str | Path, on_step: Callable[[int], None] = lambda steps: None
     with LoggedWorld(log) as world:
         memory = Memory(_recorded_config(world))
         perception = Perception(from_mapping(PerceptionConfig, world.perception_config or {}))
-        Loop(world, perception, memory, listeners=[_Verdicts(world, on_step)]).run()
+        Loop(world, perception, memory, listeners=[_Verdicts(world, on_step), *listeners]).run()
         for command in world.trailing_commands:
             memory.apply(command)
     return memory

@@ -20,7 +20,10 @@ FLOAT64 = "std_msgs/msg/Float64"
 FLOAT32_ARRAY = "std_msgs/msg/Float32MultiArray"
 FLOAT64_ARRAY = "std_msgs/msg/Float64MultiArray"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
+DETECTIONS_2D = "vision_msgs/msg/Detection2DArray"
 DETECTIONS_3D = "vision_msgs/msg/Detection3DArray"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+LASER_SCAN = "sensor_msgs/msg/LaserScan"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ DEPTH_INFO = Topic("/{camera}/depth/camera_info", CAMERA_INFO, "", "{camera}_dep
 SEMANTIC = Topic("/{camera}/semantic/image_raw", IMAGE, "16UC1 or 32SC1", "{camera}_semantic_optical_frame")
 SEMANTIC_INFO = Topic("/{camera}/semantic/camera_info", CAMERA_INFO, "", "{camera}_semantic_optical_frame")
 
+BOXES = Topic("/{camera}/detections", DETECTIONS_2D, "objects in the colour image", "{camera}")
+CLOUD = Topic("/{camera}/points", POINT_CLOUD, "x, y, z [m], hit", "{camera}")
+
 GRID_VIEW = Topic("/grid/view", IMAGE, "8UC3: object type, colour, state", BASE_FRAME)
 GRID_INFO = Topic("/grid/info", STRING, "JSON: cell_size [m], carrying [type, colour] or null")
 
@@ -86,7 +92,7 @@ CAMERA_TOPICS = {
 
 TOPICS = (
     TF, TF_STATIC, ODOM, POSE,
-    COLOR, COLOR_INFO, DEPTH, DEPTH_INFO, SEMANTIC, SEMANTIC_INFO,
+    COLOR, COLOR_INFO, DEPTH, DEPTH_INFO, SEMANTIC, SEMANTIC_INFO, BOXES, CLOUD,
     GRID_VIEW, GRID_INFO,
     LABELS, DETECTIONS, DETECTION_EMBEDDINGS, GOAL, ACTION, ACTION_VECTOR, REWARD, EPISODE,
     STEP, COMMAND, CONFIG, DIGEST, GROUND_TRUTH,

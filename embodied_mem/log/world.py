@@ -8,6 +8,7 @@ from typing import Any
 
 from embodied_mem.errors import LogError
 from embodied_mem.log.bag import BagSource
+from embodied_mem.log.camera import read_mask
 from embodied_mem.log.ledger import LedgerSource
 from embodied_mem.log.reader import LogReader
 from embodied_mem.types import Command, LabelMap, Observation
@@ -25,6 +26,7 @@ class LoggedWorld:
     Args:
         path: an MCAP file, a rosbag2 folder, or a .db3.
         remap: role -> topic for a foreign bag, where its inputs are not found by themselves.
+        mask: an image that is not black where the first camera of a foreign bag sees the robot itself.
 
     Attributes:
         has_ledger: True for our own logs.
@@ -36,9 +38,15 @@ class LoggedWorld:
 
     Raises:
         LogError: it is not a log, or lacks what a map needs.
+        ConfigError: the mask cannot be read.
     """
 
-    def __init__(self, path: str | Path, remap: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        remap: Mapping[str, str] | None = None,
+        mask: str | Path | None = None,
+    ) -> None:
         self._reader = LogReader(path)
         self.memory_config: dict[str, Any] | None = None
         self.perception_config: dict[str, Any] | None = None
@@ -49,7 +57,8 @@ class LoggedWorld:
             if self.has_ledger:
                 self._observations = self._follow(remap)
             else:
-                self._observations = BagSource(self._reader, dict(remap or {})).observations()
+                hidden = None if mask is None else read_mask(Path(mask))
+                self._observations = BagSource(self._reader, dict(remap or {}), hidden).observations()
         except BaseException:
             self._reader.close()
             raise

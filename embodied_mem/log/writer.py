@@ -88,8 +88,10 @@ class EpisodeWriter:
                 self.command(command)  # nobody told us of it when it was applied
         consumed = self._write_inputs(obs)
         cameras = [[camera_namespace(camera.name), camera.name] for camera in obs.cameras]
-        if len({namespace for namespace, _ in cameras}) < len(cameras):
-            raise LogError(f"cameras need different names, got {[name for _, name in cameras]}")
+        clouds = [[camera_namespace(cloud.name), cloud.name] for cloud in obs.clouds]
+        for sensors in (cameras, clouds):
+            if len({namespace for namespace, _ in sensors}) < len(sensors):
+                raise LogError(f"sensors need different names, got {[name for _, name in sensors]}")
         step = {
             "step": obs.step,
             "stamp": obs.stamp,
@@ -100,6 +102,8 @@ class EpisodeWriter:
             "verdict": receipt.verdict,
             "reason": receipt.reason,
         }
+        if clouds:
+            step["clouds"] = clouds
         if obs.inputs:
             step["sources"] = [list(source) for source in obs.inputs]
         self._write(topics.STEP, messages.json_string(step))
@@ -173,7 +177,7 @@ class EpisodeWriter:
             # Schemas have the full type name in ROS 2.
             self._schemas[topic.type] = self._mcap.register_schema(topic.type, "ros2msg", text)
         metadata = {
-            "offered_qos_profiles": _qos(topic.latched),
+            "offered_qos_profiles": qos_profile(topic.latched),
             "topic_type_hash": messages.type_hash(topic.type),
         }
         return int(self._mcap.register_channel(topic.name, "cdr", self._schemas[topic.type], metadata))
@@ -192,7 +196,7 @@ class EpisodeWriter:
         return written
 
 
-def _qos(latched: bool) -> str:
+def qos_profile(latched: bool) -> str:
     """Returns a QoS profile as rosbag2 writes it; in numbers, which Humble and Jazzy both read."""
     profile = {
         "history": 1,  # keep last

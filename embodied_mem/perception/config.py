@@ -155,6 +155,52 @@ class EmbedderConfig:
 
 
 @dataclass(frozen=True)
+class BoxConfig:
+    """Boxes that a detector outside found in images."""
+
+    score: float = 0.4
+    """Boxes with a lower score are ignored."""
+    max_range: float = 4.5
+    """Things farther than this are ignored [m]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0 or not self.max_range > 0.0:
+            raise ConfigError(f"boxes.score must be in [0, 1] and boxes.max_range positive, got {self}")
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """LiDARs and laser scanners."""
+
+    min_range: float = 0.2
+    """Nearer points are left out [m]."""
+    max_range: float = 20.0
+    """Farther points are misses: free up to here [m]."""
+    max_points: int = 60000
+    """Of more points than this every n-th is used."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_range < self.max_range:
+            raise ConfigError(f"cloud.min_range must lie in [0, {self.max_range}), got {self.min_range}")
+        if self.max_points < 1:
+            raise ConfigError(f"cloud.max_points must be at least 1, got {self.max_points}")
+
+
+@dataclass(frozen=True)
+class BodyConfig:
+    """The robot's own body, which its sensors may see: a box in the base frame."""
+
+    low: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Its lowest corner [m]."""
+    high: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Its highest corner [m]; no box where both are the same."""
+
+    def __post_init__(self) -> None:
+        if not all(low <= high for low, high in zip(self.low, self.high)):
+            raise ConfigError(f"body.low must be below body.high, got {self.low} and {self.high}")
+
+
+@dataclass(frozen=True)
 class PerceptionConfig:
     """How observations become percepts."""
 
@@ -170,3 +216,9 @@ class PerceptionConfig:
     """A detection network."""
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     """A network that says what things and views look like."""
+    cloud: CloudConfig = field(default_factory=CloudConfig)
+    """LiDARs and laser scanners."""
+    body: BodyConfig = field(default_factory=BodyConfig)
+    """The robot's own body."""
+    boxes: BoxConfig = field(default_factory=BoxConfig)
+    """Boxes that a detector outside found."""

@@ -9,16 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import ConfigError
-from embodied_mem.perception.camera import check_image, pixel_rays, same_view, valid_depth
+from embodied_mem.perception.boxes import lift_box
+from embodied_mem.perception.camera import check_image, same_view
 from embodied_mem.perception.config import OnnxConfig
 from embodied_mem.perception.embedding import ColorHistogram, Embedder
-from embodied_mem.perception.lift import lift
-from embodied_mem.types import CameraFrame, Detection, Image, LabelMap
-
-CORE = 0.5
-"""The middle part of a box's width and height, in which the thing itself is."""
-BEHIND = 0.5
-"""What is this much farther than the thing's middle is background [m]."""
+from embodied_mem.types import CameraFrame, Detection, LabelMap
 
 
 class OnnxDetector:
@@ -67,7 +62,9 @@ class OnnxDetector:
         labels = LabelMap((*labels.names, *dict.fromkeys(n for n in names if n not in labels.names)))
         found = []
         for box, name, score in zip(boxes, names, scores.tolist()):
-            thing = self._lift(box, labels.id(name), float(score), color, depth)
+            thing = lift_box(
+                box, labels.id(name), float(score), color, depth, self.config.max_range, self.embedder
+            )
             if thing is not None:
                 found.append(thing)
         return tuple(found), labels
@@ -108,27 +105,3 @@ class OnnxDetector:
         )
         order = np.asarray(chosen, np.int64).reshape(-1)
         return boxes[order], best[keep][order].astype(np.int64), scores[keep][order]
-
-    def _lift(
-        self, box: NDArray[np.float64], label: int, score: float, color: Image, depth: Image
-    ) -> Detection | None:
-        height, width = depth.data.shape
-        x0, y0, x1, y1 = np.clip(np.round(box), 0, [width, height, width, height]).astype(int).tolist()
-        part = depth.data[y0:y1, x0:x1]
-        rays = pixel_rays(depth.intrinsics)
-        good = valid_depth(part) & np.isfinite(rays.x[y0:y1, x0:x1])
-        dx, dy = int((x1 - x0) * (1 - CORE) / 2), int((y1 - y0) * (1 - CORE) / 2)
-        middle = np.zeros_like(good)
-        middle[dy : max(y1 - y0 - dy, dy + 1), dx : max(x1 - x0 - dx, dx + 1)] = True
-        if not (good & middle).any():
-            return None
-        near = float(np.median(part[good & middle]))
-        mine = good & (np.abs(np.where(good, part, np.inf) - near) <= BEHIND)
-        if near > self.config.max_range or mine.sum() < 5:
-            return None
-        z = part[mine].astype(np.float64)
-        x, y = rays.x[y0:y1, x0:x1][mine], rays.y[y0:y1, x0:x1][mine]
-        points = depth.base_T_camera.transform(np.stack([x * z, y * z, z], axis=-1))
-        cut = (x0 == 0) + (y0 == 0) + (x1 == width) + (y1 == height)
-        vector = self.embedder(color.data[y0:y1, x0:x1], mine)
-        return lift(label, points, near, 1.0 - 0.25 * cut, min(score, 1.0), 0.05, vector)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from embodied_mem.perception.body import Body
 from embodied_mem.perception.config import PerceptionConfig
 from embodied_mem.perception.grid import GridPerception
 from embodied_mem.perception.labels import join_labels, relabel_detections, relabel_scans
@@ -30,7 +31,10 @@ class Perception:
             self.config.markers,
             self.config.onnx,
             self.config.embedder,
+            self.config.boxes,
+            self.config.cloud,
         )
+        self.body = Body(self.config.body)
 
     def __call__(self, obs: Observation) -> Percept:
         """Perceives one observation.
@@ -39,7 +43,7 @@ class Perception:
             InputError: the observation contradicts itself; one line that says how.
         """
         if obs.grid is None:
-            return self.rgbd(obs)
+            return self.body.without(self.rgbd(obs))
         if not obs.cameras:
             return self.grid(obs)
         return _joined(self.grid(dataclasses.replace(obs, detections=())), self.rgbd(obs))

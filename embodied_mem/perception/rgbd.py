@@ -1,4 +1,4 @@
-"""Perception of RGB-D cameras."""
+"""Perception of RGB-D cameras and of range sensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.perception.boxes import BoxLifter
 from embodied_mem.perception.camera import check_image
+from embodied_mem.perception.clouds import cloud_scan
 from embodied_mem.perception.config import (
+    BoxConfig,
+    CloudConfig,
     DepthConfig,
     DetectorConfig,
     EmbedderConfig,
@@ -38,6 +42,8 @@ class RgbdPerception:
         markers: which markers are looked for.
         onnx: the network that looks for objects.
         embedder: the network that says what things and views look like.
+        boxes: which boxes of detectors outside are believed.
+        clouds: which readings of range sensors are believed.
     """
 
     def __init__(
@@ -48,11 +54,15 @@ class RgbdPerception:
         markers: MarkerConfig | None = None,
         onnx: OnnxConfig | None = None,
         embedder: EmbedderConfig | None = None,
+        boxes: BoxConfig | None = None,
+        clouds: CloudConfig | None = None,
     ) -> None:
         self.config = config or DepthConfig()
         self.snapshot = snapshot or SnapshotConfig()
         self.embedder = ImageModel(embedder) if embedder and embedder.model else None
         self.detector = SemanticDetector(detector, self.embedder) if detector and detector.labels else None
+        self.boxes = BoxLifter(boxes or BoxConfig(), self.embedder)
+        self.clouds = clouds or CloudConfig()
         self.namers: list[MarkerDetector | OnnxDetector] = []
         """Detectors that bring labels of their own."""
         if markers and markers.dictionary:
@@ -71,6 +81,8 @@ class RgbdPerception:
         if self.detector is not None:
             for camera in obs.cameras:
                 detections += self.detector(camera, obs.labels)
+        for camera in obs.cameras:
+            detections += self.boxes(camera)
         for namer in self.namers:
             for camera in obs.cameras:
                 more, labels = namer(camera, labels)
@@ -83,7 +95,10 @@ class RgbdPerception:
             map_T_odom=obs.map_T_odom,
             covariance=obs.covariance,
             labels=labels,
-            scans=tuple(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
+            scans=(
+                *(self._scan(c, len(obs.labels)) for c in obs.cameras if c.depth is not None),
+                *(cloud_scan(cloud, self.clouds) for cloud in obs.clouds),
+            ),
             detections=detections,
             snapshot=snapshot,
             embedding=None if snapshot is None or self.embedder is None else self.embedder.image(snapshot),
@@ -91,7 +106,7 @@ class RgbdPerception:
             reward=obs.reward,
             is_first=obs.is_first,
             event="episode_end" if obs.terminated or obs.truncated else event,
-            source="rgbd" if obs.cameras else "detections" if obs.detections else "",
+            source=_source(obs),
             embedder=(self.embedder or ColorHistogram).name,
         )
 
@@ -109,6 +124,12 @@ class RgbdPerception:
                 check_image(camera.color, f"{camera.name}: colour")
                 return reduce_image(camera.color.data, self.snapshot.max_width)
         return None
+
+
+def _source(obs: Observation) -> str:
+    if obs.cameras:
+        return "rgbd"
+    return "ranges" if obs.clouds else "detections" if obs.detections else ""
 
 
 def reduce_image(image: NDArray[np.uint8], max_width: int) -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from embodied_mem.errors import ConfigError
+from embodied_mem.log.inputs import CAMERA_ROLES, CameraInputs, Inputs
 from embodied_mem.log.replay import RGBD_MEMORY
 from embodied_mem.memory import MemoryConfig
 from embodied_mem.perception import PerceptionConfig
@@ -12,14 +14,14 @@ from embodied_mem.ros.parameters import limited
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """Where a robot's camera and poses come from.
+    """Where a robot's images, ranges and poses come from.
 
     A topic's type follows from its name: what ends in /compressed or /compressedDepth is a
     CompressedImage.
     """
 
     depth: str = "/camera/depth/image_rect_raw"
-    """Depth images: raw, /compressed (PNG) or /compressedDepth."""
+    """Depth images: raw, /compressed (PNG) or /compressedDepth; empty where a LiDAR or scanner has to do."""
     depth_info: str = "/camera/depth/camera_info"
     """CameraInfo of the depth images."""
     color: str = "/camera/color/image_raw"
@@ -30,6 +32,20 @@ class SensorConfig:
     """Label images (16UC1 or 32SC1); empty for none."""
     semantic_info: str = ""
     """CameraInfo of the label images."""
+    boxes: str = ""
+    """Boxes that a detector found in the colour images (vision_msgs Detection2DArray); empty for none."""
+    points: tuple[str, ...] = ()
+    """PointCloud2 of LiDARs."""
+    scans: tuple[str, ...] = ()
+    """LaserScan of laser scanners."""
+    depths: tuple[str, ...] = ()
+    """Depth images of further cameras."""
+    depth_infos: tuple[str, ...] = ()
+    """CameraInfo of each of them."""
+    colors: tuple[str, ...] = ()
+    """Colour images of each of them; none at all, or one for each."""
+    color_infos: tuple[str, ...] = ()
+    """CameraInfo of each of those."""
     odom: str = "/odom"
     """Odometry: its covariance, where there is no map frame; empty for none."""
     map_frame: str = "map"
@@ -45,7 +61,34 @@ class SensorConfig:
     reliable: bool = False
     """Ask for images again that were lost: for a simulator, not for a robot's camera over Wi-Fi."""
     body_mask: str = ""
-    """An image as large as the depth images; depth is ignored where it is not black: the robot itself."""
+    """An image as large as the depth images; depth is ignored where it is not black: the robot itself.
+    A box around it, perception.body, serves all sensors."""
+
+    def __post_init__(self) -> None:
+        if not ((self.depth and self.depth_info) or self.points or self.scans):
+            raise ConfigError(
+                "sensors.depth and sensors.depth_info must name the depth camera's topics; without one, "
+                "sensors.points or sensors.scans a LiDAR's or a laser scanner's"
+            )
+        count = len(self.depths)
+        if len(self.depth_infos) != count or {len(self.colors), len(self.color_infos)} - {0, count}:
+            raise ConfigError(
+                f"sensors.depths names {count}: give as many depth_infos, not {len(self.depth_infos)}, "
+                f"and as many colors and color_infos or none, not {len(self.colors)}, {len(self.color_infos)}"
+            )
+        if len(self.colors) != len(self.color_infos):
+            raise ConfigError("sensors.colors and sensors.color_infos must be as many")
+
+    @property
+    def inputs(self) -> Inputs:
+        """The topics by what they are for."""
+        first = {role: getattr(self, role) for role in CAMERA_ROLES}
+        colors = zip(self.colors, self.color_infos) if self.colors else [("", "")] * len(self.depths)
+        others = tuple(
+            CameraInputs(depth=depth, depth_info=info, color=color, color_info=color_info)
+            for depth, info, (color, color_info) in zip(self.depths, self.depth_infos, colors)
+        )
+        return Inputs(**first, odom=self.odom, others=others, ranges=(*self.points, *self.scans))
 
 
 @dataclass(frozen=True)
@@ -149,6 +192,8 @@ class RecorderConfig:
 
     file: str = "run.mcap"
     """The MCAP file; one that exists is replaced."""
+    flush: float = limited(1.0, 0.05, 60.0)
+    """What has come is on its way to the disk after this long [s]: so much a power cut may cost."""
     sensors: SensorConfig = field(default_factory=SensorConfig)
     """Topics and frames."""
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from embodied_mem.geometry import Pose
 from embodied_mem.labels import LabelMap
 from embodied_mem.log import messages, topics
+from embodied_mem.log.clouds import cloud
 from embodied_mem.memory import Memory
 from embodied_mem.memory.scene.objects import SceneObject
-from embodied_mem.ros.clouds import cloud
 from embodied_mem.ros.declaration import LATCHED, Endpoint
 
 MARKERS = "visualization_msgs/msg/MarkerArray"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import LogError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import images, messages, topics
-from embodied_mem.ros.clouds import cloud, read_cloud
+from embodied_mem.log.clouds import cloud, read_cloud
 from embodied_mem.ros.declaration import EVENT, Endpoint
 from embodied_mem.types import Detection, Image, Intrinsics, LabelMap, Percept, Scan
 

@@ -136,6 +136,16 @@ class PolicyNode(Node):
         """Takes the emergency stop."""
         self.driving.handle(topic, self.decode(topic, data))
 
+    def adjusted(self, config: PolicyNodeConfig) -> None:
+        """Takes other limits and patience."""
+        self.driving.adjust(config.control)
+        if self.world.sensors is not None:
+            self.world.sensors.adjust(config.sensors)
+
+    def paused(self) -> None:
+        """Stops the robot."""
+        self.driving.pause()
+
     def _decide(self) -> None:
         """Steps the loop by a reading, in lockstep once the map that goes with it is there."""
         reading, control = self._reading, self.config.control

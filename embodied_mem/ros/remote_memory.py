@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import messages
+from embodied_mem.log.clouds import read_cloud
 from embodied_mem.memory import GridMap, Octree, ReadConfig
 from embodied_mem.memory.crops import CHANNELS
-from embodied_mem.ros.clouds import read_cloud
 from embodied_mem.ros.declaration import Endpoint
 from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.tokens import TOKENS, Reading

@@ -8,14 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embodied_mem.errors import ConfigError
 from embodied_mem.geometry import Pose
 from embodied_mem.log import topics
+from embodied_mem.log.camera import read_mask
 from embodied_mem.log.frame_sync import FrameSync
-from embodied_mem.log.inputs import Inputs
 from embodied_mem.log.mcap_file import RawMessage
 from embodied_mem.log.messages import header_stamp
 from embodied_mem.log.tf import Frames
@@ -46,14 +42,21 @@ def sensor_endpoints(config: SensorConfig) -> tuple[Endpoint, ...]:
         Endpoint("/tf_static", topics.TF_MESSAGE, STATIC, "where sensors sit"),
         Endpoint("pose", topics.POSE_WITH_COVARIANCE, EVENT, "covariance of the pose in the map"),
     ]
-    for role in SENSOR_INPUTS:
-        topic, info = getattr(config, role), getattr(config, f"{role}_info")
-        if topic:
-            found.append(Endpoint(info, topics.CAMERA_INFO, images, f"CameraInfo of the {role} images"))
-            found.append(Endpoint(topic, image_type(topic), images, f"{role} images"))
+    inputs = config.inputs
+    for camera in reversed(inputs.cameras):
+        if camera.boxes:
+            found.append(Endpoint(camera.boxes, topics.DETECTIONS_2D, images, "boxes in the colour images"))
+        for role in SENSOR_INPUTS:
+            topic, info = getattr(camera, role), getattr(camera, f"{role}_info")
+            if topic:
+                found.append(Endpoint(info, topics.CAMERA_INFO, images, f"CameraInfo of the {role} images"))
+                found.append(Endpoint(topic, image_type(topic), images, f"{role} images"))
     if config.odom:
         found.append(Endpoint(config.odom, topics.ODOMETRY, STREAM, "odometry"))
-    return (*found, Endpoint("/tf", topics.TF_MESSAGE, STREAM, "transforms"))
+    found += [Endpoint(topic, topics.POINT_CLOUD, images, "a LiDAR's points") for topic in config.points]
+    found += [Endpoint(topic, topics.LASER_SCAN, images, "a laser scanner's scan") for topic in config.scans]
+    # Two cameras may share a CameraInfo.
+    return (*{e.topic: e for e in found}.values(), Endpoint("/tf", topics.TF_MESSAGE, STREAM, "transforms"))
 
 
 class RobotWorld:
@@ -68,14 +71,14 @@ class RobotWorld:
     """
 
     def __init__(self, config: SensorConfig, act: Callable[[Any], None] | None = None) -> None:
-        if not config.depth or not config.depth_info:
-            raise ConfigError("sensors.depth and sensors.depth_info must name the depth camera's topics")
         self.config = config
         self.goal: Goal | None = None
         self._act = act
         self._ready: deque[Observation] = deque()
         self._commands: list[Command] = []
-        self._mask = None if not config.body_mask else _read_mask(Path(config.body_mask))
+        self._inputs = config.inputs
+        self._mask = None if not config.body_mask else read_mask(Path(config.body_mask))
+        self._what = "depth images" if config.depth else "scans"
         self._newest = -1
         self.restarts = 0
         self.refused = 0
@@ -83,13 +86,14 @@ class RobotWorld:
 
     def _new_sync(self) -> FrameSync:
         c = self.config
-        roles = ("depth", "depth_info", "color", "color_info", "semantic", "semantic_info", "odom")
+        awaited = {getattr(camera, role) for camera in self._inputs.cameras for role in SENSOR_INPUTS}
         return FrameSync(
             {e.topic: e.type for e in sensor_endpoints(c)},
-            Inputs(**{role: getattr(c, role) for role in roles}),
+            self._inputs,
             Frames(map=c.map_frame, odom=c.odom_frame, base=c.base_frame),
-            {name for name in (c.color, c.semantic) if name},
+            awaited - {"", self._inputs.driver},
             patience=round(c.patience * NS_PER_S),
+            mask=self._mask,
         )
 
     def adjust(self, config: SensorConfig) -> None:
@@ -119,7 +123,7 @@ class RobotWorld:
 
     @property
     def frames(self) -> tuple[int, int]:
-        """Depth images received, and observations made of them."""
+        """Images or scans received that make frames, and observations made of them."""
         return self._sync.images, self._sync.count
 
     def push(self, topic: str, data: bytes, now: int) -> None:
@@ -133,12 +137,12 @@ class RobotWorld:
         Raises:
             LogError: an image contradicts its CameraInfo.
         """
-        if topic == self.config.depth and len(data) >= 12 and not self._is_sane(data, now):
+        if topic == self._inputs.driver and len(data) >= 12 and not self._is_sane(data, now):
             return
         self._take(self._sync.push(RawMessage(topic, now, data)))
         while self._sync.waiting > self.config.max_waiting:
             self._sync.discard_waiting()
-            self._sync.dropped["depth images left out: too many wait for TF"] += 1
+            self._sync.dropped[f"{self._what} left out: too many wait for TF"] += 1
 
     def _is_sane(self, data: bytes, now: int) -> bool:
         stamp = header_stamp(data)
@@ -147,7 +151,7 @@ class RobotWorld:
         if stamp > now + FUTURE_NS:
             self.refused += 1
             why = "their stamps are in the future; set the clocks" if now else "nobody has told /clock yet"
-            self._sync.dropped[f"depth images left out: {why}"] += 1
+            self._sync.dropped[f"{self._what} left out: {why}"] += 1
             return False
         if stamp < self._newest - BACK_NS:
             self.restarts += 1
@@ -161,7 +165,7 @@ class RobotWorld:
         self._take(self._sync.advance(now))
 
     def _take(self, found: Any) -> None:
-        self._ready.extend(self._masked(obs) for obs in found)
+        self._ready.extend(found)
 
     def command(self, command: Command) -> None:
         """Notes a command for the memory; the next observation brings it."""
@@ -179,28 +183,3 @@ class RobotWorld:
         """Hands an action on."""
         if self._act is not None:
             self._act(action)
-
-    def _masked(self, obs: Observation) -> Observation:
-        if self._mask is None:
-            return obs
-        cameras = []
-        for camera in obs.cameras:
-            depth = camera.depth
-            if depth is not None:
-                if depth.data.shape != self._mask.shape:
-                    raise ConfigError(
-                        f"{self.config.body_mask} is {self._mask.shape[1]}x{self._mask.shape[0]}, the depth "
-                        f"images are {depth.data.shape[1]}x{depth.data.shape[0]}"
-                    )
-                depth = dataclasses.replace(depth, data=np.where(self._mask, np.float32(0), depth.data))
-            cameras.append(dataclasses.replace(camera, depth=depth))
-        return dataclasses.replace(obs, cameras=tuple(cameras))
-
-
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    import cv2
-
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.exists() else None
-    if image is None:
-        raise ConfigError(f"cannot read the mask {path}; it must be an image")
-    return np.asarray(image) > 0

@@ -22,6 +22,8 @@ class ReplaySettings:
     """Of the memory; the recorded ones, or those for cameras, where left out."""
     perception: PerceptionConfig | None = None
     """Of perception; likewise."""
+    body_mask: str = ""
+    """An image that is not black where the first camera of a foreign bag sees the robot itself."""
 
 
 def replay(
@@ -38,6 +40,7 @@ def replay(
         embodied-mem replay runs/demo/episode.mcap --verify    # the recorded digest again, or exit code 1
         embodied-mem replay my_bag/ --out runs/my_bag          # memory.emem and map.png from a rosbag2 folder
         embodied-mem replay my_bag/ --remap depth:=/cam/depth/image_raw color:=/cam/color/image_raw
+        embodied-mem replay my_bag/ --remap points:=/velodyne_points depth2:=/rear/depth/image_raw
 
     Args:
         log: what to replay.
@@ -91,6 +94,7 @@ def replay_report(
             config=chosen.memory,
             perception=chosen.perception,
             remap=parse_remaps(remap),
+            mask=chosen.body_mask or None,
             on_step=on_step,
         )
     return {

@@ -19,6 +19,7 @@ from embodied_mem.ros.config import (
     PerceptionNodeConfig,
     PlayerConfig,
     PolicyNodeConfig,
+    RecorderConfig,
     RobotConfig,
     SimConfig,
 )
@@ -56,6 +57,12 @@ def _policy(config: Any) -> Node:
     return PolicyNode(config, make_brain(config.control))
 
 
+def _recorder(config: Any) -> Node:
+    from embodied_mem.ros.recorder_node import RecorderNode
+
+    return RecorderNode(config)
+
+
 def _sim(config: Any) -> Node:
     from embodied_mem.ros.sim_node import SimNode
     from embodied_mem.sim import make as make_env
@@ -75,6 +82,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
     "perception": (PerceptionNodeConfig, _perception),
     "memory": (MemoryNodeConfig, _memory),
     "policy": (PolicyNodeConfig, _policy),
+    "recorder": (RecorderConfig, _recorder),
     "player": (PlayerConfig, _player),
     "sim": (SimConfig, _sim),
 }
@@ -82,7 +90,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
 
 
 def ros(
-    node: Literal["robot", "perception", "memory", "policy", "player", "sim"],
+    node: Literal["robot", "perception", "memory", "policy", "recorder", "player", "sim"],
     host: Literal["dds", "rclpy"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
@@ -104,8 +112,8 @@ def ros(
 
     Args:
         node: "robot" (perception, memory and policy in one process), "perception", "memory",
-            "policy" (drives by what the memory node shows), "player" (plays a bag), or "sim" (a
-            simulated robot).
+            "policy" (drives by what the memory node shows), "recorder" (writes what they hear as
+            MCAP), "player" (plays a bag), or "sim" (a simulated robot).
         host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`; "rclpy" makes lifecycle nodes with
             parameters and services, where ROS 2 is.
         params: a ROS 2 parameter file (YAML).
@@ -210,6 +218,7 @@ def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
         ConfigError: it has no transforms.
     """
     from embodied_mem.log.bag import BagSource
+    from embodied_mem.log.inputs import CAMERA_ROLES
     from embodied_mem.log.reader import LogReader
     from embodied_mem.log.world import LoggedWorld
 
@@ -218,9 +227,13 @@ def settings_of_bag(bag: Path, kind: type) -> dict[str, Any]:
     if "sensors" in names:
         with LogReader(bag) as reader:
             source = BagSource(reader)
+            types = {name: info.type for name, info in reader.topics.items()}
         if source.odometry_link is not None:
             raise ConfigError(f"{bag} places the robot by odometry alone; a node needs it in /tf too")
-        found |= {f"sensors.{role}": topic for role, topic in vars(source.inputs).items()}
+        inputs = source.inputs
+        found |= {f"sensors.{role}": getattr(inputs, role) for role in (*CAMERA_ROLES, "odom")}
+        for role, kind_of in (("points", topics.POINT_CLOUD), ("scans", topics.LASER_SCAN)):
+            found[f"sensors.{role}"] = [topic for topic in inputs.ranges if types[topic] == kind_of]
         found |= {f"sensors.{role}_frame": frame for role, frame in vars(source.frames).items()}
         found["sensors.reliable"] = True
     with LoggedWorld(bag) as world:

@@ -81,7 +81,7 @@ def _distinct(
             byte_map.spread(find_cells, len(depth), depth.shape[1])
             flat, frame = cells.reshape(-1), (byte_map.lo, byte_map.strides, resolution)
             if len(labels):
-                return surface.name_cells(flat, labels, *frame)
+                return surface.name_cells(flat, labels, byte_map.first(), *frame)
             found = byte_map.scratch("found", (cells.size,), np.int32)
             return surface.distinct_cells(flat, seen, found, *frame), labels
     v, u = np.nonzero(kinds == kind)

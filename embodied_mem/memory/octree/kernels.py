@@ -134,15 +134,19 @@ class Scan(NamedTuple):
         table: (4 M, 2) int64, hash from packed block key to row.
         keys: (M,) int64 packed block keys.
         marks: (M, 512) uint8 of FREE and HIT bits.
-        names: (M, 512) int32 labels voted for, or (0, 512) where there are no labels.
+        slots: (M,) int32 which row of the votes is a block's, -1 where nothing has been voted for in it.
+        names: (V, 512) int32 labels voted for: long rays end in few of the blocks that they pass.
         counts: like `names`, the majority of each vote.
+        used: (1,) int64, votes in use.
     """
 
     table: Array
     keys: Array
     marks: Array
+    slots: Array
     names: Array
     counts: Array
+    used: Array
 
 
 @njit(cache=True, nogil=True)
@@ -154,9 +158,30 @@ def _grow(scan: Scan) -> Scan:
         rehash(scan.keys, 8 * size),
         keys,
         np.concatenate((scan.marks, np.zeros_like(scan.marks))),
-        np.concatenate((scan.names, np.zeros_like(scan.names))),
-        np.concatenate((scan.counts, np.zeros_like(scan.counts))),
+        np.concatenate((scan.slots, np.full(size, np.int32(-1)))),
+        scan.names,
+        scan.counts,
+        scan.used,
     )
+
+
+@njit(cache=True, nogil=True)
+def _make_votes(scan: Scan, row: int) -> Scan:
+    """Makes votes for a block that has none."""
+    slot = scan.used[0]
+    if slot == scan.names.shape[0]:
+        scan = Scan(
+            scan.table,
+            scan.keys,
+            scan.marks,
+            scan.slots,
+            np.concatenate((scan.names, np.zeros_like(scan.names))),
+            np.concatenate((scan.counts, np.zeros_like(scan.counts))),
+            scan.used,
+        )
+    scan.slots[row] = slot
+    scan.used[0] = slot + 1
+    return scan
 
 
 @njit(cache=True, nogil=True)
@@ -180,18 +205,19 @@ def _local(here: Array) -> int:
 def _vote(scan: Scan, i: int, j: int, label: int, hit: bool) -> None:
     """Counts a label for a voxel of the scan (Boyer-Moore majority); a hit silences all misses."""
     was_hit = scan.marks[i, j] & HIT != 0
+    k = scan.slots[i]
     if hit and not was_hit:
-        scan.names[i, j] = 0
-        scan.counts[i, j] = 0
+        scan.names[k, j] = 0
+        scan.counts[k, j] = 0
     if label <= 0 or (was_hit and not hit):
         return
-    if scan.counts[i, j] == 0:
-        scan.names[i, j] = label
-        scan.counts[i, j] = 1
-    elif scan.names[i, j] == label:
-        scan.counts[i, j] += 1
+    if scan.counts[k, j] == 0:
+        scan.names[k, j] = label
+        scan.counts[k, j] = 1
+    elif scan.names[k, j] == label:
+        scan.counts[k, j] += 1
     else:
-        scan.counts[i, j] -= 1
+        scan.counts[k, j] -= 1
 
 
 @njit(cache=True, nogil=True)
@@ -291,8 +317,10 @@ def mark_scan(
         np.full((1024, 2), EMPTY, np.int64),
         np.empty(256, np.int64),
         np.zeros((256, 512), np.uint8),
+        np.full(256, np.int32(-1)),
         np.zeros((voting, 512), np.int32),
         np.zeros((voting, 512), np.int32),
+        np.zeros(1, np.int64),
     )
     inverse = 1.0 / resolution
     count = np.int64(0)
@@ -329,6 +357,8 @@ def mark_scan(
             count = max(count, row + 1)
             j = _local(stop)
             if voting:
+                if scan.slots[row] < 0:
+                    scan = _make_votes(scan, row)
                 _vote(scan, row, j, labels[i], ends)
             scan.marks[row, j] |= np.uint8(HIT) if ends else np.uint8(FREE)
     return scan, count, dropped

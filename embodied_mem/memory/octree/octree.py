@@ -31,6 +31,9 @@ from embodied_mem.memory.octree.types import (
 )
 from embodied_mem.types import Intrinsics
 
+PART = 1 << 15
+"""Blocks of a scan that are added at once: what that takes beside them does not grow with the scan."""
+
 __all__ = ["GridMap", "Octree", "RayHits", "ScanStats", "Voxels", "warm_up"]
 
 
@@ -168,15 +171,10 @@ class Octree(OctreeReader):
         if not len(marks.keys):
             return 0, 0
         self.version += 1
-        return self._store.observe(
-            marks.keys,
-            marks.marks,
-            marks.names,
-            self._step_array,
-            int(stamp),
-            self.version,
-            self._byte_map.spread,
-        )
+        settings, spread = (self._step_array, int(stamp), self.version), self._byte_map.spread
+        counts = [self._store.observe(*part, *settings, spread) for part in marks.parts(PART)]
+        misses, ends = (sum(column) for column in zip(*counts))
+        return misses, ends
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -30,14 +30,27 @@ class Marks(NamedTuple):
     Attributes:
         keys: (M,) int64 packed block keys.
         marks: (M, 512) uint8 of FREE and HIT bits.
-        names: (M, 512) int32 labels voted for, or (0, 512) where no labels were given.
+        names: (V, 512) int32 labels voted for, or (0, 512) where no labels were given.
         dropped: points not used.
+        slots: (M,) int32 which row of the names is a block's, -1 for none; None: each block has its own.
     """
 
     keys: NDArray[np.int64]
     marks: NDArray[np.uint8]
     names: NDArray[np.int32]
     dropped: int
+    slots: NDArray[np.int32] | None = None
+
+    def parts(self, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32]]]:
+        """Gives keys, marks and names of at most so many blocks at a time: (m, 512) names, or (0, 512)."""
+        for first in range(0, len(self.keys), size):
+            part = slice(first, first + size)
+            names = self.names[part]
+            if self.slots is not None and len(self.names):
+                own = self.slots[part]
+                names = np.zeros((len(own), 512), np.int32)
+                names[own >= 0] = self.names[own[own >= 0]]
+            yield self.keys[part], self.marks[part], names
 
 
 class ByteMap:
@@ -47,6 +60,7 @@ class ByteMap:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
+        self._first = np.zeros(0, np.int32)
         self._unsettled: list[Unsettled] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
@@ -189,6 +203,12 @@ class ByteMap:
             self._unsettled.append(Unsettled.room_for(1 << 15))
         return self._unsettled
 
+    def first(self) -> NDArray[np.int32]:
+        """Returns an int32 zero for each cell, to be zero again after use."""
+        if len(self._first) < len(self._cells):
+            self._first = np.zeros(len(self._cells), np.int32)
+        return self._first
+
 
 def mark(
     points: NDArray[np.float32],
@@ -209,4 +229,5 @@ def mark(
             keys, marks, names = byte_map.take(cells, ends, labels)
             return Marks(keys, marks, names, int(dropped))
     scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)
-    return Marks(scan.keys[:count], scan.marks[:count], scan.names[:count], int(dropped))
+    names = scan.names[: scan.used[0]]
+    return Marks(scan.keys[:count], scan.marks[:count], names, int(dropped), scan.slots[:count])

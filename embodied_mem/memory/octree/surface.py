@@ -153,26 +153,15 @@ def surface_cells(
 
 
 @njit(cache=True, nogil=True)
-def _slot(table: Array, cell: int) -> int:
-    """Finds where a cell is in an (S, 2) int32 table of cells and numbers, or where there is room for it."""
-    mask = np.uint32(len(table) - 1)
-    slot = ((np.uint32(cell) * np.uint32(2654435769)) >> np.uint32(8)) & mask
-    while table[slot, 0] != 0 and table[slot, 0] != cell:
-        slot = (slot + np.uint32(1)) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
 def name_cells(
-    cells: Array, labels: Array, lo: Array, strides: Array, resolution: float
+    cells: Array, labels: Array, first: Array, lo: Array, strides: Array, resolution: float
 ) -> tuple[Array, Array]:
     """Lists the voxels of cells, in the order in which they first occur, and their labels.
-
-    As `distinct_cells`, with the numbers of the cells in a table that grows with them: it stays in the cache.
 
     Args:
         cells: (N,) int32, 0 none.
         labels: (N,) int32.
+        first: (C,) int32, zeros by cell; zeros again on return.
         lo: (3,) int64 first voxel of the byte map.
         strides: (3,) int64.
         resolution: edge of a voxel [m].
@@ -181,36 +170,27 @@ def name_cells(
         centres (M, 3) float32 [m], and their labels (M,) int32 (Boyer-Moore majority of those that
         are known).
     """
-    table = np.zeros((8192, 2), np.int32)
-    found, votes = np.empty(cells.shape[0], np.int32), np.empty(cells.shape[0], np.int32)
-    names = np.empty(cells.shape[0], np.int32)
-    count, before, j = np.int32(0), np.int32(0), np.int32(0)
+    found, votes = np.empty(cells.shape[0], np.int32), np.empty(cells.shape[0] + 1, np.int32)
+    names = np.empty(cells.shape[0] + 1, np.int32)
+    count = np.int32(0)
     for i in range(cells.shape[0]):
-        cell = cells[i]
+        cell, label = cells[i], labels[i]
         if cell == 0:
             continue
-        if cell != before:  # neighbouring pixels often lie in one voxel
-            before = cell
-            slot = _slot(table, cell)
-            if table[slot, 0] == 0:
-                table[slot, 0], table[slot, 1] = cell, count
-                found[count], names[count], votes[count] = cell, 0, 0
-                count += np.int32(1)
-                if 2 * count > len(table):
-                    table = np.zeros((2 * len(table), 2), np.int32)
-                    for k in range(count):
-                        slot = _slot(table, found[k])
-                        table[slot, 0], table[slot, 1] = found[k], k
-                j = np.int32(count - 1)
+        j = first[cell]
+        if j == 0:
+            found[count] = cell
+            count += np.int32(1)
+            first[cell] = j = count
+            names[j], votes[j] = label, np.int32(label > 0)
+        elif label > 0:
+            if votes[j] == 0:
+                names[j], votes[j] = label, 1
             else:
-                j = table[slot, 1]
-        if labels[i] <= 0:
-            continue
-        if votes[j] == 0:
-            names[j], votes[j] = labels[i], 1
-        else:
-            votes[j] += 1 if names[j] == labels[i] else -1
-    return _centres(found[:count], lo, strides, resolution), names[:count].copy()
+                votes[j] += np.int32(1) if names[j] == label else np.int32(-1)
+    for j in range(count):
+        first[found[j]] = 0
+    return _centres(found[:count], lo, strides, resolution), np.maximum(names[1 : count + 1], 0)
 
 
 @njit(cache=True, nogil=True)

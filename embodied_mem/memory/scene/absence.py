@@ -54,8 +54,11 @@ def miss_objects(
         config.pose_sigma,
     )
     # From where it was never seen, something may hide it; only rays through its place tell the same.
-    known_side = (around(sides_of(origin - places)) & objects.sides[candidates]) != 0
-    in_view &= ~empty & known_side & (config.notice_rate > 0.0)
+    in_view &= ~empty & (config.notice_rate > 0.0)
+    noticed = np.flatnonzero(in_view)
+    if len(noticed):
+        sides = objects.sides[candidates[noticed]]
+        in_view[noticed] = (around(sides_of(origin - places[noticed])) & sides) != 0
     missed: list[int] = objects.ids[candidates[empty | in_view]].tolist()
     events = objects.miss(candidates[empty], percept.stamp, config.detection_rate, origin)
     return events + objects.miss(candidates[in_view], percept.stamp, config.notice_rate, origin), missed

@@ -84,14 +84,44 @@ def _address(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return _number(blocks), (inside[:, 0] * BLOCK + inside[:, 1]) * BLOCK + inside[:, 2]
 
 
+@njit(cache=True, nogil=True)
+def _count(keys: Array, starts: Array, rows: Array, table: Array) -> None:
+    """Counts cells of blocks once more, up to 255.
+
+    Args:
+        keys: (N,) int64 numbers of cells, sorted.
+        starts: (M,) int64 where the cells of each block begin.
+        rows: (M,) int64 of the blocks.
+        table: (B, SIZE) uint8, changed in place.
+    """
+    block = -1
+    for k in range(keys.shape[0]):
+        if block + 1 < starts.shape[0] and starts[block + 1] == k:
+            block += 1
+        cell = keys[k] % _SIZE
+        if table[rows[block], cell] < 255:
+            table[rows[block], cell] += np.uint8(1)
+
+
 class Coverage:
     """Counts in how many keyframes each piece of surface was seen from nearby."""
 
     def __init__(self) -> None:
-        self._blocks: dict[int, NDArray[np.uint8]] = {}
+        self._rows: dict[int, int] = {}
+        """By number of a block, its row in the table."""
+        self._table = np.zeros((16, _SIZE), np.uint8)
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return len(self._rows)
+
+    def _row(self, number: int) -> int:
+        """Returns the row of a block, made where there is none."""
+        row = self._rows.get(number)
+        if row is None:
+            row = self._rows[number] = len(self._rows)
+            if row == len(self._table):
+                self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        return row
 
     def add(self, scans: tuple[Scan, ...], map_T_base: Pose) -> list[int]:
         """Counts the scans of one keyframe; returns the blocks that have changed."""
@@ -104,15 +134,11 @@ class Coverage:
         if not found:
             return []
         keys = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-        blocks, places = keys // _SIZE, keys % _SIZE
+        blocks = keys // _SIZE
         starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        numbers = blocks[starts]
-        ends = [*starts[1:].tolist(), len(keys)]
-        for number, first, last in zip(numbers.tolist(), starts.tolist(), ends):
-            block = self._blocks.setdefault(number, np.zeros(_SIZE, np.uint8))
-            part = places[first:last]
-            block[part] += block[part] < 255
-        changed: list[int] = numbers.tolist()
+        changed: list[int] = blocks[starts].tolist()
+        rows = np.array([self._row(number) for number in changed], np.int64)
+        _count(keys, starts, rows, self._table)
         return changed
 
     def looks(self, positions: NDArray[np.float64], extents: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -129,18 +155,18 @@ class Coverage:
         cells = np.floor(points.reshape(-1, 3) / CELL).astype(np.int64)
         blocks, inside = _address(cells)
         counts = [
-            int(self._blocks[b][i]) if b in self._blocks else 0
+            int(self._table[self._rows[b], i]) if b in self._rows else 0
             for b, i in zip(blocks.tolist(), inside.tolist())
         ]
         return np.array(counts, np.int64).reshape(len(positions), -1).max(axis=1)
 
     def payloads(self) -> dict[int, bytes]:
         """Returns the blocks by number."""
-        return {number: block.tobytes() for number, block in self._blocks.items()}
+        return {number: self._table[row].tobytes() for number, row in self._rows.items()}
 
     def payload(self, number: int) -> bytes:
         """Returns one block."""
-        return self._blocks[number].tobytes()
+        return self._table[self._rows[number]].tobytes()
 
     def restore(self, payloads: dict[int, bytes]) -> None:
         """Replaces everything by blocks of `payloads`.
@@ -148,9 +174,10 @@ class Coverage:
         Raises:
             ValueError: a block of another size.
         """
-        self._blocks = {}
+        self.__init__()  # type: ignore[misc]
         for number, payload in payloads.items():
             block = np.frombuffer(payload, np.uint8).copy()
             if len(block) != _SIZE:
                 raise ValueError(f"a block of {len(block)} cells")
-            self._blocks[number] = block
+            row = self._row(number)
+            self._table[row] = block

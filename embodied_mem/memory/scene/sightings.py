@@ -61,6 +61,9 @@ class Sightings:
             origin: (3,) the sensor in the base frame [m]; the base itself where None.
         """
         kept = tuple(detections)
+        at = map_T_base.transform(np.zeros(3) if origin is None else origin)
+        if not kept:
+            return cls(*_nothing(), at, kept, 0)
         arrays = cls._arrays(kept)
         scalars = np.array([(d.score, d.yaw, d.visible) for d in kept], np.float64).reshape(-1, 3)
         usable = _are_usable(*arrays) & (scalars[:, 0] > 0.0) & np.isfinite(scalars).all(axis=1)
@@ -79,7 +82,7 @@ class Sightings:
             turned,
             yaws + map_T_base.yaw,
             np.clip(scalars[:, 2], 0.0, 1.0),
-            map_T_base.transform(np.zeros(3) if origin is None else origin),
+            at,
             kept,
             len(detections) - len(kept),
         )
@@ -91,6 +94,12 @@ class Sightings:
         extents = np.array([d.extent for d in detections], np.float64).reshape(count, 3)
         noise = np.array([d.covariance for d in detections], np.float64).reshape(count, 3, 3)
         return positions, extents, noise
+
+
+def _nothing() -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Returns the arrays of no sightings."""
+    numbers, vectors = np.empty(0), np.empty((0, 3))
+    return np.empty(0, np.int64), vectors, vectors, np.empty((0, 3, 3)), numbers, numbers
 
 
 @njit(cache=True, nogil=True)

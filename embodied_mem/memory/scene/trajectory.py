@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 CHUNK = 64
 """Positions in one row of the store."""
+CELL = 0.05
+"""Edge of the squares of which the agent was in each at most once, for those who only ask where [m]."""
 
 
 class Trajectory:
@@ -22,6 +24,9 @@ class Trajectory:
         self._table = np.empty((CHUNK, 3))
         """The positions, and room for more."""
         self._first = 0  # chunks that were dropped
+        self._visited = np.empty((0, 3))
+        self._cells: set[tuple[float, float]] = set()
+        self._looked = 0  # positions that these two know
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -39,6 +44,23 @@ class Trajectory:
     def positions(self) -> NDArray[np.float64]:
         """(N, 3) float64 [m] in the map frame; not to be changed, later positions do not change it."""
         return self._positions
+
+    @property
+    def visited(self) -> NDArray[np.float64]:
+        """(V, 3) float64 [m]: the first position in each square of edge `CELL`; a long life adds none."""
+        table, fresh = self._positions[self._looked :], []
+        for row, (x, y) in enumerate(np.floor(table[:, :2] / CELL).tolist()):
+            if (x, y) not in self._cells:
+                self._cells.add((x, y))
+                fresh.append(row)
+        if fresh:
+            self._visited = np.concatenate([self._visited, table[fresh]])
+        self._looked = len(self)
+        return self._visited
+
+    def _look_again(self) -> None:
+        self._visited, self._looked = np.empty((0, 3)), 0
+        self._cells.clear()
 
     @property
     def start(self) -> int:
@@ -71,6 +93,7 @@ class Trajectory:
     def move(self, positions: NDArray[np.float64]) -> None:
         """Replaces the (N, 3) positions [m]; the stamps stay."""
         self._table = np.array(positions, np.float64)
+        self._look_again()
 
     def payloads(self) -> dict[int, bytes]:
         """Returns the chunks by number: (n, 4) little-endian 8-byte words, stamp and x, y, z."""
@@ -91,11 +114,13 @@ class Trajectory:
         words = np.frombuffer(b"".join(payloads[i] for i in sorted(payloads)), "<f8").reshape(-1, 4)
         self._stamps = words[:, 0].copy().view("<i8").tolist()
         self._table = words[:, 1:].copy()
+        self._look_again()
 
     def drop_oldest(self, count: int) -> list[int]:
         """Removes whole chunks of the oldest positions, at most `count` positions; returns the chunks."""
         chunks = min(count, max(len(self) - 1, 0)) // CHUNK
         self._table = self._positions[chunks * CHUNK :].copy()
         del self._stamps[: chunks * CHUNK]
+        self._look_again()
         self._first += chunks
         return list(range(self._first - chunks, self._first))

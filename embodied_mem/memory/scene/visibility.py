@@ -98,26 +98,20 @@ def _aim(points: Array, origin: Array, r: Array, stride: int, turned: Array, bin
 
 
 @njit(cache=True, nogil=True)
-def _sort_rays(points: Array, origin: Array, r: Array, stride: int) -> tuple[Array, Array]:
-    """Returns the (N, 3) rays from the sensor, turned by `r`, by bin, and where each bin starts."""
+def _sort_rays(points: Array, origin: Array, r: Array, stride: int) -> tuple[Array, Array, Array]:
+    """Returns the (3, N) rays from the sensor, turned by `r`; the last ray of each bin, and before each ray.
+
+    -1 where there is none: a list by bin, which takes one pass to make.
+    """
     count = (points.shape[0] + stride - 1) // stride
     turned, bins = np.empty((3, count), np.float32), np.empty(count, np.int32)
     _aim(points, origin, r, stride, turned, bins)
-    starts = np.zeros(AZIMUTHS * ELEVATIONS + 1, np.int32)
+    last = np.full(AZIMUTHS * ELEVATIONS, np.int32(-1))
+    before = np.empty(count, np.int32)
     for k in range(count):
-        starts[bins[k] + 1] += np.int32(1)
-    total = np.int32(0)
-    at = np.empty(AZIMUTHS * ELEVATIONS, np.int32)
-    for b in range(AZIMUTHS * ELEVATIONS):
-        at[b] = total
-        total += starts[b + 1]
-        starts[b + 1] = total
-    rays = np.empty((count, 3), np.float32)
-    for k in range(count):
-        to = at[bins[k]]
-        rays[to, 0], rays[to, 1], rays[to, 2] = turned[0, k], turned[1, k], turned[2, k]
-        at[bins[k]] = to + np.int32(1)
-    return rays, starts
+        before[k] = last[bins[k]]
+        last[bins[k]] = k
+    return turned, last, before
 
 
 @njit(cache=True, nogil=True)
@@ -138,7 +132,8 @@ def _entry(ux: float, uy: float, uz: float, v: Array, half: Array) -> float:
 @njit(cache=True, nogil=True)
 def _mark_rays(
     rays: Array,
-    starts: Array,
+    last: Array,
+    before_it: Array,
     places: Array,
     extents: Array,
     resolution: float,
@@ -169,8 +164,15 @@ def _mark_rays(
         low, high = max(elevation - de, 0), min(elevation + de, ELEVATIONS - 1)
         for a in range(azimuth - da, azimuth + da + 1):
             row = (a % AZIMUTHS) * ELEVATIONS
-            for k in range(starts[row + low], starts[row + high + 1]):
-                ux, uy, uz = np.float64(rays[k, 0]), np.float64(rays[k, 1]), np.float64(rays[k, 2])
+            bin_, k = row + low, last[row + low]
+            while bin_ <= row + high:
+                if k < 0:
+                    bin_ += 1
+                    if bin_ <= row + high:
+                        k = last[bin_]
+                    continue
+                ux, uy, uz = np.float64(rays[0, k]), np.float64(rays[1, k]), np.float64(rays[2, k])
+                k = before_it[k]
                 along = ux * vx + uy * vy + uz * vz
                 if along <= 0.0:
                     continue
@@ -254,10 +256,11 @@ def seen_empty(
         elif len(scan.points):
             stride = -(-len(scan.points) // MAX_RAYS)
             origin = np.asarray(scan.origin, np.float64)
-            rays, starts = _sort_rays(scan.points, origin, map_T_base.rotation(), stride)
+            rays, last, before = _sort_rays(scan.points, origin, map_T_base.rotation(), stride)
             _mark_rays(
                 rays,
-                starts,
+                last,
+                before,
                 positions - map_T_base.transform(origin),
                 extents,
                 resolution,

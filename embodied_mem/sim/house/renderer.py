@@ -118,6 +118,7 @@ class Camera:
         self._x = ((np.arange(width) - self.intrinsics.cx) / focal)[None, :, None]
         self._y = ((np.arange(height) - self.intrinsics.cy) / focal)[:, None, None]
         self._rays = np.empty((height, width, 6), np.float32)
+        self._directions = np.empty((height, width, 3))
 
     def rays(self, map_T_camera: Pose) -> NDArray[np.float32]:
         """Returns the (H, W, 6) float32 rays of the pixels; directions have length 1 along the optical axis.
@@ -127,7 +128,7 @@ class Camera:
         r = map_T_camera.rotation()
         self._rays[..., :3] = map_T_camera.position
         across, down = self._x * r[:, 0], self._y * r[:, 1] + r[:, 2]  # (1, W, 3), (H, 1, 3)
-        np.add(across, down, out=self._rays[..., 3:], casting="same_kind")
+        self._rays[..., 3:] = np.add(across, down, out=self._directions)
         return self._rays
 
     def view(self, scene: Scene, map_T_camera: Pose, max_depth: float) -> View:
