@@ -191,8 +191,10 @@ def test_a_robot_whose_memory_goes_silent_stops_and_says_so():
     desk.node.driving._seen -= 6.0
     for i in range(10, 20):
         tell_odometry(desk, START + i * 10**8)
+    desk.node._came -= 6.0
     level, text, _ = desk.diagnostics()
     assert velocities(desk)[-1] == (0.0, 0.0) and level == 1 and "no observation for 5.0 s" in text
+    assert "is the memory node there?" in text
     desk.node.closed()
 
 
