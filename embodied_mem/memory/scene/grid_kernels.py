@@ -329,6 +329,38 @@ def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def ways_to(
+    distance: Array,
+    positions: Array,
+    raster: tuple[float, float, float],
+    reach: int,
+    here: Array,
+) -> tuple[Array, Array]:
+    """Returns (N,) float64 path distances [m] to positions, inf where there is no way, and straight ones [m].
+
+    Args:
+        distance: (H, W) int32 path distances from the agent; (0, 0) where nothing is known.
+        positions: (N, 3) float64 [m].
+        raster: x and y of the map's origin and the edge of a cell [m].
+        reach: as for `steps_to`.
+        here: (3,) float64 the agent's position [m].
+    """
+    x0, y0, resolution = raster
+    scale = 1.0 / resolution
+    count = positions.shape[0]
+    ys, xs, away = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)
+    for i in range(count):
+        xs[i] = np.int64(np.floor((positions[i, 0] - x0) * scale))
+        ys[i] = np.int64(np.floor((positions[i, 1] - y0) * scale))
+        dx, dy, dz = positions[i, 0] - here[0], positions[i, 1] - here[1], positions[i, 2] - here[2]
+        away[i] = np.sqrt(dx * dx + dy * dy + dz * dz)
+    path = steps_to(distance, ys, xs, reach)
+    for i in range(count):
+        path[i] = np.inf if path[i] >= FAR else path[i] / STRAIGHT * resolution
+    return path, away
+
+
+@njit(cache=True, nogil=True)
 def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> None:
     """Maps (N, 3) points into the frame with this rotation and origin: R^T (p - origin)."""
     for n in range(points.shape[0]):
