@@ -198,6 +198,19 @@ def test_a_robot_whose_memory_goes_silent_stops_and_says_so():
     desk.node.closed()
 
 
+def test_a_robot_does_not_drive_by_what_was_so_long_ago():
+    desk, policy = driver(np.array([0.3, 0.0]), stale=0.5)
+    reading = Reading(MemoryTokens.empty(4, 4), START, 1)
+    data = messages.serialize(tokens_message(reading), TOKENS.type)
+    desk.give(TOKENS.topic, data, START + 2 * 10**9)  # it waited two seconds behind a slow memory
+    tell_odometry(desk, START + 2 * 10**9)
+    assert not policy.seen and velocities(desk)[-1] == (0.0, 0.0)
+    assert "2.0 s old, too old to drive by" in desk.diagnostics()[1]
+    desk.give(TOKENS.topic, data, START + 10**8)
+    assert len(policy.seen) == 1
+    desk.node.closed()
+
+
 def test_the_emergency_stop_does_not_wait_for_the_worker():
     desk, _ = driver(np.array([0.3, 0.0]), stale=5.0)
     tell_tokens(desk, START)
