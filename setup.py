@@ -71,7 +71,7 @@ ROS_OPTIONS = {
 # ROS's tools run `python setup.py ...`. pip never does (it goes by `python -c` or by a script of its own),
 # and has to put the command, and nothing else, into bin.
 RUN_BY_ROS = any(Path(word).name == "setup.py" for word in sys.orig_argv)
-NODES = ("robot", "perception", "memory", "policy", "player", "sim")
+NODES = ("robot", "perception", "memory", "policy", "recorder", "player", "sim")
 
 
 def version() -> str:

@@ -114,6 +114,9 @@ class Desk:
     def listeners(self, topic: str) -> int:
         return self.count
 
+    def resolve(self, topic: str) -> str:
+        return topic if topic.startswith("/") else f"/{topic}"
+
     def log(self, level: str, text: str) -> None:
         self.logged.append(text)
 

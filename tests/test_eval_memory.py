@@ -32,6 +32,8 @@ def test_the_memory_of_an_episode_knows_what_was_seen(recording):
     assert {"last_seen", "visit", "whereabouts"} <= set(report["kinds"])
     assert report["questions"] == sum(part["questions"] for part in report["kinds"].values()) >= 60
     assert report["accuracy"] >= 0.9
+    detected = report["of_what_was_detected"]
+    assert 40 <= detected["questions"] < report["questions"] and detected["accuracy"] >= 0.95
     assert len(report["wrong"]) == report["questions"] - report["right"]
     assert report == evaluate(recording.log, recording.memory)  # rebuilt from the log, or from its file
 

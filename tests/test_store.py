@@ -161,6 +161,19 @@ def test_an_image_that_nobody_can_change_is_not_copied(path: Path, monkeypatch: 
     assert len(copied) == 2 and all(image is not None and abs(image.mean() - 40) < 3 for image in shown)
 
 
+def test_what_was_forgotten_is_no_longer_among_the_bytes_of_a_closed_file(path: Path):
+    secret = "the-safe-is-behind-the-picture"
+    with Memory.open(path, grid_walk.config()) as memory:
+        for step in range(60):
+            memory.write(grid_walk.percept(step))
+            memory.note(f"{secret} {step} " + "x" * 9000)
+        memory.flush()
+        assert secret.encode() in path.read_bytes() + path.with_name(path.name + "-wal").read_bytes()
+        for entry in [e.id for e in memory.episodes if secret in e.text]:
+            memory.forget(entry)
+    assert secret.encode() not in path.read_bytes()
+
+
 def test_a_percepts_image_may_be_overwritten_after_the_write(path: Path):
     image = np.full((8, 8, 3), 200, np.uint8)
     with Memory.open(path, grid_walk.config(store=StoreConfig(commit_interval=60.0))) as memory:

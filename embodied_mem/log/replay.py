@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,12 +124,17 @@ def replay(
         )
 
 
-def rebuild(log: str | Path, on_step: Callable[[int], None] = lambda steps: None) -> Memory:
+def rebuild(
+    log: str | Path,
+    on_step: Callable[[int], None] = lambda steps: None,
+    listeners: Sequence[Callable[[Moment], None]] = (),
+) -> Memory:
     """Returns the memory that a log gives, in RAM.
 
     Args:
         log: an MCAP file, a rosbag2 folder, or a .db3.
         on_step: told the number of observations done.
+        listeners: told every moment.
 
     Raises:
         LogError: the log cannot be used.
@@ -137,7 +142,7 @@ def rebuild(log: str | Path, on_step: Callable[[int], None] = lambda steps: None
     with LoggedWorld(log) as world:
         memory = Memory(_recorded_config(world))
         perception = Perception(from_mapping(PerceptionConfig, world.perception_config or {}))
-        Loop(world, perception, memory, listeners=[_Verdicts(world, on_step)]).run()
+        Loop(world, perception, memory, listeners=[_Verdicts(world, on_step), *listeners]).run()
         for command in world.trailing_commands:
             memory.apply(command)
     return memory

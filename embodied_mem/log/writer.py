@@ -177,7 +177,7 @@ class EpisodeWriter:
             # Schemas have the full type name in ROS 2.
             self._schemas[topic.type] = self._mcap.register_schema(topic.type, "ros2msg", text)
         metadata = {
-            "offered_qos_profiles": _qos(topic.latched),
+            "offered_qos_profiles": qos_profile(topic.latched),
             "topic_type_hash": messages.type_hash(topic.type),
         }
         return int(self._mcap.register_channel(topic.name, "cdr", self._schemas[topic.type], metadata))
@@ -196,7 +196,7 @@ class EpisodeWriter:
         return written
 
 
-def _qos(latched: bool) -> str:
+def qos_profile(latched: bool) -> str:
     """Returns a QoS profile as rosbag2 writes it; in numbers, which Humble and Jazzy both read."""
     profile = {
         "history": 1,  # keep last

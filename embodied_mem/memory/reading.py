@@ -18,7 +18,7 @@ from embodied_mem.memory.navigation import centers_of, nearest_traversable, shor
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.graph import SceneGraph
-from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, frontier_clusters, steps_to, to_frame
+from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, frontier_clusters, to_frame, ways_to
 from embodied_mem.types import (
     NS_PER_S,
     TOKEN_KINDS,
@@ -127,6 +127,7 @@ class _Reader:
         self.tokens = MemoryTokens.empty(config.tokens, config.feature_size)
         self.positions = np.zeros((config.tokens, 3))  # map frame
         self.steps: Array | None = None
+        self.pictures: NDArray[np.uint8] | None = None
         if grid is not None:
             start = nearest_traversable(grid, pose.position)
             self.steps = steps_from(grid, start, scene.config.diagonal)
@@ -147,25 +148,22 @@ class _Reader:
         """Returns log(1 + seconds) since the stamps [ns]."""
         return np.log1p(np.maximum(self.stamp - stamps, 0) / NS_PER_S)
 
-    def path_to(self, positions: Array) -> Array:
-        """Returns (N,) float64 path distances [m] from the agent to map positions; inf where none."""
-        if self.grid is None or self.steps is None or len(positions) == 0:
-            return np.full(len(positions), np.inf)
-        scale = 1.0 / self.grid.resolution
-        xs = np.floor((positions[:, 0] - float(self.grid.origin[0])) * scale).astype(np.int64)
-        ys = np.floor((positions[:, 1] - float(self.grid.origin[1])) * scale).astype(np.int64)
-        reach = max(int(self.config.reach * scale), 1)
-        return self.metres(steps_to(self.steps, ys, xs, reach))
+    def ways_to(self, positions: Array) -> tuple[Array, Array]:
+        """Returns (N,) float64 path distances [m] from the agent, inf where none, and straight ones [m]."""
+        known = self.grid is not None and self.steps is not None
+        steps = self.steps if known else np.empty((0, 0), np.int32)
+        raster, reach = (0.0, 0.0, 1.0), 1
+        if self.grid is not None:
+            raster = float(self.grid.origin[0]), float(self.grid.origin[1]), float(self.grid.resolution)
+            reach = max(int(self.config.reach * (1.0 / self.grid.resolution)), 1)
+        places = np.ascontiguousarray(positions)  # one kind of array, one compiled kernel
+        path, away = ways_to(steps, places, raster, reach, self.pose.position)
+        return path, away
 
     def metres(self, steps: Array) -> Array:
         """Converts path distances from kernel units to metres; inf where unreachable."""
         assert self.grid is not None
         return np.where(steps >= FAR, np.inf, steps / STRAIGHT * self.grid.resolution)
-
-    def away(self, positions: Array) -> Array:
-        """Returns (N,) float64 straight distances [m] from the agent."""
-        d = positions - self.pose.position
-        return np.sqrt(d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2)
 
     def frontiers(self, first: int) -> None:
         """Nearest frontier clusters; each token stands at the cluster's nearest cell."""
@@ -200,8 +198,9 @@ class _Reader:
         if len(likely) == 0:
             return
         is_goal = self._is_goal(o.labels[likely], o.positions[likely], goal)
-        order = np.lexsort((o.ids[likely], self.away(o.positions[likely]), ~is_goal))
-        order = order[: self.config.objects]
+        d = o.positions[likely] - self.pose.position
+        away = np.sqrt(d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2)
+        order = np.lexsort((o.ids[likely], away, ~is_goal))[: self.config.objects]
         rows, is_goal = likely[order], is_goal[order]
         positions = o.positions[rows]
         log_odds = octree.query(positions.astype(np.float32)).astype(np.float64)
@@ -211,7 +210,7 @@ class _Reader:
             "object",
             o.ids[rows],
             positions,
-            self.path_to(positions),
+            self.ways_to(positions)[0],
             extent=o.extents[rows],
             label=o.labels[rows],
             occupancy=occupancy,
@@ -244,16 +243,13 @@ class _Reader:
             return
         o = self.scene.object_table
         is_goal = self._is_goal(o.labels, o.positions, goal) & (o.existence >= self.config.min_existence)
-        self.tokens = replace(
-            self.tokens,
-            crops=egocentric_crops(
-                self.grid,
-                self.pose,
-                self.scene.trajectory_table.visited,
-                o.positions[is_goal],
-                self.config.crops,
-                self.config.crop_pixels,
-            ),
+        self.pictures = egocentric_crops(
+            self.grid,
+            self.pose,
+            self.scene.trajectory_table.visited,
+            o.positions[is_goal],
+            self.config.crops,
+            self.config.crop_pixels,
         )
 
     def _feature(self, slot: int, wanted: bool, state: str, embedding: NDArray[np.float32] | None) -> None:
@@ -270,8 +266,8 @@ class _Reader:
         p = self.scene.place_table
         if len(p) == 0:
             return
-        path = self.path_to(p.positions)
-        order = np.lexsort((p.ids, self.away(p.positions), path))[: self.config.places]
+        path, away = self.ways_to(p.positions)
+        order = np.lexsort((p.ids, away, path))[: self.config.places]
         self.put(
             first,
             "place",
@@ -290,8 +286,8 @@ class _Reader:
         if len(r) == 0:
             return
         here = r.at(self.pose.position)
-        path = self.path_to(r.positions)
-        order = np.lexsort((r.ids, self.away(r.positions), path, r.ids != here))[: self.config.rooms]
+        path, away = self.ways_to(r.positions)
+        order = np.lexsort((r.ids, away, path, r.ids != here))[: self.config.rooms]
         in_room = r.rows(p.positions)[None, :] == order[:, None]  # (R, P)
         visited = np.where(in_room, p.last_visits[None, :], -1).max(axis=1, initial=-1)
         self.put(
@@ -321,7 +317,7 @@ class _Reader:
             "episode",
             episodes.ids[newest],
             positions,
-            self.path_to(positions),
+            self.ways_to(positions)[0],
             age=self.ages(episodes.stamps[newest]),
             confidence=episodes.trusts[newest],
         )
@@ -333,8 +329,8 @@ class _Reader:
         cubes = goal_cubes(octree, labels)
         if not len(cubes):
             return
-        path = self.path_to(cubes.positions)
-        near = np.lexsort((cubes.ids, self.away(cubes.positions), path))[: self.config.goals]
+        path, away = self.ways_to(cubes.positions)
+        near = np.lexsort((cubes.ids, away, path))[: self.config.goals]
         self.put(
             first,
             "cell",
@@ -356,7 +352,7 @@ class _Reader:
         t = self.tokens
         to_frame(self.pose.rotation(), self.pose.position, self.positions, t.position)
         t.position[~t.mask] = 0.0
-        return replace(t, place_id=self.scene.place_at(self.pose.position))
+        return replace(t, place_id=self.scene.place_at(self.pose.position), crops=self.pictures)
 
 
 def read_tokens(

@@ -86,11 +86,10 @@ def depth_scan(
             in_camera = np.stack([x * ahead, y * ahead, ahead], axis=-1)  # (N, 3)
             found = _labels_of(depth, semantic, in_camera, pixels)
             labels = np.where(hit, relabel_ids(found, np.arange(known, dtype=np.int32)), 0).astype(np.int32)
-    scan = Scan(points=points, hit=hit, labels=labels, origin=pose.position)
     if depth.intrinsics.is_distorted:
-        return scan
+        return Scan(points, hit, labels, pose.position)
     image = Image(used, _thinned(depth.intrinsics, z.shape, pixels), pose)
-    return replace(scan, image=image, pixels=index, max_range=config.max_range)
+    return Scan(points, hit, labels, pose.position, image, index, config.max_range)
 
 
 def as_ids(image: NDArray[np.integer]) -> NDArray[np.int32]:

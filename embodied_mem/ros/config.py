@@ -192,6 +192,8 @@ class RecorderConfig:
 
     file: str = "run.mcap"
     """The MCAP file; one that exists is replaced."""
+    flush: float = limited(1.0, 0.05, 60.0)
+    """What has come is on its way to the disk after this long [s]: so much a power cut may cost."""
     sensors: SensorConfig = field(default_factory=SensorConfig)
     """Topics and frames."""
 

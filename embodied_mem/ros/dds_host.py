@@ -128,6 +128,10 @@ class DdsHost:
         """Returns how many subscribe to a topic."""
         return int(self._writers[topic].get_publication_matched_status().current_count)
 
+    def resolve(self, topic: str) -> str:
+        """Returns the name of a topic in the graph."""
+        return self._names.resolve(topic)
+
     def log(self, level: str, text: str) -> None:
         """Prints a line, as ROS 2 does."""
         print(f"[{level.upper()}] [{self.node.declaration.name}]: {text}", flush=True)

@@ -21,5 +21,8 @@ class Host(Protocol):
     def listeners(self, topic: str) -> int:
         """Returns how many subscribe to a topic that the node publishes."""
 
+    def resolve(self, topic: str) -> str:
+        """Returns the name in the graph of a topic that the node has declared."""
+
     def log(self, level: str, text: str) -> None:
         """Tells the user something; `level` is "info", "warning" or "error"."""

@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from embodied_mem.configs import to_mapping
-from embodied_mem.errors import ConfigError
-from embodied_mem.log.writer import EpisodeWriter
+from embodied_mem.errors import ConfigError, LogError
 from embodied_mem.loop import Identity, Loop, Moment
 from embodied_mem.perception import Perception
 from embodied_mem.ros import driving, goals
@@ -18,6 +16,7 @@ from embodied_mem.ros.driving import Brain, Driving
 from embodied_mem.ros.memory_host import PUBLICATIONS, SERVICES, SUBSCRIPTIONS, MemoryHost
 from embodied_mem.ros.node import Node
 from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
+from embodied_mem.ros.run_log import RunLog
 from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
 from embodied_mem.types import NS_PER_S
@@ -71,7 +70,9 @@ class RobotNode(Node):
         self.held = MemoryHost(c.file, settings, c.maps, c.same_map, c.sensors.map_frame)
         self.driving = self._take_the_wheel()
         self.world = RobotWorld(self.config.sensors, self.driving.act if self.driving else None)
-        self.recorder = self._open_log()
+        self.recorder: RunLog | None = None
+        if c.record:
+            self.recorder = RunLog(c.record, self.held.memory, c.perception, self.health)
         listeners: list[Callable[[Moment], None]] = [self._watch]
         if self.recorder is not None:
             listeners.insert(0, self.recorder)
@@ -90,15 +91,6 @@ class RobotNode(Node):
             return None
         control, frame = self.config.control, self.config.sensors.map_frame
         return Driving(control, self.brain, self.publish, self.host.now, self.health, frame)
-
-    def _open_log(self) -> EpisodeWriter | None:
-        if not self.config.record:
-            return None
-        memory = self.held.memory
-        settings = {"memory": to_mapping(memory.config), "perception": to_mapping(self.config.perception)}
-        recorder = EpisodeWriter(self.config.record, config=settings)
-        memory.on_command.append(recorder.command)
-        return recorder
 
     def handle(self, topic: str, data: bytes, arrival: int) -> None:
         """Takes a sensor's message, a question, a command or a goal, and steps the loop."""
@@ -166,6 +158,8 @@ class RobotNode(Node):
 
     def serve(self, service: str) -> str:
         """Flushes, saves or loads."""
+        if service == "memory/load" and self.recorder is not None:
+            raise LogError("a run that is recorded cannot load: its log would tell another story")
         told = self.held.serve(service)
         self.loop.memory = self.held.memory
         return told
@@ -175,6 +169,8 @@ class RobotNode(Node):
         watch_frames(self.health, self.world)
         watch_memory(self.health, self.held.memory)
         watch_disk(self.health, self.config.file or self.config.record)
+        if self.recorder is not None:
+            self.recorder.watch()
 
     def closed(self) -> None:
         """Ends the log with the memory's digest, and closes the memory: nothing is lost."""

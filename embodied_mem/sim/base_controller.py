@@ -18,10 +18,10 @@ from embodied_mem.memory.navigation import (
     shortest_path,
     steps_from,
 )
-from embodied_mem.memory.scene.grid_kernels import FAR, descend
+from embodied_mem.memory.scene.grid_kernels import descend
 from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
-from embodied_mem.sim.standing import is_reached, lookouts, standing_places
+from embodied_mem.sim.standing import is_reached, lookout, standing_place
 
 
 class BaseController:
@@ -101,15 +101,13 @@ class BaseController:
                     return grid, path
             return grids[-1], np.empty((0, 3))
         fields: list[NDArray[np.int32]] = []
-        for choose in (standing_places, lookouts):
+        for choose in (standing_place, lookout):
             for index, grid in enumerate(grids):
                 if index == len(fields):
                     fields.append(steps_from(grid, nearest_traversable(grid, start), diagonal=True))
-                steps = fields[index]
-                cells = choose(memory, grid, steps < FAR, subgoal, self.eye)
-                if len(cells):
-                    goal = int(cells[np.argmin(steps.reshape(-1)[cells])])
-                    return grid, centers_of(grid, descend(steps, goal, True)[::-1])
+                cell = choose(memory, grid, fields[index], subgoal, self.eye)
+                if cell >= 0:
+                    return grid, centers_of(grid, descend(fields[index], cell, True)[::-1])
         return grids[-1], np.empty((0, 3))
 
     def _grids(self, grid: GridMap) -> tuple[GridMap, ...]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory import GridMap, Memory
 from embodied_mem.memory.navigation import centers_of
+from embodied_mem.memory.scene.grid_kernels import FAR
 from embodied_mem.sim.explorer import Subgoal
 
 MARGIN = 0.1
@@ -16,7 +17,9 @@ CORE = 0.7
 FAR_SIGHT = 4.0
 """From no farther than this it is looked for places with the thing in sight [m]."""
 MOST_CANDIDATES = 200
-"""Of more places than this every n-th is looked at."""
+"""Of more places than this every n-th is looked at,"""
+AT_ONCE = 25
+"""and so many of them at once."""
 
 
 def gap(points: NDArray[np.float64], subgoal: Subgoal) -> NDArray[np.float64]:
@@ -63,23 +66,29 @@ def is_reached(
     return bool(in_sight(memory, position[None], subgoal, eye)[0])
 
 
-def standing_places(
-    memory: Memory, grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, eye: float
-) -> NDArray[np.intp]:
-    """Returns the flat cells from which a sub-goal is reached, as far as the map tells.
+def standing_place(
+    memory: Memory, grid: GridMap, steps: NDArray[np.int32], subgoal: Subgoal, eye: float
+) -> int:
+    """Returns the flat cell with the shortest way from which a sub-goal is reached, -1 where there is none.
 
     Args:
         memory: has the map.
         grid: traversable space.
-        reachable: (H, W) bool, cells that the agent can get to.
+        steps: (H, W) int32 path distances from the agent.
         subgoal: a thing.
         eye: height to look from [m].
     """
     radius = max(subgoal.radius - MARGIN, 0.0)
-    cells = _around(grid, reachable, subgoal, radius)
-    centers = centers_of(grid, cells)
-    near = _some(np.flatnonzero(gap(centers[:, :2], subgoal) <= radius))
-    return cells[near[in_sight(memory, centers[near], subgoal, eye)]]
+    cells = _around(grid, steps < FAR, subgoal, radius)
+    near = _some(np.flatnonzero(gap(centers_of(grid, cells)[:, :2], subgoal) <= radius))
+    cells = cells[near]
+    cells = cells[np.argsort(steps.reshape(-1)[cells], kind="stable")]
+    for first in range(0, len(cells), AT_ONCE):  # one of the first is mostly good enough
+        some = cells[first : first + AT_ONCE]
+        seen = np.flatnonzero(in_sight(memory, centers_of(grid, some), subgoal, eye))
+        if len(seen):
+            return int(some[seen[0]])
+    return -1
 
 
 def _around(grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, radius: float) -> NDArray[np.intp]:
@@ -92,21 +101,21 @@ def _around(grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, radiu
     return (y + y0) * reachable.shape[1] + x + x0
 
 
-def lookouts(
-    memory: Memory, grid: GridMap, reachable: NDArray[np.bool_], subgoal: Subgoal, eye: float
-) -> NDArray[np.intp]:
+def lookout(memory: Memory, grid: GridMap, steps: NDArray[np.int32], subgoal: Subgoal, eye: float) -> int:
     """Returns the flat cell nearest to a sub-goal of those that have it in sight, else the nearest of all.
 
-    What was seen from afar shows more of the floor before it from there. Arguments as for
-    `standing_places`.
+    What was seen from afar shows more of the floor before it from there. -1 where no cell can be reached;
+    arguments as for `standing_place`.
     """
-    cells = np.flatnonzero(reachable)
+    cells = np.flatnonzero(steps < FAR)
+    if len(cells) == 0:
+        return -1
     centers = centers_of(grid, cells)
     away = gap(centers[:, :2], subgoal)
     far = _some(np.flatnonzero(away <= FAR_SIGHT))
     seen = far[in_sight(memory, centers[far], subgoal, eye)]
     chosen = seen if len(seen) else np.arange(len(cells))
-    return cells[chosen[np.argsort(away[chosen], kind="stable")[:1]]]
+    return int(cells[chosen[np.argmin(away[chosen])]])
 
 
 def _some(cells: NDArray[np.intp]) -> NDArray[np.intp]:

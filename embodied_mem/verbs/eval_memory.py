@@ -41,6 +41,8 @@ def eval_memory(
         print(json_format.dumps(report, indent=2))
         return 0
     print(f"{report['right']} of {report['questions']} right ({report['accuracy']:.1%})")
+    told = report["of_what_was_detected"]
+    print(f"{told['right']} of {told['questions']} of what perception detected ({told['accuracy']:.1%})")
     for kind, part in report["kinds"].items():
         print(f"  {kind:<12} {part['right']:>3} of {part['questions']:<3} {part['accuracy']:.1%}")
     for item in report["wrong"] if wrong else ():
@@ -51,11 +53,14 @@ def eval_memory(
 def evaluate(
     log: Path, path: Path | None = None, each: int = 40, seed: int = 0, *, shown: bool = False
 ) -> dict[str, Any]:
-    """Returns `questions`, `right`, `accuracy`, the same by `kinds`, and the questions answered `wrong`."""
+    """Returns `questions`, `right`, `accuracy`, the same by `kinds`, and the questions answered `wrong`.
+
+    `of_what_was_detected` leaves out things that were in view, but that perception hardly or never told of.
+    """
     truth = read_truth(log)
+    with replaying(log, shown=shown) as on_step:
+        memory = rebuild(log, on_step, [truth.note])
     if path is None:
-        with replaying(log, shown=shown) as on_step:
-            memory = rebuild(log, on_step)
         asked = ask_all(truth, memory, each, seed)
     else:
         with Memory.open(path, read_only=True) as held:
@@ -68,7 +73,8 @@ def evaluate(
         for a in asked
         if not a.is_right
     ]
-    return {**_share(asked), "kinds": kinds, "wrong": wrong}
+    told = _share([a for a in asked if a.is_told])
+    return {**_share(asked), "of_what_was_detected": told, "kinds": kinds, "wrong": wrong}
 
 
 def _share(asked: list[Asked]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from embodied_mem.errors import InputError
 from embodied_mem.log import topics
 from embodied_mem.log.messages import deserialize, read_json
 from embodied_mem.log.reader import LogReader
+from embodied_mem.loop import Moment
 from embodied_mem.memory import Memory
 from embodied_mem.memory.recall.ask import HERE
 
@@ -39,6 +40,7 @@ class Asked:
         expected: the true answer, in words.
         answered: the memory's, in words.
         is_right: whether the two agree.
+        is_told: whether perception told the memory of it, in `LOOKS` steps; else only the camera saw it.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Asked:
     expected: str
     answered: str
     is_right: bool
+    is_told: bool = True
 
 
 @dataclass(eq=False)
@@ -55,10 +58,28 @@ class Truth:
     Attributes:
         frames: one mapping per step: step, robot (x, y, yaw), room, visible (id -> pixels), day.
         days: per day: its first step, things by id, rooms by id.
+        told: in how many steps perception told of each thing, by its id.
     """
 
     frames: list[dict[str, Any]] = field(default_factory=list)
     days: list[dict[str, Any]] = field(default_factory=list)
+    told: dict[int, int] = field(default_factory=dict)
+
+    def note(self, moment: Moment) -> None:
+        """Counts the things that a percept tells of: a listener of the loop that perceives the log."""
+        percept, step = moment.percept, moment.obs.step
+        begun = [day["things"] for day in self.days if day["first"] <= step]
+        things, found = begun[-1] if begun else {}, set()
+        for detection in percept.detections:
+            at = percept.map_T_base.transform(detection.position[None])[0]
+            label = percept.labels.name(detection.label)
+            found |= {i for i, t in things.items() if t["label"] == label and _outside(t["rect"], at) <= NEAR}
+        for thing_id in found:
+            self.told[thing_id] = self.told.get(thing_id, 0) + 1
+
+    def is_told(self, thing_ids: Iterable[int]) -> bool:
+        """Whether perception told of one of some things in `LOOKS` steps."""
+        return any(self.told.get(i, 0) >= LOOKS for i in thing_ids)
 
     def thing(self, frame: dict[str, Any], thing_id: int) -> dict[str, Any] | None:
         """Returns a thing as it is on the day of a frame."""
@@ -137,7 +158,8 @@ def _last_seen(truth: Truth, memory: Memory, rng: Any) -> list[Asked]:
         where = None if not answers else answers[0].position
         right = where is not None and any(_outside(t["rect"], where) <= NEAR for t in fits.values())
         expected = " or ".join(_at(t["center"]) for t in fits.values())
-        asked.append(Asked("last_seen", words, expected, "nowhere" if where is None else _at(where), right))
+        told = "nowhere" if where is None else _at(where)
+        asked.append(Asked("last_seen", words, expected, told, right, truth.is_told(fits)))
     return asked
 
 
@@ -164,9 +186,15 @@ def _inventory(truth: Truth, memory: Memory, rng: Any) -> list[Asked]:
         for label in sorted({*there, *absent}):
             expected, answered = label in there, label in told
             yes = ("not there", "there")
+            mine = [
+                i for i, t in things.items() if t["label"] == label and t["room"] == room_id and i in seen
+            ]
             asked.append(
-                Asked("inventory", f"{words} {label}?", yes[expected], yes[answered], expected == answered)
-            )
+                Asked(
+                    "inventory", f"{words} {label}?", yes[expected], yes[answered], expected == answered,
+                    truth.is_told(mine) or not expected,
+                )
+            )  # fmt: skip
     return asked
 
 

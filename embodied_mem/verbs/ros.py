@@ -19,6 +19,7 @@ from embodied_mem.ros.config import (
     PerceptionNodeConfig,
     PlayerConfig,
     PolicyNodeConfig,
+    RecorderConfig,
     RobotConfig,
     SimConfig,
 )
@@ -56,6 +57,12 @@ def _policy(config: Any) -> Node:
     return PolicyNode(config, make_brain(config.control))
 
 
+def _recorder(config: Any) -> Node:
+    from embodied_mem.ros.recorder_node import RecorderNode
+
+    return RecorderNode(config)
+
+
 def _sim(config: Any) -> Node:
     from embodied_mem.ros.sim_node import SimNode
     from embodied_mem.sim import make as make_env
@@ -75,6 +82,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
     "perception": (PerceptionNodeConfig, _perception),
     "memory": (MemoryNodeConfig, _memory),
     "policy": (PolicyNodeConfig, _policy),
+    "recorder": (RecorderConfig, _recorder),
     "player": (PlayerConfig, _player),
     "sim": (SimConfig, _sim),
 }
@@ -82,7 +90,7 @@ NODES: dict[str, tuple[type, Callable[[Any], Node]]] = {
 
 
 def ros(
-    node: Literal["robot", "perception", "memory", "policy", "player", "sim"],
+    node: Literal["robot", "perception", "memory", "policy", "recorder", "player", "sim"],
     host: Literal["dds", "rclpy"] = "dds",
     params: Path | None = None,
     set: tuple[str, ...] = (),
@@ -104,8 +112,8 @@ def ros(
 
     Args:
         node: "robot" (perception, memory and policy in one process), "perception", "memory",
-            "policy" (drives by what the memory node shows), "player" (plays a bag), or "sim" (a
-            simulated robot).
+            "policy" (drives by what the memory node shows), "recorder" (writes what they hear as
+            MCAP), "player" (plays a bag), or "sim" (a simulated robot).
         host: "dds" needs no ROS, only `pip install 'embodied-mem[ros]'`; "rclpy" makes lifecycle nodes with
             parameters and services, where ROS 2 is.
         params: a ROS 2 parameter file (YAML).

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.octree.types import GridMap
-from embodied_mem.memory.scene.grid_kernels import FAR
+from embodied_mem.memory.scene.grid_kernels import FAR, differing
 
 TILE = 32
 """Edge of the squares in which a floor is stored and brought up to date [cells]."""
@@ -182,22 +182,16 @@ class Floor:
         self.height = float(grid.floor_z)
         self.reserve(whole)
         look = self.box if where is None else where.within(self.box)
-        new = np.full((look.y1 - look.y0, look.x1 - look.x0), -1, np.int8)
-        shared = look.within(whole)
-        if shared.size:
-            here = Box(*np.subtract(shared, (look.y0, look.x0) * 2).tolist())
-            there = Box(*np.subtract(shared, (whole.y0, whole.x0) * 2).tolist())
-            new[here.y0 : here.y1, here.x0 : here.x1] = grid.cells[there.y0 : there.y1, there.x0 : there.x1]
-        y, x = np.nonzero(new != self.cells[self.slices(look)])
-        y, x = y + look.y0, x + look.x0
+        corners = (self.box.y0, self.box.x0), grid.cells, (whole.y0, whole.x0)
+        flat, where_, values = differing(self.cells, *corners, tuple(look))
+        y, x = (where_ >> 32) + look.y0, (where_ & 0xFFFFFFFF) + look.x0
         code = np.unique((y // TILE << 32) + (x // TILE + _OFFSET))
         dirty = [(int(c >> 32), int(c & 0xFFFFFFFF) - _OFFSET) for c in code]
         if self.pending or len(dirty) > budget:
             return self._take_some(grid, whole, dirty, budget)
-        flat = self.flat(y, x)
-        self.cells.reshape(-1)[flat] = new[y - look.y0, x - look.x0]
+        self.cells.reshape(-1)[flat] = values
         self.touched.update(dirty)
-        return flat
+        return np.asarray(flat)
 
     def _take_some(self, grid: GridMap, whole: Box, dirty: list[Tile], budget: int) -> NDArray[np.int64]:
         for tile in dirty:

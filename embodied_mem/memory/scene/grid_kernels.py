@@ -329,6 +329,38 @@ def steps_to(distance: Array, ys: Array, xs: Array, reach: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def ways_to(
+    distance: Array,
+    positions: Array,
+    raster: tuple[float, float, float],
+    reach: int,
+    here: Array,
+) -> tuple[Array, Array]:
+    """Returns (N,) float64 path distances [m] to positions, inf where there is no way, and straight ones [m].
+
+    Args:
+        distance: (H, W) int32 path distances from the agent; (0, 0) where nothing is known.
+        positions: (N, 3) float64 [m].
+        raster: x and y of the map's origin and the edge of a cell [m].
+        reach: as for `steps_to`.
+        here: (3,) float64 the agent's position [m].
+    """
+    x0, y0, resolution = raster
+    scale = 1.0 / resolution
+    count = positions.shape[0]
+    ys, xs, away = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)
+    for i in range(count):
+        xs[i] = np.int64(np.floor((positions[i, 0] - x0) * scale))
+        ys[i] = np.int64(np.floor((positions[i, 1] - y0) * scale))
+        dx, dy, dz = positions[i, 0] - here[0], positions[i, 1] - here[1], positions[i, 2] - here[2]
+        away[i] = np.sqrt(dx * dx + dy * dy + dz * dz)
+    path = steps_to(distance, ys, xs, reach)
+    for i in range(count):
+        path[i] = np.inf if path[i] >= FAR else path[i] / STRAIGHT * resolution
+    return path, away
+
+
+@njit(cache=True, nogil=True)
 def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> None:
     """Maps (N, 3) points into the frame with this rotation and origin: R^T (p - origin)."""
     for n in range(points.shape[0]):
@@ -337,3 +369,38 @@ def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> No
             for j in range(3):
                 total += rotation[j, i] * (points[n, j] - origin[j])
             result[n, i] = total
+
+
+@njit(cache=True, nogil=True)
+def differing(
+    old: Array, old_at: tuple[int, int], new: Array, new_at: tuple[int, int], box: tuple[int, int, int, int]
+) -> tuple[Array, Array, Array]:
+    """Compares two rasters of the ground in a box; beyond the new one all is unknown.
+
+    Args:
+        old: (H, W) int8; it holds the box.
+        old_at: y and x of its first cell, from the map's origin.
+        new: (H', W') int8.
+        new_at: y and x of its first cell.
+        box: first y, first x, end y, end x.
+
+    Returns:
+        (C,) int64 flat cells of the old raster that differ, (C,) int64 y and x packed as y << 32 | x less the
+        corner of the box, and (C,) int8 what they are now.
+    """
+    y0, x0, y1, x1 = box
+    width, count = old.shape[1], 0
+    flat, where = np.empty((y1 - y0) * (x1 - x0), np.int64), np.empty((y1 - y0) * (x1 - x0), np.int64)
+    values = np.empty((y1 - y0) * (x1 - x0), np.int8)
+    for y in range(y0, y1):
+        v = y - new_at[0]
+        for x in range(x0, x1):
+            u = x - new_at[1]
+            inside = v >= 0 and u >= 0 and v < new.shape[0] and u < new.shape[1]
+            value = new[v, u] if inside else np.int8(-1)
+            if value != old[y - old_at[0], x - old_at[1]]:
+                flat[count] = (y - old_at[0]) * width + x - old_at[1]
+                where[count] = (y - y0) << 32 | (x - x0)
+                values[count] = value
+                count += 1
+    return flat[:count], where[:count], values[:count]

@@ -86,6 +86,9 @@ class Store:
                 if not read_only:
                     self._database.execute("PRAGMA journal_mode = WAL").fetchone()
                     self._database.execute("PRAGMA synchronous = FULL")
+                    # Some builds overwrite what is removed, which costs the WAL all its pages; whole
+                    # pages that are free are given back at the latest when the file is closed.
+                    self._database.execute("PRAGMA secure_delete = FAST").fetchone()
                     self._database.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
                     self._migrate()
                 self.trimmed = int((self.get("meta", "trimmed") or b"0").decode())
@@ -212,21 +215,26 @@ class Store:
                 if not self._drop_snapshots(min(excess, step)):
                     break
                 self._checkpoint(step)
-            (page,), (free,) = (
-                self._db.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "freelist_count")
-            )
-            while page * free > step:
-                self._db.execute(f"PRAGMA incremental_vacuum({step // page})").fetchall()
-                self._checkpoint(step)
-                free -= step // page
+            self._vacuum(step, left=step)
             self._checkpoint(step)
 
     def _used(self) -> int:
-        page, pages, free = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_size", "page_count", "freelist_count")
-        )
-        return page * (pages - free)
+        return self._pragma("page_size") * (self._pragma("page_count") - self._pragma("freelist_count"))
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _vacuum(self, step: int, left: int = 0) -> None:
+        """Gives free pages back, about `step` bytes at a time, until at most `left` bytes are free."""
+        page = self._pragma("page_size")
+        free = self._pragma("freelist_count")
+        while page * free > left:
+            # A script, since of other statements that return no columns Python makes one step: one page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({max(step // page, 1)})")
+            self._checkpoint(step)
+            before, free = free, self._pragma("freelist_count")
+            if free >= before:
+                return
 
     def _checkpoint(self, least: int) -> None:
         """Writes the WAL into the database and empties it, where it has more bytes than `least`."""
@@ -349,7 +357,7 @@ class Store:
         if self._database is not None:
             if not self.read_only:
                 with contextlib.suppress(sqlite3.Error):
-                    self._database.execute("PRAGMA incremental_vacuum").fetchall()
+                    self._vacuum(_WAL_LIMIT // 4)
                     self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                     # Refused while a reader has it open; then the WAL files stay until the next close.
                     self._database.execute("PRAGMA busy_timeout = 0")
