@@ -19,6 +19,7 @@ from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
 from embodied_mem.ros.run_log import RunLog
 from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
+from embodied_mem.types import NS_PER_S
 
 
 class RobotNode(Node):
@@ -145,7 +146,9 @@ class RobotNode(Node):
 
     def _watch(self, moment: Moment) -> None:
         self.health.count(moment.receipt.verdict)
-        self.health.set("lag_ms", round((self.host.now() - moment.obs.stamp) / 1e6, 1))
+        lag = (self.host.now() - moment.obs.stamp) / NS_PER_S
+        self.health.set("lag_ms", round(1e3 * lag, 1))
+        self.health.timed("lag", lag)
         if moment.receipt.verdict != "accepted":
             self.health.warn("rejected", f"step {moment.obs.step} rejected: {moment.receipt.reason}")
         if self.is_wanted(TOKENS.topic):
