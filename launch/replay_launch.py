@@ -28,12 +28,11 @@ def replay(context: LaunchContext) -> list[Action]:
         return LaunchConfiguration(name).perform(context)
 
     again = [ExecutableInPackage("embodied-mem", "embodied_mem"), "replay", of("bag")]
-    if of("verify") == "true":
-        again.append("--verify")
     end = EmitEvent(event=Shutdown(reason="the bag has been replayed"))
     if of("nodes") == "false":
         out = ["--out", of("out")] if of("out") else []
-        return [_process([*again, *out], "replay", end)]
+        check = ["--verify"] if of("verify") == "true" else []
+        return [_process([*again, *check, *out], "replay", end)]
     check = _process(again, "replay", end) if of("verify") == "true" else end
     digest = _process(["ros2", "service", "call", "/memory/digest", TRIGGER], "digest", check)
     player = Node(
@@ -95,8 +94,8 @@ def generate_launch_description() -> LaunchDescription:
                 "verify",
                 default_value="false",
                 choices=TRUTH,
-                description="Rebuild the memory by `embodied-mem replay --verify` afterwards: it tells its "
-                "own digest and compares it with the one that the log recorded.",
+                description="Rebuild the memory by `embodied-mem replay` afterwards, for its digest; "
+                "without nodes, compare with the digest that the log recorded.",
             ),
             DeclareLaunchArgument(
                 "rviz", default_value="false", choices=TRUTH, description="Show the memory in RViz."

@@ -14,18 +14,13 @@ from typing import Any
 
 from embodied_mem.log import messages
 from embodied_mem.log.reader import LogReader
+from embodied_mem.ros.dds_host import LOOPBACK
 from embodied_mem.ros.declaration import Declaration, Endpoint
 from embodied_mem.ros.node import Node
 from embodied_mem.ros.questions import ANSWER, QUERY
 from embodied_mem.types import NS_PER_S
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOPBACK = (
-    "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo' multicast='false'/></Interfaces>"
-    "<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
-    "<MaxAutoParticipantIndex>60</MaxAutoParticipantIndex><Peers><Peer address='127.0.0.1'/></Peers>"
-    "</Discovery></Domain></CycloneDDS>"
-)
 
 
 class Probe(Node):

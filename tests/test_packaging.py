@@ -50,11 +50,9 @@ FROM_ROS = {"rclpy", "launch", "launch_ros", "rcl_interfaces", "std_srvs"}
 FROM_CONDA = {"habitat_sim", "magnum"}
 ROS_KEYS = {
     "matplotlib": "python3-matplotlib",
-    "numba": "python3-numba",
     "numpy": "python3-numpy",
     "opencv-python": "python3-opencv",
     "pyyaml": "python3-yaml",
-    "rich": "python3-rich",
     "scipy": "python3-scipy",
     "hypothesis": "python3-hypothesis",
     "pytest": "python3-pytest",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from embodied_mem.log.messages import header_stamp
 from embodied_mem.memory import Memory
 from embodied_mem.ros import percepts
 from embodied_mem.ros.maps import MAPS
@@ -74,3 +77,23 @@ def test_camera_to_answer_across_processes_that_die_and_return(graph: Graph, kit
     with Memory.open(graph.folder / "home.emem") as memory:
         assert memory.durable_seq == memory.sequence >= after["sequence"]
         assert memory.recall(Query(kind="place"))
+
+
+def test_bench_ros_counts_what_a_camera_sends_and_what_is_remembered():
+    from embodied_mem.verbs.bench_ros import CameraNode, Drive, _lost
+
+    drive = Drive(3)
+    assert [drive.at(i) for i in range(9)] == [0, 1, 2, 1, 0, 1, 2, 1, 0]
+    node = CameraNode(drive)
+    sent: list[tuple[str, bytes]] = []
+    node.publish = lambda topic, message: sent.append((topic, b""))  # type: ignore[method-assign]
+    node.host = SimpleNamespace(publish=lambda topic, data: sent.append((topic, data)))  # type: ignore[assignment]
+    for tick in range(200):
+        node._send(tick)
+    count = Counter(topic for topic, _ in sent)
+    depth = next(topic for topic in count if "depth/image" in topic)
+    assert (count["/tf"], count["/odom"], count[depth], node.sent) == (200, 50, 30, 30)
+    stamps = [header_stamp(data) for topic, data in sent if topic == depth]
+    assert stamps == sorted(set(stamps)) and len(sent[-1]) == 2
+    assert _lost({"accepted": "10"}, {"accepted": "400"}, 600) == 600 - 390 - 30
+    assert _lost({}, {"accepted": "590"}, 600) == 0

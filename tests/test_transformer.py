@@ -101,6 +101,17 @@ def test_streaming_equals_dense_forward_with_staggered_resets(memo: Memo) -> Non
             torch.testing.assert_close(streamed[begin:end, n], expected, atol=1e-5, rtol=0)
 
 
+def test_rows_that_close_together_stream_as_the_dense_forward_says(memo: Memo) -> None:
+    x, _ = staggered()
+    starts = np.zeros(x.shape[:2], bool)
+    starts[0] = True
+    streamed, closes, _ = stream(memo, x, starts, seed=None)  # no jitter: all rows ask in the same steps
+    assert (closes == closes[:, :1]).all() and closes.sum(0).min() >= 3
+    for n in range(x.shape[1]):
+        expected, _ = dense_forward(memo, x[:, n], closes[:, n])
+        torch.testing.assert_close(streamed[:, n], expected, atol=1e-5, rtol=0)
+
+
 def test_replay_equals_streaming(memo: Memo) -> None:
     x, starts = staggered()
     streamed, closes, state = stream(memo, x, starts)

@@ -261,9 +261,18 @@ class CachedAttention:
         self.cache, self.mask, self.bias, self.sink = cache, mask, bias, sink
         self.slots, self.queries = slots, queries
         row = torch.arange(cache.shape[2], device=cache.device)
-        self.hidden: Tensor | None = None
-        if bias is None:
-            self.hidden = hide(mask, cache.shape[3], cache.dtype)
+        # where every row asks, its step and its queries read in one go
+        self.jointly = queries is not None and bias is None and sink is None and len(queries.row) == len(row)
+        if self.jointly:
+            assert queries is not None and queries.mask is not None
+            mask = torch.cat([mask, queries.mask], 2)
+        heads, dtype = cache.shape[3], cache.dtype
+        self.hidden = hide(mask, heads, dtype) if bias is None else None
+        self.hidden_of = {
+            group: hide(group.mask, heads, dtype)
+            for group in (slots, None if self.jointly else queries)
+            if group is not None and group.mask is not None and group.bias is None
+        }
         self.first = 0 if slots is None else slots.column.numel()
         if slots is not None or queries is not None:
             parts = [(row, column)]
@@ -282,31 +291,33 @@ class CachedAttention:
         row, column = self.index
         cache[:, row, :, column] = torch.stack([k, v], 1)
         first, end = self.first, self.first + cache.shape[1]
-        if self.hidden is not None:
+        parts: list[Tensor] = []
+        if self.jointly and self.hidden is not None and self.queries is not None:
+            asked = q[end:].unflatten(0, self.queries.column.shape)
+            read = attend_cached(torch.cat([q[first:end, None], asked], 1), cache[0], cache[1], self.hidden)
+            parts = [read[:, 0], read[:, 1:].flatten(0, 1)]
+        elif self.hidden is not None:
             sink = None if self.sink is None else self.sink[layer]
-            y = attend_cached(q[first:end, None], cache[0], cache[1], self.hidden, sink)[:, 0]
+            parts = [attend_cached(q[first:end, None], cache[0], cache[1], self.hidden, sink)[:, 0]]
         else:
             step, turned = plain[first:end, None], q[first:end, None]
-            y = attend_dense(turned, cache[0], cache[1], self.mask, plain=step, bias=self.bias)[:, 0]
-        parts = [y]
+            parts = [attend_dense(turned, cache[0], cache[1], self.mask, plain=step, bias=self.bias)[:, 0]]
         if self.slots is not None and layer < len(self.cache) - 1:
             alone = self.slots.mask is None
             parts.insert(
                 0, v[:first].flatten(1) if alone else self._read(cache, self.slots, q[:first], plain[:first])
             )
-        if self.queries is not None:
+        if self.queries is not None and not self.jointly:
             parts.append(self._read(cache, self.queries, q[end:], plain[end:]))
-        return torch.cat(parts) if len(parts) > 1 else y
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    @staticmethod
-    def _read(cache: Tensor, group: Group, q: Tensor, plain: Tensor) -> Tensor:
+    def _read(self, cache: Tensor, group: Group, q: Tensor, plain: Tensor) -> Tensor:
         """Returns what the tokens of a group read: (G * S, d)."""
         assert group.mask is not None
         shape = (*group.column.shape, *q.shape[1:])
         own = cache if len(group.row) == cache.shape[1] else cache.index_select(1, group.row)
         if group.bias is None:
-            hidden = hide(group.mask, q.shape[1], q.dtype)
-            read = attend_cached(q.view(shape), own[0], own[1], hidden)
+            read = attend_cached(q.view(shape), own[0], own[1], self.hidden_of[group])
         else:
             read = attend_dense(
                 q.view(shape), own[0], own[1], group.mask, plain=plain.view(shape), bias=group.bias

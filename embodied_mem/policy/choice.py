@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -21,7 +22,9 @@ class Choice:
         """Draws actions (B,), or takes the most likely ones."""
         if deterministic:
             return self.log_p.argmax(-1)
-        return self.log_p.exp().multinomial(1)[:, 0]
+        p = self.log_p.exp()
+        # what `multinomial` does, and draws, without its checks: the largest of p / Exp(1)
+        return p.div_(torch.empty_like(p).exponential_()).argmax(-1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Returns the log-probabilities (B,) of actions (B,)."""

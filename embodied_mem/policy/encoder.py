@@ -139,8 +139,10 @@ class ObservationEncoder(nn.Module):
     def forward(self, obs: Tensor | dict[str, Tensor]) -> Tensor:
         """Embeds preprocessed observations (B, ...) as (B, d)."""
         parts = obs if isinstance(obs, dict) else {"observation": obs}
-        x = self.start + sum(part(parts[key]) for key, part in zip(self.keys, self.parts))
+        x = self.start
+        for key, part in zip(self.keys, self.parts):
+            x = x + part(parts[key])
         if not self.keys:
-            x = self.start.expand(len(next(iter(parts.values()))), -1)
+            x = x.expand(len(next(iter(parts.values()))), -1)
         x = x + self.mlp(x)
         return x if self.reader is None else x + self.reader(x, parts)

@@ -231,7 +231,7 @@ class MemoPolicy(BasePolicy):
         starts = (
             np.zeros(batch, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         )
-        with torch.no_grad():
+        with torch.inference_mode():
             if state is None:
                 state = self.initial_state(batch)
             if len(state.closed) != batch or len(starts) != batch:

@@ -159,7 +159,7 @@ class MemoPPO(OnPolicyAlgorithm):
         while buffer.pos < n_rollout_steps:
             obs, starts = self._last()
             check_observation(obs, self._place(buffer.pos))
-            with torch.no_grad():
+            with torch.inference_mode():
                 actions_tensor, values, log_probs, self._state = self.policy(
                     obs_as_tensor(obs, self.device),
                     self._state,
@@ -244,7 +244,7 @@ class MemoPPO(OnPolicyAlgorithm):
     def _next_values(self) -> Tensor:
         """Returns the values (N,) of the observations that come next; after a done they do not count."""
         obs, starts = self._last()
-        with torch.no_grad():
+        with torch.inference_mode():
             return self.policy.predict_values(
                 obs_as_tensor(obs, self.device), self._state, torch.from_numpy(starts).to(self.device)
             )
@@ -268,7 +268,7 @@ class MemoPPO(OnPolicyAlgorithm):
             tensors, _ = self.policy.obs_to_tensor(obs)
             index = torch.tensor(cut, device=self.device)
             no_start = torch.zeros(len(cut), dtype=torch.bool, device=self.device)
-            with torch.no_grad():
+            with torch.inference_mode():
                 values[cut] = (
                     self.policy.predict_values(tensors, self._state.rows(index), no_start).cpu().numpy()
                 )

@@ -19,6 +19,14 @@ from embodied_mem.ros.node import Node
 
 CLOCK = Endpoint("/clock", "rosgraph_msgs/msg/Clock", Qos(reliable=False, depth=1), "simulated time")
 NS = 1_000_000_000
+LOOPBACK = (
+    "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo' multicast='false'/></Interfaces>"
+    "<AllowMulticast>false</AllowMulticast><MaxMessageSize>65500B</MaxMessageSize>"
+    "<FragmentSize>63000B</FragmentSize></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
+    "<MaxAutoParticipantIndex>60</MaxAutoParticipantIndex><Peers><Peer address='127.0.0.1'/></Peers>"
+    "</Discovery><Internal><SocketReceiveBufferSize max='16MB'/></Internal></Domain></CycloneDDS>"
+)
+"""CYCLONEDDS_URI for a graph that stays on this machine."""
 TAKE = 64
 """Messages taken from a topic at a time."""
 

@@ -19,6 +19,7 @@ from embodied_mem.ros.robot_world import RobotWorld, sensor_endpoints
 from embodied_mem.ros.run_log import RunLog
 from embodied_mem.ros.tokens import TOKENS, Reading, tokens_message
 from embodied_mem.ros.watch import watch_disk, watch_frames, watch_memory
+from embodied_mem.types import NS_PER_S
 
 
 class RobotNode(Node):
@@ -95,7 +96,8 @@ class RobotNode(Node):
         """Takes a sensor's message, a question, a command or a goal, and steps the loop."""
         if any(topic == e.topic for e in SUBSCRIPTIONS):
             message = self.decode(topic, data)
-            self.held.handle(topic, message, self.publish, self.world.command)
+            # At once: a command that makes no sense costs no frame, and the log has it before the next step.
+            self.held.handle(topic, message, self.publish, self.held.memory.apply)
         elif any(topic == e.topic for e in goals.SUBSCRIPTIONS):
             map_frame = self.config.sensors.map_frame
             self.world.goal = goals.goal_of(topic, self.decode(topic, data), map_frame)
@@ -144,7 +146,9 @@ class RobotNode(Node):
 
     def _watch(self, moment: Moment) -> None:
         self.health.count(moment.receipt.verdict)
-        self.health.set("lag_ms", round((self.host.now() - moment.obs.stamp) / 1e6, 1))
+        lag = (self.host.now() - moment.obs.stamp) / NS_PER_S
+        self.health.set("lag_ms", round(1e3 * lag, 1))
+        self.health.timed("lag", lag)
         if moment.receipt.verdict != "accepted":
             self.health.warn("rejected", f"step {moment.obs.step} rejected: {moment.receipt.reason}")
         if self.is_wanted(TOKENS.topic):

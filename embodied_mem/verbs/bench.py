@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 def bench(
-    what: Literal["loop", "octree", "sim", "scene", "policy", "memory", "warmup"],
+    what: Literal["loop", "octree", "sim", "scene", "policy", "memory", "ros", "warmup"],
     section: tuple[str, ...] = (),
     steps: int = 2000,
     scans: Path | None = None,
@@ -17,6 +17,7 @@ def bench(
     houses: int = 30,
     ablation: bool = False,
     keep: Path | None = None,
+    host: Literal["dds", "rclpy"] = "dds",
     json: bool = False,
 ) -> int:
     """Measure the loop by parts, the octree, the memory, houses or policies, or warm up the kernels.
@@ -30,9 +31,11 @@ def bench(
     Args:
         what: "loop" (part by part, in MiniGrid and in houses), "octree", "sim" (steps in houses against
             Open3D's bare ray cast), "scene" (the scene graph in unseen houses against the truth and
-            baselines), "policy", "memory" (writes, sizes, budget, crashes, recall), or "warmup" (compiles
-            and caches every kernel).
-        section: parts of "memory" to measure, such as write or size; all where none is named.
+            baselines), "policy", "memory" (writes, sizes, budget, crashes, recall), "ros" (a robot's
+            node beside a 640x480 camera at 30 Hz, and an hour of driving), or "warmup" (compiles and caches
+            every kernel).
+        section: parts of "memory" (such as write or size) or of "ros" (camera, drive) to measure; all where
+            none is named.
         steps: steps of the loop, or in houses, to time; the age at which policies are timed.
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree, or of the policies.
@@ -40,6 +43,7 @@ def bench(
         ablation: "scene" also runs the scene graph with one idea less at a time.
         keep: file of "scene" with the counts of each house done: a run that is cut off goes on from it.
             They hold for the code that made them: start a new file after a change.
+        host: whose robot "ros" measures.
         json: print JSON.
     """
     from embodied_mem.verbs.info import in_words
@@ -68,6 +72,10 @@ def bench(
         from embodied_mem.verbs.bench_memory import bench_memory
 
         report = bench_memory(section)
+    elif what == "ros":
+        from embodied_mem.verbs.bench_ros import bench_ros
+
+        report = bench_ros(section, host)
     else:
         report = warm_up()
     print(json_format.dumps(report, indent=2) if json else in_words(report))

@@ -209,7 +209,7 @@ def time_bare(model: Any, rounds: int) -> float:
     for turn in range(rounds + 1):
         begin = time.perf_counter()
         state = policy.initial_state(N_ENVS)
-        with torch.no_grad():
+        with torch.inference_mode():
             for step in range(N_STEPS):
                 *_, state = policy(seen[step], state, starts[step], jitter=jitter, inplace=True)
         for _ in range(EPOCHS):
@@ -277,7 +277,7 @@ def time_in_turns(policy: Any, states: dict[str, Any], obs: Any, start: Any) -> 
     import torch
 
     took: dict[str, list[float]] = {age: [] for age in states}
-    with torch.no_grad():
+    with torch.inference_mode():
         for _ in range(WINDOW):
             for age in states:
                 begin = time.perf_counter()
@@ -314,7 +314,7 @@ def time_streaming(settings: dict[str, Any], ages: list[int], batch: int) -> dic
     resident: dict[str, int | None] = {}
     took, at_boundary = np.full(ages[-1], np.nan), np.ones(ages[-1], bool)  # no page is new later on
     kept, closed, every = {}, False, torch.arange(batch)
-    with torch.no_grad():
+    with torch.inference_mode():
         for step in range(ages[-1]):
             obs[:, 0] = (step % 7) / 7
             begin = time.perf_counter()
