@@ -241,6 +241,10 @@ def test_nodes_of_both_hosts_serve_one_graph(hosts: tuple[str, str], graph: Grap
     answers = client.listen(ANSWER)
     graph.start("memory", "file:=home.emem", options=("--host", mind))
     graph.start("perception", *SEEN, options=("--host", eye))
+    client.publish(
+        QUERY.topic, '{"ask": "info", "id": "first"}'
+    )  # what comes before it listens is lost to it
+    client.wait(lambda: answers, "no answer")
     graph.start("player", f"bag:={bag}", "wait:=60.0", options=("--host", mind))
     client.wait(lambda: any(v.width for v in voxels), "no voxels")
     client.wait(lambda: any(len(m.markers) > 1 for m in markers), "no markers of places")
@@ -251,7 +255,7 @@ def test_nodes_of_both_hosts_serve_one_graph(hosts: tuple[str, str], graph: Grap
     writes = 0
     for number in range(60):  # what has been played may still be on its way
         client.publish(QUERY.topic, json.dumps({"ask": "info", "id": number}))
-        client.wait(lambda n=number: len(answers) > n, "no answer")
+        client.wait(lambda n=number: len(answers) > n + 1, "no answer")
         found = json.loads(answers[-1].data)
         assert found["id"] == number
         writes = found["writes"]
@@ -360,8 +364,10 @@ def test_separate_nodes_drive_a_house_remember_and_record(installed: None, graph
     try:
         moved = client.listen(Endpoint("cmd_vel", TWIST_STAMPED, CLOCK.qos, ""))
         client.wait(lambda: any(m.twist.linear.x or m.twist.angular.z for m in moved), "it does not move", 90)
-        nodes = set(ros2("node", "list", "--no-daemon").split())
-        assert {"/perception", "/memory", "/policy", "/recorder", "/sim"} <= nodes
+        wanted = {"/perception", "/memory", "/policy", "/recorder", "/sim"}
+        wait_for(
+            lambda: wanted <= set(ros2("node", "list", "--no-daemon").split()), 60.0, "a node is missing"
+        )
         wait_for(lambda: int(client.trigger("/memory/save")[1].split()[1]) > 5, 30.0, "nothing is remembered")
     finally:
         ended(process)
