@@ -26,7 +26,7 @@ from embodied_mem.ros.driving import Brain, Driving
 from embodied_mem.ros.goals import read_goal
 from embodied_mem.ros.motion import Motion, MotionExecutor
 from embodied_mem.ros.pilot import ESTOP, Hold, Passing, Patient, Pilot, PilotedWorld
-from embodied_mem.types import Query
+from embodied_mem.types import Observation, Query
 
 MS = 1_000_000
 SLOW = MotionConfig()
@@ -154,9 +154,10 @@ def test_the_policy_is_asked_only_when_the_robot_has_done_what_it_was_told():
 
     pilot = Pilot(SLOW)
     patient = Patient(One(), pilot)
-    assert patient.act(None, None, None)[0] == 1  # type: ignore[arg-type]
+    obs = Observation(0, 0, Pose.from_xyz_yaw(1.0, 2.0, 0.0, 0.0))
+    assert patient.act(obs, None, None)[0] == 1  # type: ignore[arg-type]
     pilot.act(1)
-    assert isinstance(patient.act(None, None, None)[0], Hold)  # type: ignore[arg-type]
+    assert isinstance(patient.act(obs, None, None)[0], Hold)  # type: ignore[arg-type]
     assert isinstance(Passing(Nothing()).step(Hold(), None), Hold)  # type: ignore[arg-type]
 
 

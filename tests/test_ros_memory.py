@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.memory_host import CLEAR_REGION, CORRECTION
 from embodied_mem.ros.memory_node import MemoryNode
 from embodied_mem.ros.percepts import to_messages
+from embodied_mem.ros.questions import ANSWER, QUERY
 from embodied_mem.ros.robot_node import RobotNode
 from embodied_mem.ros.tokens import TOKENS, read_tokens
 from embodied_mem.types import Command, Detection, LabelMap, Percept, Scan
@@ -178,6 +180,26 @@ def test_regions_and_corrections_of_a_run_are_in_its_log(tmp_path: Path):
     desk.node.closed()
     result = replay(log, verify=True)
     assert result.verified and result.digest == digest
+
+
+def test_a_command_that_makes_no_sense_costs_no_frame(tmp_path: Path):
+    desk = Desk(RobotNode(RobotConfig(sensors=SENSORS)))
+    bag = make_bag(tmp_path / "bag.mcap", frames=12)
+    desk.play(bag, lambda raw: raw if raw.log_time < stamp(600) else None)
+    desk.give(CLEAR_REGION.topic, polygon([(0, 0, 0), (1, 1, 0)]), desk.time)
+    assert "region needs three corners" in desk.diagnostics()[1]
+    desk.play(bag, lambda raw: raw if raw.log_time >= stamp(600) else None)
+    assert desk.diagnostics()[2]["accepted"] == "12"
+
+
+def test_a_question_flushes_where_there_are_no_services(tmp_path: Path):
+    desk = Desk(MemoryNode(MemoryNodeConfig(file=str(tmp_path / "a.emem"))))
+    write(desk, wall(0))
+    question = messages.json_string({"ask": "flush", "id": 3})
+    desk.give(QUERY.topic, messages.serialize(question, QUERY.type), START)
+    told = json.loads(messages.deserialize(desk.published[ANSWER.topic][-1], ANSWER.type).data)
+    assert told == {"id": 3, "sequence": 1, "durable_sequence": 1}
+    desk.node.closed()
 
 
 def test_a_goal_reaches_the_tokens_and_goes_again():

@@ -122,6 +122,17 @@ def test_a_percept_that_lost_a_part_is_given_up_and_the_next_ones_go_on():
     assert desk.diagnostics()[2]["accepted"] == "1" and desk.diagnostics()[2]["percepts_lost"] == "1"
 
 
+def test_parts_that_wait_behind_a_slow_write_are_not_given_up():
+    desk = Desk(MemoryNode(MemoryNodeConfig(patience=0.5)))
+    desk.time = START + 60 * 10**9  # the worker is a minute late, and its queue is full
+    for step in range(3):
+        parts = sent(percept(step))
+        for i, (topic, data) in enumerate([parts[-1], *parts[:-1]]):
+            desk.node._guard(desk.node._do, topic, data, START + step * 100 * MS + i * MS)
+    _, _, values = desk.diagnostics()
+    assert (values["accepted"], values["percepts_lost"]) == ("3", "0")
+
+
 def test_commands_travel_with_the_percept_that_they_precede():
     desk = Desk(MemoryNode(MemoryNodeConfig()))
     for step, commands in ((0, ()), (1, (Command("note", {"text": "the kettle is hot"}),))):

@@ -191,8 +191,23 @@ def test_a_robot_whose_memory_goes_silent_stops_and_says_so():
     desk.node.driving._seen -= 6.0
     for i in range(10, 20):
         tell_odometry(desk, START + i * 10**8)
+    desk.node._came -= 6.0
     level, text, _ = desk.diagnostics()
     assert velocities(desk)[-1] == (0.0, 0.0) and level == 1 and "no observation for 5.0 s" in text
+    assert "is the memory node there?" in text
+    desk.node.closed()
+
+
+def test_a_robot_does_not_drive_by_what_was_so_long_ago():
+    desk, policy = driver(np.array([0.3, 0.0]), stale=0.5)
+    reading = Reading(MemoryTokens.empty(4, 4), START, 1)
+    data = messages.serialize(tokens_message(reading), TOKENS.type)
+    desk.give(TOKENS.topic, data, START + 2 * 10**9)  # it waited two seconds behind a slow memory
+    tell_odometry(desk, START + 2 * 10**9)
+    assert not policy.seen and velocities(desk)[-1] == (0.0, 0.0)
+    assert "2.0 s old, too old to drive by" in desk.diagnostics()[1]
+    desk.give(TOKENS.topic, data, START + 10**8)
+    assert len(policy.seen) == 1
     desk.node.closed()
 
 

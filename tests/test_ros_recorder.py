@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph import Desk
+from graph import KITCHEN, Desk, Graph, wait_for
 from made_bags import START, make_bag, stamp
 
 from embodied_mem.errors import LogError, StoreError
@@ -171,3 +171,26 @@ def test_a_robot_whose_memory_cannot_be_written_stops(tmp_path: Path, monkeypatc
     level, text, _ = desk.diagnostics()
     assert wheels()[-1] == 0.0 and level == 2 and "disk is full" in text and "the robot stops" in text
     desk.node.closed()
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_recorder_that_is_killed_in_a_graph_leaves_a_log_that_replays(
+    tmp_path: Path, kitchen_bags: dict[str, Path]
+):
+    pytest.importorskip("cyclonedds", reason="the DDS host needs the cyclonedds wheel (x86-64)")
+    graph = Graph(tmp_path)
+    try:
+        graph.start("recorder", "file:=heard.mcap", "flush:=0.2", *KITCHEN)
+        graph.start("player", f"bag:={kitchen_bags['compressed']}", "wait:=60.0")
+        wait_for(lambda: size(tmp_path / "heard.mcap") > 1_500_000, 120.0, "nothing was recorded")
+        graph.kill("recorder")
+    finally:
+        graph.close()
+    result = replay(tmp_path / "heard.mcap")
+    assert result.frames > 5 and any("cut off" in line for line in result.warnings)
+    assert result.rejected == 0
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

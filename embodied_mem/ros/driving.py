@@ -27,7 +27,7 @@ from embodied_mem.ros.pilot import (
     twist,
 )
 from embodied_mem.ros.sub_goals import SUB_GOAL, SubGoals
-from embodied_mem.types import Goal, Observation
+from embodied_mem.types import NS_PER_S, Goal, Observation
 
 SUBSCRIPTIONS = (ESTOP,)
 URGENT = frozenset({ESTOP.topic})
@@ -89,7 +89,8 @@ class Driving:
         self.config, self.health = config, health
         self.goal: Goal | None = None
         self.pilot = Pilot(config.motion, self._found)
-        self.policy, self.controller = Patient(brain.policy, self.pilot), Passing(brain.controller)
+        self.policy = Patient(brain.policy, self.pilot, self._is_late)
+        self.controller = Passing(brain.controller)
         self._publish, self._now = publish, now
         self._topic = cmd_vel(config)
         self._seen = 0.0
@@ -115,9 +116,18 @@ class Driving:
         elif not self.pilot.is_stopped:
             self._sub_goals.act(action, self.pilot.map_T_base, self._now())
 
+    def _is_late(self, obs: Observation) -> bool:
+        """True where an observation has waited too long to drive by it; it is still remembered."""
+        age = (self._now() - obs.stamp) / NS_PER_S
+        if self.config.lockstep or age <= self.config.stale:
+            return False
+        self.health.warn("late", f"observations are {age:.1f} s old, too old to drive by: the robot waits")
+        return True
+
     def observed(self, obs: Observation) -> None:
         """Says that the loop has done a step."""
-        self._seen = time.monotonic()
+        if not self._is_late(obs):
+            self._seen = time.monotonic()
         if self.config.lockstep and self._sub_goals is None and not self.pilot.said_found:
             self._send(self.pilot.velocity(obs.odom_T_base, obs.stamp), obs.stamp)
 

@@ -49,7 +49,7 @@ class MemoryNode(Node):
         message = self.decode(topic, data)
         if topic.startswith("percept/"):
             self.reader.push(topic, message, arrival)
-            self._write()
+            self._write(arrival)  # what waits behind a slow write has not been lost
         elif any(topic == e.topic for e in goals.SUBSCRIPTIONS):
             self.goal = goals.goal_of(topic, message, self.config.map_frame)
         else:
@@ -57,7 +57,7 @@ class MemoryNode(Node):
 
     def tick(self) -> None:
         """Gives up percepts that wait too long, and shows the memory."""
-        self._write()
+        self._write(self.host.now())
         self.held.show(self.host.now(), self.host.listeners, self.publish)
 
     def serve(self, service: str) -> str:
@@ -68,9 +68,10 @@ class MemoryNode(Node):
         """Takes another patience and another look."""
         self.held.maps = config.maps
 
-    def _write(self) -> None:
+    def _write(self, now: int) -> None:
+        """Writes what is complete at a time [ns]: that of the newest message taken, or the clock's."""
         patience = round(self.config.patience * NS_PER_S)
-        for percept, commands in self.reader.take(self.host.now(), patience):
+        for percept, commands in self.reader.take(now, patience):
             start = time.perf_counter()
             for command in commands:
                 self.held.memory.apply(percept_command(command))

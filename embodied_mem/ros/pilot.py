@@ -98,14 +98,24 @@ class Pilot:
 
 
 class Patient:
-    """A policy that is asked only when the robot has done what it was told."""
+    """A policy that is asked only when the robot has done what it was told, about what is still so.
 
-    def __init__(self, policy: Policy, pilot: Pilot) -> None:
-        self.policy, self.pilot = policy, pilot
+    Args:
+        policy: who is asked.
+        pilot: carries its actions out.
+        is_late: tells that an observation is too old to drive by; none is where None.
+    """
+
+    def __init__(
+        self, policy: Policy, pilot: Pilot, is_late: Callable[[Observation], bool] | None = None
+    ) -> None:
+        self.policy, self.pilot, self._is_late = policy, pilot, is_late
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, Any]:
         """Returns the policy's action, or `HOLD`."""
         self.pilot.map_T_base = obs.map_T_base
+        if self._is_late is not None and self._is_late(obs):
+            return HOLD, state
         return (HOLD, state) if self.pilot.is_busy else self.policy.act(obs, tokens, state)
 
 

@@ -21,6 +21,8 @@ from embodied_mem.types import Observation, Percept
 
 MAP_WAIT_S = 0.5
 """How long [s] a reading waits for its map where every step is waited for."""
+WAIT_S = 5.0
+"""Longer than this [s] without tokens is told."""
 KEPT = 60
 """Observations that may wait for their tokens."""
 
@@ -110,7 +112,7 @@ class PolicyNode(Node):
         )
         self.memory = RemoteMemory(self.brain.read)
         self._reading: Reading | None = None
-        self._came = 0.0
+        self._came = time.monotonic()
         self.world = TokenWorld(self.driving, RobotWorld(sensors) if self.brain.sees else None)
         held: Any = self.memory
         self.loop = Loop(self.world, _as_percept, held, self.driving.policy, self.driving.controller)
@@ -172,6 +174,12 @@ class PolicyNode(Node):
         self._decide()
         if self.world.sensors is not None:
             self.world.sensors.advance(self.host.now())
+
+    def observe_health(self) -> None:
+        """Tells where the robot waits for its memory."""
+        silent = time.monotonic() - self._came
+        if silent > WAIT_S:
+            self.health.warn("tokens", f"no {TOKENS.topic} for {silent:.0f} s: is the memory node there?")
 
     def closed(self) -> None:
         """Stops the robot."""

@@ -21,7 +21,7 @@ ANSWER = Endpoint("memory/answer", topics.STRING, EVENT, 'JSON: "id" of the quer
 COMMAND = Endpoint(
     "memory/command", topics.STRING, EVENT, 'JSON: "name" and "arguments" of a command, as in a ledger'
 )
-FACTS = ("info", "digest")
+FACTS = ("info", "digest", "flush")
 
 
 def read_query(content: Any) -> Query:
@@ -47,7 +47,8 @@ def read_query(content: Any) -> Query:
 def answer(memory: Memory, data: Any) -> Any:
     """Answers a std_msgs/String that holds a query; errors are answers too.
 
-    Beside the fields of a query, {"ask": "info"} and {"ask": "digest"} tell of the memory itself.
+    Beside the fields of a query, {"ask": "info"} and {"ask": "digest"} tell of the memory itself, and
+    {"ask": "flush"} answers when everything is on the disk: hosts without services have no other way.
     """
     reply: dict[str, Any] = {"id": None}
     try:
@@ -67,7 +68,12 @@ def answer(memory: Memory, data: Any) -> Any:
 def _facts(memory: Memory, what: Any) -> dict[str, Any]:
     if what not in FACTS:
         raise InputError(f'"ask" must be one of {", ".join(FACTS)}, got {what!r}')
-    return memory.info() if what == "info" else {"digest": memory.digest(), "sequence": memory.sequence}
+    if what == "info":
+        return memory.info()
+    if what == "flush":
+        memory.flush()
+        return {"sequence": memory.sequence, "durable_sequence": memory.durable_seq}
+    return {"digest": memory.digest(), "sequence": memory.sequence}
 
 
 def read_command(message: Any) -> Command:

@@ -96,7 +96,8 @@ class RobotNode(Node):
         """Takes a sensor's message, a question, a command or a goal, and steps the loop."""
         if any(topic == e.topic for e in SUBSCRIPTIONS):
             message = self.decode(topic, data)
-            self.held.handle(topic, message, self.publish, self.world.command)
+            # At once: a command that makes no sense costs no frame, and the log has it before the next step.
+            self.held.handle(topic, message, self.publish, self.held.memory.apply)
         elif any(topic == e.topic for e in goals.SUBSCRIPTIONS):
             map_frame = self.config.sensors.map_frame
             self.world.goal = goals.goal_of(topic, self.decode(topic, data), map_frame)

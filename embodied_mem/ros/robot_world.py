@@ -17,7 +17,7 @@ from embodied_mem.log.messages import header_stamp
 from embodied_mem.log.tf import Frames
 from embodied_mem.ros.config import SensorConfig
 from embodied_mem.ros.declaration import EVENT, LATCHED, SENSOR, STATIC, STREAM, Endpoint, Qos
-from embodied_mem.types import NS_PER_S, Command, Goal, Observation
+from embodied_mem.types import NS_PER_S, Goal, Observation
 
 FUTURE_NS = NS_PER_S
 """A stamp this far [ns] ahead of the clock is wrong."""
@@ -75,7 +75,6 @@ class RobotWorld:
         self.goal: Goal | None = None
         self._act = act
         self._ready: deque[Observation] = deque()
-        self._commands: list[Command] = []
         self._inputs = config.inputs
         self._mask = None if not config.body_mask else read_mask(Path(config.body_mask))
         self._what = "depth images" if config.depth else "scans"
@@ -167,17 +166,12 @@ class RobotWorld:
     def _take(self, found: Any) -> None:
         self._ready.extend(found)
 
-    def command(self, command: Command) -> None:
-        """Notes a command for the memory; the next observation brings it."""
-        self._commands.append(command)
-
     def observe(self) -> Observation | None:
         """Returns the next observation, or None where none is complete."""
         if not self._ready:
             return None
         obs = self._ready.popleft()
-        commands, self._commands = tuple(self._commands), []
-        return dataclasses.replace(obs, goal=self.goal, commands=commands)
+        return dataclasses.replace(obs, goal=self.goal)
 
     def act(self, action: Any) -> None:
         """Hands an action on."""
