@@ -235,6 +235,10 @@ class RclpyHost:
         """Returns how many subscribe to a topic."""
         return int(self._publishers[topic].get_subscription_count())
 
+    def resolve(self, topic: str) -> str:
+        """Returns the name that a topic of the node has in the graph."""
+        return str(self.ros.resolve_topic_name(topic))
+
     def log(self, level: str, text: str) -> None:
         """Tells the user, on the console and on /rosout."""
         logger = self.ros.get_logger()
