@@ -30,7 +30,7 @@ $(READY_DEV): $(READY)
 
 setup: $(READY_DEV) ## make .venv and install everything into it
 
-demo: $(READY) ## train, explore, log, replay and ask; the results are in runs/demo
+demo: $(READY) ## train, search a house, log, replay and ask; the results are in runs/demo
 	@$(VENV)/bin/embodied-mem demo $(ARGS)
 
 test: $(READY_DEV) ## run the tests

@@ -16,11 +16,12 @@ from embodied_mem.verbs.train import TrainConfig
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The demo, with a training too short to learn from."""
+    """The demo, with a training too short to learn from, and the beginning of a search."""
     short = replace(demo.demo_config(), total_steps=1600, eval_episodes=16)
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "demo_config", lambda: short)
+        patch.setattr(demo, "LIMIT", 90)
         report = demo.run_demo(out, quiet=True)
     return out, report
 
@@ -37,7 +38,7 @@ def test_the_demo_leaves_everything_it_promises(run: tuple[Path, dict]):
 def test_the_demos_replay_gives_the_same_digest(run: tuple[Path, dict]):
     _, report = run
     assert report["replay"]["verified"] is True
-    assert report["replay"]["digest"] == report["exploration"]["digest"]
+    assert report["replay"]["digest"] == report["search"]["digest"]
 
 
 def test_the_demos_config_is_whole_and_can_be_read_back(run: tuple[Path, dict]):
@@ -51,14 +52,13 @@ def test_the_demos_config_is_whole_and_can_be_read_back(run: tuple[Path, dict]):
 def test_the_demos_questions_are_answered_with_time_place_and_evidence(run: tuple[Path, dict]):
     out, report = run
     where, room, when = report["questions"]
-    assert "green key" in where["question"]
-    (key,) = where["answers"]
-    assert key["label"] == "green key" and key["evidence"] and len(key["position"]) == 3
+    (thing,) = where["answers"]
+    assert thing["label"] in where["question"] and thing["evidence"] and len(thing["position"]) == 3
     assert {a["room_id"] for a in room["answers"]} == {room["answers"][0]["room_id"]}
     assert all(40 <= a["step"] <= 60 for a in when["answers"]) and len(when["answers"]) > 3
     with Memory.open(out / "memory.emem", read_only=True) as memory:
-        entries = memory.recall(Query(kind="episode", text="green key", k=100))
-    assert set(key["evidence"]) <= {entry.id for entry in entries}
+        entries = memory.recall(Query(kind="episode", text=thing["label"], k=100))
+    assert set(thing["evidence"]) <= {entry.id for entry in entries}
 
 
 def test_both_trainings_report_success_with_intervals(run: tuple[Path, dict]):
@@ -67,3 +67,12 @@ def test_both_trainings_report_success_with_intervals(run: tuple[Path, dict]):
         evaluation = report["training"][name]["evaluation"]
         low, high = evaluation["success_interval"]
         assert 0 <= low <= evaluation["success"] <= high <= 1
+
+
+def test_the_demo_searches_an_unseen_house_with_the_shipped_checkpoint(run: tuple[Path, dict]):
+    out, report = run
+    search = report["search"]
+    assert len(search["goals"]) == 4 and search["goals"][0]["given"] and search["steps"] <= 90
+    assert search["objects"] > 3 and search["voxels"] > 100_000
+    with Memory.open(out / "memory.emem", read_only=True) as memory:
+        assert memory.config.read.crops  # what the checkpoint reads of the memory is in the log's settings

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embodied_mem.errors import InputError
+from embodied_mem.types import TOKEN_KINDS
 
 torch = pytest.importorskip("torch")
 spaces = pytest.importorskip("gymnasium").spaces
@@ -16,12 +17,13 @@ spaces = pytest.importorskip("gymnasium").spaces
 from embodied_mem.policy import MemoPPO  # noqa: E402
 from embodied_mem.policy.config import ImitationConfig, PolicyConfig  # noqa: E402
 from embodied_mem.policy.demonstrations import Demonstration, lay_lanes  # noqa: E402
-from embodied_mem.policy.imitation import Imitator, hide_parts  # noqa: E402
+from embodied_mem.policy.imitation import Imitator, hide_parts, likely  # noqa: E402
 from embodied_mem.policy.memo_policy import MemoPolicy  # noqa: E402
 from embodied_mem.policy.rollout import SequenceBuffer  # noqa: E402
+from embodied_mem.policy.surroundings import OBJECT, MapAround, ThingsAround  # noqa: E402
 from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, READ, decision_space  # noqa: E402
 
-SPACE = decision_space(10)
+SPACE, CELL = decision_space(10), TOKEN_KINDS.index("cell")
 
 
 def observations(count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -64,7 +66,9 @@ def episode(steps: int, seed: int) -> Demonstration:
     weights = np.concatenate([np.exp(-4.0 * costs), np.zeros((steps, 1))], axis=1)
     preferences = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     rewards = np.full(steps, 0.5, np.float32)
-    return Demonstration(obs, preferences, rewards, np.full(steps, 2, np.int32), True)
+    return Demonstration(
+        obs, preferences, rewards, np.full(steps, 2, np.int32), True, costs.astype(np.float32)
+    )
 
 
 def test_what_is_not_offered_is_never_chosen() -> None:
@@ -83,6 +87,67 @@ def test_candidates_that_change_places_change_probabilities_with_them() -> None:
     p, q = probabilities(network, obs), probabilities(network, swapped)
     np.testing.assert_allclose(p[:, [0, 17]], q[:, [17, 0]], atol=1e-5)
     assert np.abs(p[:, 0] - p[:, 17]).max() > 1e-3
+
+
+def test_what_has_learned_nothing_goes_to_the_known_goal_or_else_to_the_nearest_frontier() -> None:
+    obs = observations(64, 3)
+    obs["cand_mask"][:, [2, 3]] = obs["mem_mask"][:, [2, 3]] = 1
+    obs["cand_kind"][:], obs["mem_kind"][:] = CELL, CELL
+    obs["mem_frontier"][:, : READ.frontiers], obs["mem_frontier"][:, 17] = 1, 0
+    obs["cand_extent"][:] = 1.0
+    obs["cand_tried"][:] = 0.0
+    obs["mem_confidence"][:] = 1.0
+    obs["mem_feature"][..., 0] = 0.0
+    obs["cand_mask"][:, LOOK] = 0
+    obs["mem_feature"][:32, 17, 0] = 1.0  # the goal is known in the first half
+    chosen = probabilities(policy(), obs).argmax(axis=1)
+    nearest = np.where(
+        obs["cand_mask"][:, : READ.frontiers] > 0, obs["cand_path_distance"][:, : READ.frontiers], 99.0
+    )
+    assert (chosen[:32] == 17).all() and (chosen[32:] == nearest[32:].argmin(axis=1)).all()
+
+
+def test_where_the_goal_is_said_to_be_is_behind_the_nearest_frontier_to_it_or_at_the_thing_itself() -> None:
+    obs = {key: torch.from_numpy(value) for key, value in observations(3, 4).items()}
+    obs["mem_frontier"][:], obs["mem_feature"][..., 0] = 1, 0.0
+    obs["mem_frontier"][:, 17] = 0
+    obs["mem_feature"][1:, 17, 0] = 1.0
+    distances = torch.full((3, CANDIDATES), torch.inf)
+    distances[0, :2] = torch.tensor([5.0, 1.0])
+    distances[1, [0, 1, 17]] = torch.tensor([5.0, 1.0, 0.0])  # the thing is what it seems
+    distances[2, 0] = 5.0  # and here it is not
+    p, about = likely(distances, obs)
+    assert p.argmax(-1).tolist() == [1, 17, 0] and torch.allclose(p.sum(-1), torch.ones(3))
+    assert about[1, [0, 1, 17]].all() and not about[:, LOOK].any() and p[2, 17] == 0.0
+    unknown, about = likely(torch.full((3, CANDIDATES), torch.inf), obs)
+    assert not about.any() and not unknown.any()  # nothing leads there: nothing is taught
+
+
+def test_things_that_keep_company_with_the_goal_count_by_how_near_they_are() -> None:
+    things = ThingsAround(10)
+    table = np.zeros((10, 10), np.float32)
+    table[3, 5] = 2.0
+    things.start_from(table)
+    obs = {
+        "mem_mask": torch.ones(1, 1), "mem_kind": torch.full((1, 1), OBJECT),
+        "mem_label": torch.full((1, 1), 5), "mem_confidence": torch.ones(1, 1),
+        "mem_position": torch.zeros(1, 1, 3), "mem_feature": torch.zeros(1, 1, 4),
+    }  # fmt: skip
+    at = torch.tensor([[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [30.0, 0.0, 0.0]]])
+    near, off, far = things(torch.tensor([3]), at, obs)[0].detach().numpy()
+    assert near[0] > off[0] > far[0] == 0.0 and near[-1] == 2.0 and off[-1] == 0.0
+    assert not things(torch.tensor([4]), at, obs)[0, :, ::2].any()  # another goal
+
+
+def test_the_map_around_a_candidate_is_looked_up_where_the_candidate_is() -> None:
+    torch.manual_seed(0)
+    around, crops = MapAround(), torch.zeros(1, 10, 24, 24)
+    blank = around(crops, torch.tensor([[[6.0, -4.0, 0.0]]]))
+    crops[0, 5, 4:6, 16:18] = 255.0  # 5.6 to 6.4 m ahead and 3.2 to 4.8 m to the right in the wider picture
+    at = torch.tensor([[[6.0, -4.0, 0.0], [-6.0, 4.0, 0.0], [60.0, 0.0, 0.0]]])
+    found = around(crops, at)[0]
+    assert not torch.allclose(found[0], blank[0, 0]) and torch.allclose(found[2], torch.zeros(around.size))
+    assert torch.allclose(found[1], around(torch.zeros_like(crops), at)[0, 1])
 
 
 def test_what_lasts_longer_is_discounted_more() -> None:
@@ -108,7 +173,7 @@ def test_what_lasts_longer_is_discounted_more() -> None:
 def test_an_imitator_comes_to_prefer_what_its_teacher_prefers() -> None:
     network = policy()
     episodes = [episode(16, seed) for seed in range(16)]
-    config = ImitationConfig(epochs=30, lane_steps=16, lanes=4, imitation_rate=3e-3, hidden=0.0)
+    config = ImitationConfig(epochs=30, lane_steps=16, lanes=4, imitation_rate=3e-3, hidden=0.0, learn="way")
     imitator = Imitator(network, config, 0.99)
     history = [imitator.train(episodes, epoch) for epoch in range(config.epochs)]
     assert history[-1]["excess"] < 0.3 * history[0]["excess"]

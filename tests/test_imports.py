@@ -45,7 +45,7 @@ HOMES = {
     "magnum": {"sim"},
     "rosbags": {"log", "ros"},
     "mcap": {"log"},
-    "numba": {"perception", "memory"},
+    "numba": {"perception", "memory", "sim"},
     "matplotlib": {"viz"},
     "tyro": {"top"},
     "rerun": {"viz"},

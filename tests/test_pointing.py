@@ -89,6 +89,23 @@ def test_a_thing_that_the_goal_names_is_said_to_be_found_once_it_is_reached() ->
     assert wanted.then == 5 and other.then is None
 
 
+def test_a_thing_is_not_said_to_be_found_until_it_was_seen_often_enough() -> None:
+    errands = Errands(ErrandConfig(found=5, proof=3, budget=20))
+    seen = tokens_with((OBJECT, "object", 2.0, {"goal": 1}))
+    unseen = tokens_with((OBJECT, "object", 2.0, {"goal": 1}))
+    unseen.age[OBJECT] = 1.0  # remembered, not in view
+    errands.next(look_at(step=0), seen)
+    errands.start(OBJECT, look_at(step=0), seen)
+    said = [errands.next(look_at(step=step), t).then for step, t in enumerate([seen, unseen, seen, seen])]
+    assert said == [None, None, None, 5]
+    again = [errands.next(look_at(step=3), unseen).then for _ in range(2)]
+    assert again == [5, 5]  # what was proven stays so
+    other = Errands(ErrandConfig(found=5, proof=3))
+    other.next(look_at(step=0), seen)
+    other.start(OBJECT, look_at(step=0), seen)
+    assert [other.next(look_at(step=0), seen).then for _ in range(5)] == [None] * 5  # one step is one look
+
+
 def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:
     errands, obs = Errands(ErrandConfig(budget=1)), look_at()
     both = tokens_with((FRONTIER, "cell", 2.0, {}), (FRONTIER + 1, "cell", 9.0, {}))
@@ -184,6 +201,24 @@ def test_what_is_not_offered_stands_for_a_look_around(env: Pointing) -> None:
         np.testing.assert_array_equal(first, second)
 
 
+def test_it_is_counted_what_was_gone_to_for_a_goal_and_where_it_looked_around() -> None:
+    errands = Errands(ErrandConfig(budget=2, circle=1))
+    there = ((PLACE, "place", 0.2, {}), (PLACE + 1, "place", 9.0, {}))
+    tokens = tokens_with(*there)
+    errands.offer(look_at(), tokens)
+    for choice in (PLACE, PLACE + 1, LOOK):
+        errands.start(choice, look_at(), tokens)
+        while errands.next(look_at(), tokens) is not None:
+            pass
+    assert errands.outcome == "reached"
+    tried = errands.tried(
+        look_at(), tokens
+    )  # the farther place was not reached: it is still on the way there
+    assert tried[[PLACE, PLACE + 1, LOOK]] == pytest.approx([np.log(2.0), 0.0, np.log(2.0)])
+    errands.offer(look_at(label=4), tokens)  # another goal: what was looked for there was another thing
+    assert errands.tried(look_at(label=4), tokens)[[PLACE, LOOK]] == pytest.approx([0.0, np.log(2.0)])
+
+
 def test_only_navigation_tasks_can_be_pointed_at() -> None:
     with pytest.raises(ConfigError, match="navigation task"):
         make_pointing("EmbodiedMem/ProofOfMemory-v0")
@@ -200,7 +235,8 @@ def test_the_teacher_prefers_nothing_that_is_not_offered(
     env.reset(seed=7)
     for _ in range(4):
         assert env.moment is not None
-        costs = Teacher(env).costs(env.moment, env.offered)
+        known = teacher.distances(env.moment, env.offered)
+        costs = Teacher(env).costs(env.moment, env.offered, known)
         preferences = teacher.preferences(env.moment, env.offered)
         assert preferences.sum() == pytest.approx(1.0, abs=1e-5)
         assert (preferences[~env.offered] == 0.0).all()

@@ -163,10 +163,16 @@ class ImitationConfig:
 
     demonstrations: int = 0
     """Episodes of the first collection; 0: no imitation."""
+    sketched: int = 0
+    """Episodes that come before them in a sketch of the task, which is faster (`sim.pointing.sketch`)."""
     rounds: int = 0
     """Further collections in which the policy acts and the teacher prefers (DAgger, Ross et al. 2011)."""
     round_demonstrations: int = 0
     """Episodes of each of these."""
+    round_sketched: int = 0
+    """Episodes of each of these in the sketch."""
+    houses: int = 600
+    """Houses of the training split in which it is counted which things keep company, before all else."""
     epochs: int = 20
     """Passes over all demonstrations after every collection."""
     lane_steps: int = 128
@@ -177,6 +183,9 @@ class ImitationConfig:
     """Peak learning rate of Adam; it falls to 0 along a cosine."""
     value_coef: float = 1e-3
     """Weight of the value loss: returns of tens must not drown what is imitated."""
+    learn: Literal["where", "way"] = "where"
+    """What is imitated: "where" the goal is behind which candidate, so that the policy weighs it against the
+    way; "way" the shortest way by each candidate and on, which asks of it to know what nobody can see."""
     hidden: float = 0.15
     """Probability with which an episode hides each kind of memory token, and the pictures of the map."""
 
@@ -184,9 +193,17 @@ class ImitationConfig:
         for name in ("epochs", "lane_steps", "lanes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"imitation.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("demonstrations", "rounds", "round_demonstrations"):
+        for name in (
+            "demonstrations",
+            "sketched",
+            "rounds",
+            "round_demonstrations",
+            "round_sketched",
+            "houses",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"imitation.{name} must not be negative, got {getattr(self, name)}")
+        _check_choice("imitation.learn", self.learn, ("where", "way"))
         if not 0.0 <= self.hidden < 1.0:
             raise ConfigError(f"imitation.hidden must be in [0, 1), got {self.hidden}")
 

@@ -27,6 +27,8 @@ class Demonstration:
         rewards: (T,) float32, discounted over each decision's own steps.
         durations: (T,) int32 steps that each decision took.
         success: whether the episode succeeded.
+        distances: (T, A - 1) float32, how far the goal is from each candidate as the teacher knows it, inf
+            where it cannot be reached from there or is not what it seems.
     """
 
     observations: dict[str, NDArray[Any]]
@@ -34,6 +36,7 @@ class Demonstration:
     rewards: NDArray[np.float32]
     durations: NDArray[np.int32]
     success: bool
+    distances: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -51,6 +54,7 @@ class Demonstration:
         arrays: dict[str, Any] = {PREFIX + key: value for key, value in self.observations.items()}
         arrays |= {"preferences": self.preferences.astype(np.float16), "rewards": self.rewards}
         arrays |= {"durations": self.durations, "success": np.array(self.success)}
+        arrays["distances"] = self.distances.astype(np.float16)
         with whole_file(path, ".npz") as part:
             np.savez_compressed(part, **arrays)
 
@@ -70,6 +74,7 @@ class Demonstration:
                 arrays["rewards"],
                 arrays["durations"],
                 bool(arrays["success"]),
+                arrays["distances"].astype(np.float32),
             )
         except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is no demonstration ({error}): delete it, collect it again") from None
@@ -83,6 +88,7 @@ class Lanes:
         observations: (T, N, ...) by key.
         starts: (T, N) bool, True where an episode starts, and at a lane's first step.
         preferences: (T, N, A).
+        distances: (T, N, A - 1).
         returns: (T, N).
         weights: (T, N) float32, 0 for the rest of an episode that began in the lane before.
     """
@@ -90,6 +96,7 @@ class Lanes:
     observations: dict[str, NDArray[Any]]
     starts: NDArray[np.bool_]
     preferences: NDArray[np.float32]
+    distances: NDArray[np.float32]
     returns: NDArray[np.float32]
     weights: NDArray[np.float32]
 
@@ -131,6 +138,7 @@ def _lay(batch: Sequence[Demonstration], steps: int, lanes: int, gamma: float) -
         {key: lay([e.observations[key] for e in batch]) for key in keys},
         starts,
         lay([e.preferences for e in batch]),
+        lay([e.distances for e in batch]),
         lay([e.returns(gamma) for e in batch]),
         begun.astype(np.float32),
     )

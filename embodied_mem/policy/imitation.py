@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,8 +15,14 @@ from embodied_mem.errors import ConfigError
 from embodied_mem.policy.config import ImitationConfig
 from embodied_mem.policy.demonstrations import Demonstration, Lanes, lay_lanes
 from embodied_mem.policy.memo_policy import MemoPolicy
+from embodied_mem.policy.pointer import IMPOSSIBLE, PointerHead
 from embodied_mem.policy.segments import fixed_closes, plan_segments
 from embodied_mem.types import TOKEN_KINDS
+
+SHARPNESS = 0.7
+"""A candidate from which the goal is so much farther [m] is less likely by a factor e."""
+BEHIND = 1.0
+"""Frontiers count as so much farther from the goal than the thing itself, once that is known [m]."""
 
 
 class Imitator:
@@ -85,13 +92,19 @@ class Imitator:
             return torch.from_numpy(array.reshape(-1, *array.shape[2:])).to(device)
 
         wanted, weights = flat(lanes.preferences), flat(lanes.weights)
-        log_p = policy.log_probabilities(h, obs)  # (T * N, A)
+        if c.learn == "where" and isinstance(policy.action_net, PointerHead):
+            wanted, eligible = likely(flat(lanes.distances), obs)
+            weights = weights * eligible.any(-1)
+            scores = F.pad(policy.action_net.expect(h, obs), (0, 1))
+            log_p = scores.masked_fill(~eligible, IMPOSSIBLE).log_softmax(-1)
+        else:
+            log_p = policy.log_probabilities(h, obs)  # (T * N, A)
         total = weights.sum().clamp(min=1.0)
         cross = (-(wanted * log_p).sum(-1) * weights).sum() / total
         own = (-(wanted * wanted.clamp(min=1e-9).log()).sum(-1) * weights).sum() / total
         errors = (policy.value_net(h)[:, 0] - flat(lanes.returns)).square()
         value_loss = (errors * weights).sum() / total
-        best = wanted.gather(1, log_p.argmax(-1, keepdim=True))[:, 0] / wanted.max(-1).values
+        best = wanted.gather(1, log_p.argmax(-1, keepdim=True))[:, 0] / wanted.max(-1).values.clamp(min=1e-9)
         told = {
             "loss": cross.item(),
             "excess": (cross - own).item(),
@@ -99,6 +112,26 @@ class Imitator:
             "agreement": ((best * weights).sum() / total).item(),
         }
         return cross + c.value_coef * value_loss, told
+
+
+def likely(distances: Tensor, obs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns (B, A) probabilities of where the goal is, and (B, A) bool, which choices they are about.
+
+    These are the frontiers and the things that the goal names; where nothing of them leads to the goal,
+    nothing is told. What is as near to the goal as another is as likely.
+
+    Args:
+        distances: (B, A - 1) [m] from each candidate on to the goal, inf where it is not behind it.
+        obs: of decisions.
+    """
+    count = distances.shape[1]
+    offered = obs["cand_mask"][:, :count] > 0.5
+    is_frontier = offered & (obs["mem_frontier"][:, :count] > 0.5)
+    is_goal = offered & (obs["mem_feature"][:, :count, 0] > 0.5)
+    costs = torch.where(is_frontier | is_goal, distances + BEHIND * is_frontier, torch.inf)
+    known = torch.isfinite(costs).any(-1, keepdim=True)
+    p = torch.where(known, (-costs / SHARPNESS).softmax(-1).nan_to_num(0.0), 0.0)
+    return F.pad(p, (0, 1)), F.pad((is_frontier | is_goal) & known, (0, 1))
 
 
 def hide_parts(lanes: Lanes, share: float, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:

@@ -18,9 +18,11 @@ from embodied_mem.memory import MemoryConfig
 from embodied_mem.perception import PerceptionConfig
 from embodied_mem.sim.base_controller import BaseController
 from embodied_mem.sim.explorer import Explorer
+from embodied_mem.sim.house.catalog import STRUCTURE
 from embodied_mem.sim.house.config import RobotConfig
 from embodied_mem.sim.house.renderer import Camera, View
 from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
+from embodied_mem.sim.mistakes import mistaken_labels
 from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
 from embodied_mem.sim.nav_oracle import NavOracle
 from embodied_mem.sim.seeker import Seeker
@@ -35,6 +37,8 @@ SUCCESS_MARGIN = 0.1
 """A goal counts as reached this close to where its category counts as found [m]; as in Habitat."""
 START_DISTANCE = 2.0
 """Episodes start at least this far from the first goal where the place allows it [m]."""
+START_DRAWS, GOAL_DRAWS = 30, 20
+"""So many starts are drawn until one is far enough from the goal and does not show it, and so many goals."""
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 
 CONTROLS = ("discrete", "velocity")
@@ -85,6 +89,8 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         render_mode: None or "rgb_array".
         control: "discrete" or "velocity": an action is then (3,) float32 in [-1, 1], velocity ahead,
             angular velocity, and above 0 for "found"; a step takes `STEP_NS`.
+        start_distance: the first goal is at least this far from the start where the place allows it [m].
+        hidden_start: whether the first goal must not be in view from there.
 
     Raises:
         ConfigError: settings that contradict themselves.
@@ -103,6 +109,8 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         robot: RobotConfig | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
         control: str = "discrete",
+        start_distance: float = START_DISTANCE,
+        hidden_start: bool = False,
     ) -> None:
         if control not in CONTROLS:
             raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
@@ -114,6 +122,8 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             labels.id(label)
         self.labels, self.goals, self.max_steps = labels, goals, max_steps
         self.revisit, self.success_radius, self.goal_labels = revisit, success_radius, goal_labels
+        self.start_distance, self.hidden_start = start_distance, hidden_start
+        self._things = [i for i, name in enumerate(labels.names) if i and name not in STRUCTURE]
         self.robot_config = config = settings(RobotConfig, "robot", robot)
         self.render_mode = render_mode
         self.camera = Camera(config.width, config.image_height, config.hfov)
@@ -208,10 +218,12 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         super().reset(seed=seed)
         given = options or {}
         self.site = self.enter(given)
-        self._measures = NavMeasures(
-            self._given_goals(given["goals"]) if "goals" in given else self._draw_goals()
-        )
-        self._place_robot(given.get("start"))
+        for _ in range(GOAL_DRAWS):
+            self._measures = NavMeasures(
+                self._given_goals(given["goals"]) if "goals" in given else self._draw_goals()
+            )
+            if self._place_robot(given.get("start")) or "goals" in given:
+                break
         self._steps = 0
         self._last: dict[str, Any] = {"is_first": True}
         self._distance = self._start_leg()
@@ -234,10 +246,15 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             raise ConfigError(f"{self.site.title} has no {', '.join(lacking) or 'goals'}; it has: {there}")
         return [Leg(label, label in labels[:i]) for i, label in enumerate(labels)]
 
-    def _place_robot(self, start: Sequence[float] | None) -> None:
+    def _place_robot(self, start: Sequence[float] | None) -> bool:
+        """Returns whether the start is as far from the goal, and as blind to it, as it should be."""
+        fits = True
         if start is None:
-            position = self.site.start(self.goal_label, self.success_radius, self.np_random)
-            yaw = float(self.np_random.uniform(-np.pi, np.pi))
+            for _ in range(START_DRAWS):
+                position = self.site.start(self.goal_label, self.success_radius, self.np_random)
+                yaw = float(self.np_random.uniform(-np.pi, np.pi))
+                if fits := self._is_start(position, yaw):
+                    break
         elif len(start) == 3 and np.isfinite(start).all():
             position, yaw = np.array(start[:2], np.float64), float(start[2])
         else:
@@ -246,6 +263,19 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         noise_rng = np.random.default_rng(int(self.np_random.integers(2**31)))
         self._noise_rng = noise_rng
         self.odometry = Odometry(self.robot_config.noise, self.robot.pose, noise_rng)
+        return fits
+
+    def _is_start(self, position: NDArray[np.float64], yaw: float) -> bool:
+        if self.start_distance > START_DISTANCE:
+            away = self.site.distance(self.goal_label, self.success_radius, position)
+            if not self.start_distance <= away < math.inf:
+                return False
+        if not self.hidden_start:
+            return True
+        robot = self.site.robot(self.robot_config, position, yaw)
+        map_T_camera = robot.pose @ robot.base_T_camera
+        view = self.site.view(self.camera, map_T_camera, self.robot_config.max_depth)
+        return not bool((view.label == self.labels.id(self.goal_label)).any())
 
     def _start_leg(self) -> float:
         """Starts the way to the current goal; returns how far it is [m]."""
@@ -327,6 +357,16 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         self._depth = self._view.depth
         if noise.depth or noise.dropout:
             self._depth = noisy_depth(self._depth, noise, self._noise_rng)
+        self._label = self._view.label
+        if noise.wrong_label or noise.missed:
+            self._label = mistaken_labels(
+                self._label,
+                self._view.instance,
+                self._things,
+                noise.wrong_label,
+                noise.missed,
+                self._noise_rng,
+            )
 
     def _encode(self) -> NavObs:
         pose, yaw = self.odometry.pose.position, self.odometry.pose.yaw
@@ -334,7 +374,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         return {
             "rgb": self._view.color,
             "depth": np.minimum(self._depth, np.float32(self.robot_config.max_depth))[..., None],
-            "semantic": self._view.label[..., None],
+            "semantic": self._label[..., None],
             "pose": np.array(values, np.float32),
             "goal": np.array([self.labels.id(self.goal_label)], np.int64),
         }
@@ -352,7 +392,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             "head",
             depth=Image(self._depth, camera, mount),
             color=Image(view.color, camera, mount),
-            semantic=Image(view.label, camera, mount),
+            semantic=Image(self._label, camera, mount),
         )
         return Observation(
             stamp=self._steps * STEP_NS,

@@ -78,6 +78,18 @@ def _minigrid_families() -> tuple[EnvEntry, ...]:
     return tuple(rows)
 
 
+_ERRING: dict[str, Any] = {
+    "start_distance": 4.0,
+    "hidden_start": True,
+    "robot": {
+        "noise": {
+            **{"depth": 0.003, "dropout": 0.01, "position": 0.05, "heading": 1.0},
+            **{"wrong_label": 0.05, "missed": 0.1},
+        }
+    },
+}
+"""A robot whose sensors and pose err as in `bench scene`, far from a first goal that it does not see."""
+
 ENVIRONMENTS = (
     EnvEntry("ProofOfMemory-v0", "embodied_mem.sim.proof_of_memory:ProofOfMemory", horizon="length"),
     EnvEntry("PassiveTMaze-v0", "embodied_mem.sim.passive_tmaze:PassiveTMaze", horizon="length"),
@@ -90,6 +102,8 @@ ENVIRONMENTS = (
     EnvEntry("Playground-v0", _GRID, {"minigrid_id": "MiniGrid-Playground-v0", "max_steps": 400}),
     EnvEntry("House-ObjectNav-v0", "embodied_mem.sim.house.object_nav:ObjectNav"),
     EnvEntry("House-MultiObjectNav-v0", "embodied_mem.sim.house.object_nav:MultiObjectNav"),
+    EnvEntry("House-Sketch-v0", "embodied_mem.sim.pointing.sketch:SketchNav", _ERRING),
+    EnvEntry("House-MultiObjectNav-v1", "embodied_mem.sim.house.object_nav:MultiObjectNav", _ERRING),
     EnvEntry(
         "House-Pointing-v0",
         "embodied_mem.sim.pointing.pointing:make_pointing",

@@ -1,10 +1,11 @@
-"""The whole loop in one go: train, explore, log, replay, ask."""
+"""The whole loop in one go: train, search, log, replay, ask."""
 
 from __future__ import annotations
 
 import json as json_format
 import sysconfig
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,20 +22,28 @@ if TYPE_CHECKING:
     from embodied_mem.memory import Memory
     from embodied_mem.verbs.train import TrainConfig
 
-WORLD = "EmbodiedMem/Playground-v0"
+WORLD = "EmbodiedMem/House-MultiObjectNav-v1"
+WORLD_KWARGS: dict[str, Any] = {"split": "val"}
+"""A house in which nothing was learned."""
+SEARCHER = "house_nav"
+"""The checkpoint that searches it."""
+LIMIT = 800
+"""Of steps."""
+GOAL_FACTS = ("label", "given", "success", "shortest", "walked")
+"""What the report says of a goal."""
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 6, json: bool = False) -> int:
-    """Train, explore, log, replay and ask, in one go; leaves everything in OUT.
+    """Train, search a house, log, replay and ask, in one go; leaves everything in OUT.
 
     Examples:
-        embodied-mem demo                           # about a minute; everything it made is in runs/demo
-        embodied-mem demo --out runs/mine --seed 8  # another world
+        embodied-mem demo                           # some two minutes; everything it made is in runs/demo
+        embodied-mem demo --out runs/mine --seed 8  # another house
         embodied-mem report runs/demo               # one page about it
 
     Args:
         out: folder for the log, the memory, the picture, the report and the checkpoint.
-        seed: of the training and of the world that is explored.
+        seed: of the training and of the house that is searched.
         json: print the report as JSON instead of the summary.
     """
     report = run_demo(out, seed=seed, quiet=json)
@@ -48,7 +57,7 @@ def run_demo(out: Path, *, seed: int = 6, quiet: bool = False) -> dict[str, Any]
 
     Args:
         out: folder, made where it is missing.
-        seed: of the training and of the world.
+        seed: of the training and of the house.
         quiet: print nothing.
 
     Returns:
@@ -59,9 +68,9 @@ def run_demo(out: Path, *, seed: int = 6, quiet: bool = False) -> dict[str, Any]
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    console.print("[bold]embodied-mem demo[/]: train, explore, log, replay, ask")
+    console.print("[bold]embodied-mem demo[/]: train, search, log, replay, ask")
     report: dict[str, Any] = {"seed": seed, "training": _train(out, seed, console)}
-    report["exploration"] = _explore(out, seed, console)
+    report["search"] = _search(out, seed, console)
     report["replay"] = _replay(out, console)
     report["questions"] = _ask(out, console)
     _write_config(out, seed)
@@ -86,6 +95,19 @@ def find_config(name: str) -> Path:
     raise ConfigError(f"no {name} in {' or '.join(str(p / 'sim_configs') for p in places)}")
 
 
+def find_model(name: str) -> Path:
+    """Returns the folder of a checkpoint of `models/`, in the checkout or where pip installed it.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    places = [Path(__file__).parents[2], Path(sysconfig.get_path("data")) / "share" / "embodied_mem"]
+    for place in places:
+        if (place / "models" / name / "config.json").is_file():
+            return place / "models" / name
+    raise ConfigError(f"no {name} in {' or '.join(str(p / 'models') for p in places)}")
+
+
 def demo_config() -> TrainConfig:
     """Returns the training run of the demo: proof of memory."""
     from embodied_mem.configs import load_config
@@ -103,7 +125,7 @@ def _write_config(out: Path, seed: int) -> None:
     with _open(out / "memory.emem") as memory:
         settings = {
             "train": to_mapping(replace(demo_config(), seed=seed)),
-            "world": {"env": WORLD, "seed": seed},
+            "world": {"env": WORLD, "env_kwargs": WORLD_KWARGS, "seed": seed, "agent": SEARCHER},
             "memory": to_mapping(memory.config),
             "perception": to_mapping(PerceptionConfig()),
         }
@@ -132,15 +154,23 @@ def _train(out: Path, seed: int, console: Console) -> dict[str, Any]:
     return results
 
 
-def _explore(out: Path, seed: int, console: Console) -> dict[str, Any]:
+def _search(out: Path, seed: int, console: Console) -> dict[str, Any]:
     from embodied_mem.verbs.record import record_episode
 
-    console.print(f"\n[bold]2. Explore a world never seen[/]: {WORLD}, seed {seed}; nearest frontier first")
-    limit = 800
-    with progress("   exploring", limit, shown=not console.quiet) as on_step:
-        recording = record_episode(WORLD, out, seed=seed, steps=limit, on_step=on_step)
+    console.print(f"\n[bold]2. Search a house never seen[/]: {WORLD}, seed {seed}; by models/{SEARCHER}")
+    ends: list[Any] = []
+    with progress("   searching", LIMIT, shown=not console.quiet) as on_step:
+        recording = record_episode(
+            WORLD, out, seed=seed, steps=LIMIT, agent=str(find_model(SEARCHER)), env_kwargs=WORLD_KWARGS,
+            on_step=on_step, on_end=ends.append,
+        )  # fmt: skip
     if recording.stopped == "interrupted":
         raise Interrupted(f"the same command starts again; what is done is in {out}")
+    goals = [{key: leg[key] for key in GOAL_FACTS} for leg in ends[0]["goals"]]
+    for number, goal in enumerate(goals, start=1):
+        if goal["given"]:
+            end = f"found after {goal['walked']:.1f} m" if goal["success"] else "not found"
+            console.print(f"   {number}. {goal['label']}: {end} (shortest way: {goal['shortest']:.1f} m)")
     with _open(recording.memory) as memory:
         facts = memory.info()
         from embodied_mem.viz.map_view import draw_map
@@ -151,7 +181,7 @@ def _explore(out: Path, seed: int, console: Console) -> dict[str, Any]:
     console.print(f"[bold]3. Logged[/] as MCAP with ROS 2 messages: {recording.log}")
     return {
         "env": WORLD, "steps": recording.steps, "stopped": recording.stopped, "digest": recording.digest,
-        "log": str(recording.log), "memory": str(recording.memory), **counts,
+        "log": str(recording.log), "memory": str(recording.memory), "goals": goals, **counts,
     }  # fmt: skip
 
 
@@ -194,10 +224,9 @@ def _ask(out: Path, console: Console) -> list[dict[str, Any]]:
 
 def questions(memory: Memory) -> list[tuple[str, Query]]:
     """Returns questions about what this memory can know of, in words and as queries."""
-    keys = memory.recall(Query(kind="object", label="key", k=100))
-    things = keys or memory.recall(Query(kind="object", k=1))
-    names = [thing.label for thing in things]
-    thing = "green key" if "green key" in names else names[0]
+    things = memory.recall(Query(kind="object", k=1000))
+    counts = Counter(thing.label for thing in things)
+    thing = min(sorted(counts), key=lambda label: counts[label])  # the rarer, the harder to find again
     here = memory.scene.room_at(memory.map_T_base.position)
     since, until = (memory.episodes.stamp_of_step(step) for step in (40, 60))
     return [

@@ -19,6 +19,8 @@ IMITATED = "imitated.zip"
 HISTORY = "imitation.json"
 SEED = 10_000_000
 """First seed of the demonstrations' episodes, far from those of training and evaluation."""
+SKETCHES = 500_000
+"""Episodes of the task have seeds so much later than those of the sketch."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Imitation:
         done = max((int(row["round"]) for row in history), default=-1) + 1
         if done:
             self.model.policy.load_state_dict(self.imitated().state_dict())
+        else:
+            self._keep_company()
         for number in range(done, self.config.rounds + 1):
             self._collect(number)
             history += self._imitate(number)
@@ -69,41 +73,56 @@ class Imitation:
         found: list[dict[str, float]] = json.loads(path.read_text())
         return found
 
-    def _folder(self, number: int) -> Path:
-        return self.out / DEMONSTRATIONS / f"round_{number}"
+    def _folders(self, number: int) -> tuple[Path, Path]:
+        """Returns where a round's demonstrations are: those of the sketch, and those of the task."""
+        folder = self.out / DEMONSTRATIONS
+        return folder / f"sketch_{number}", folder / f"round_{number}"
 
     def _collect(self, number: int) -> None:
-        from embodied_mem.sim.pointing.collection import (
-            Choose,
-            ChoosePolicy,
-            choose_heuristic,
-            choose_teacher,
-            collect,
-        )
+        from embodied_mem.sim.pointing.collection import Choose, ChoosePolicy, choose_heuristic, collect
+        from embodied_mem.sim.pointing.sketch import make_sketch
 
         c = self.config
-        first = SEED + 1_000_000 * self.seed
-        if number == 0:
-            seeds = range(first, first + c.demonstrations)
-            choosers: dict[str, Choose] = {"heuristic": choose_heuristic, "teacher": choose_teacher}
-        else:
-            first += c.demonstrations + (number - 1) * c.round_demonstrations
-            seeds = range(first, first + c.round_demonstrations)
+        choosers: dict[str, Choose] = {"heuristic": choose_heuristic}
+        if number:
             choosers = {"policy": ChoosePolicy(self.model.policy)}
-        count = 0
+        first = SEED + 1_000_000 * self.seed
+        wanted = (
+            (make_sketch, c.sketched, c.round_sketched),
+            (self.make, c.demonstrations, c.round_demonstrations),
+        )
+        for (make, begin, each), folder, where in zip(wanted, self._folders(number), ("sketch", "task")):
+            start = first if number == 0 else first + begin + (number - 1) * each
+            count = 0
 
-        def tell(seed: int, demonstration: Any) -> None:
-            nonlocal count
-            count += 1
-            self.say(f"round {number}: {count} episodes, the last of {len(demonstration)} decisions")
+            def tell(seed: int, demonstration: Any, where: str = where) -> None:
+                nonlocal count
+                count += 1
+                if count % 10 == 0:
+                    size = len(demonstration)
+                    self.say(f"round {number}, {where}: {count} episodes, the last of {size} decisions")
 
-        collect(self.make, self._folder(number), seeds, choosers, tell)
+            collect(make, folder, range(start, start + (each if number else begin)), choosers, tell)
+            first += SKETCHES
+
+    def _keep_company(self) -> None:
+        """Counts which things keep company in houses of the training split, for a pointer that can use it."""
+        from embodied_mem.sim.house.catalog import HOUSE_LABELS
+        from embodied_mem.sim.house.company import company
+        from embodied_mem.sim.house.house import SPLITS, make_house
+
+        things = getattr(self.model.policy.action_net, "things", None)
+        if things is not None and self.config.houses:
+            self.say(f"counting in {self.config.houses} houses which things keep company")
+            seeds = SPLITS["train"][-self.config.houses :]
+            things.start_from(company((make_house(seed) for seed in seeds), HOUSE_LABELS))
 
     def _imitate(self, number: int) -> list[dict[str, float]]:
         from embodied_mem.policy.demonstrations import Demonstration
         from embodied_mem.policy.imitation import Imitator
 
-        files = [path for n in range(number + 1) for path in sorted(self._folder(n).glob("*.npz"))]
+        folders = [folder for n in range(number + 1) for folder in self._folders(n)]
+        files = [path for folder in folders for path in sorted(folder.glob("*.npz"))]
         if not files:
             raise ConfigError("demonstrations is 0: there is nothing to imitate")
         episodes = [Demonstration.load(path) for path in files]

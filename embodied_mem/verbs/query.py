@@ -33,8 +33,8 @@ def query(
     """Ask a memory file: what, where, when; in words, or by options.
 
     Examples:
-        embodied-mem query runs/demo/memory.emem "where did I last see the key"
-        embodied-mem query runs/demo/memory.emem --label key -k 1
+        embodied-mem query runs/demo/memory.emem "where did I last see the kettle"
+        embodied-mem query runs/demo/memory.emem --label kettle -k 1
         embodied-mem query runs/demo/memory.emem --kind object --since step:40 --until step:60
         embodied-mem query home.emem --near 2 1 0 --radius 1.5 --json
 

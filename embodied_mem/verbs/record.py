@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,7 +84,9 @@ def record_episode(
     steps: int = 1000,
     agent: str = "explorer",
     days: int = 1,
+    env_kwargs: Mapping[str, Any] | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_end: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Recording:
     """Runs one episode and writes `episode.mcap` and `memory.emem` into `out`.
 
@@ -93,9 +95,11 @@ def record_episode(
         out: folder, made where it is missing; files of an earlier run in it are replaced.
         seed: of the world.
         steps: limit of observations.
-        agent: one of `embodied_mem.sim.agents.AGENTS`.
+        agent: one of `embodied_mem.sim.agents.AGENTS`, or the folder of a checkpoint that points.
         days: in houses: how many, with nights of changes between them.
+        env_kwargs: arguments of the environment.
         on_step: told the number of steps done.
+        on_end: told what the evaluator says of the episode (`info`).
 
     Raises:
         ConfigError: an unknown agent or environment.
@@ -111,7 +115,7 @@ def record_episode(
 
     if seed < 0:
         raise InputError(f"a seed must not be negative, got {seed}")
-    env = make_observable(env_id)
+    env = make_observable(env_id, **(env_kwargs or {}))
     actor = make_agent(agent, env, seed)
     if days > 1 and not hasattr(type(env.unwrapped), "house"):
         raise ConfigError(
@@ -132,7 +136,10 @@ def record_episode(
 
     embodied: Any = env.unwrapped
     perception_config = embodied.perception_config()
-    with stopping() as wish, Memory.open(memory_path, embodied.memory_config()) as memory:
+    config = embodied.memory_config()
+    if actor.read is not None:
+        config = replace(config, read=actor.read)
+    with stopping() as wish, Memory.open(memory_path, config) as memory:
         settings = {"memory": to_mapping(memory.config), "perception": to_mapping(perception_config)}
         writer = EpisodeWriter(log_path, config=settings)
         memory.on_command.append(writer.command)
@@ -149,6 +156,8 @@ def record_episode(
             is_cut = True
         digest = memory.digest()
         writer.close(digest)
+    if on_end is not None and days == 1 and world.result is not None:
+        on_end(world.result[4])
     stopped = "interrupted" if is_cut else _reason(last["obs"], last["steps"] == steps * days)
     return Recording(log_path, memory_path, digest, last["steps"], stopped)
 

@@ -235,10 +235,27 @@ class NoiseConfig:
     """Probability that a depth pixel gives no reading."""
     odometry: float = 0.0
     """Standard deviation of an odometry step's length and heading, as a fraction of its motion."""
+    position: float = 0.0
+    """Standard deviation of the error of the robot's x and of its y, as a localiser has it; it varies
+    slowly. Only without odometry's [m]."""
+    heading: float = 0.0
+    """Standard deviation of the error of its heading [deg]."""
+    error_steps: float = 50.0
+    """After so many steps such an error has become another one: its correlation fell to 1/e."""
+    wrong_label: float = 0.0
+    """Probability of a thing to have the label of another kind, in one label image."""
+    missed: float = 0.0
+    """Probability of a thing to have no label, in one label image."""
 
     def __post_init__(self) -> None:
         if min(self.depth, self.odometry) < 0 or not 0.0 <= self.dropout < 1.0:
             raise ConfigError("noise: depth and odometry must not be negative, dropout must be in [0, 1)")
+        if min(self.position, self.heading) < 0 or not self.error_steps > 0:
+            raise ConfigError("noise: position and heading must not be negative, error_steps be positive")
+        if self.odometry and (self.position or self.heading):
+            raise ConfigError("noise: a pose errs like odometry or like a localiser's (position, heading)")
+        if min(self.wrong_label, self.missed) < 0 or self.wrong_label + self.missed > 1:
+            raise ConfigError("noise: wrong_label and missed must not be negative, nor above 1 together")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.sim.house.config import NoiseConfig, RobotConfig
+from embodied_mem.sim.mistakes import PoseError
 
 
 class Action(IntEnum):
@@ -117,15 +118,16 @@ def camera_mount(height: float, tilt: float) -> Pose:
 
 
 class Odometry:
-    """Counts steps and turns, with errors that grow with the way.
+    """Where the robot takes itself to be: it counts steps and turns, with errors that grow with the way.
 
     The error model is that of a differential drive (Thrun, Burgard and Fox 2005, 5.4): length and
     angle of every motion carry relative noise, and a way ahead disturbs the heading; the covariance is
-    propagated to first order.
+    propagated to first order. With an error of position or heading it is a localiser instead, whose pose
+    errs by that much, and never more.
 
     Args:
         config: noise.
-        start: where it starts, known exactly.
+        start: where it starts; odometry knows it exactly.
         rng: draws the noise.
 
     Attributes:
@@ -137,6 +139,11 @@ class Odometry:
         self.pose = start
         self._rng = rng
         self._xy_yaw = np.zeros((3, 3))
+        self._error: PoseError | None = None
+        if config.position or config.heading:
+            heading = math.radians(config.heading)
+            self._error = PoseError(config.position, heading, config.error_steps, rng)
+            self.pose = self._error.step(start)
 
     @property
     def covariance(self) -> NDArray[np.float64] | None:
@@ -150,7 +157,7 @@ class Odometry:
     def count(self, length: float, angle: float, truth: Pose) -> None:
         """Adds a motion; without noise the pose is the true one."""
         if self.sigma == 0.0:
-            self.pose = truth
+            self.pose = truth if self._error is None else self._error.step(truth)
             return
         noise = self.sigma * self._rng.standard_normal(3)
         d = length * (1.0 + noise[0])

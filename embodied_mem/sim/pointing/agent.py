@@ -47,7 +47,9 @@ class PointingAgent:
         action = errands.next(obs, tokens)
         if action is None:
             offered = errands.offer(obs, without(tokens, self.hidden))
-            observation = decision_observation(obs, tokens, offered, errands.outcome, self.hidden)
+            observation = decision_observation(
+                obs, tokens, offered, errands.outcome, self.hidden, errands.tried(obs, tokens)
+            )
             choice, state.policy = self.agent.act(observation, state.policy)
             state.decisions += 1
             errands.start(int(choice), obs, tokens)

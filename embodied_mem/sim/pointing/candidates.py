@@ -16,9 +16,9 @@ from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
 READ = ReadConfig(
-    tokens=48,
+    tokens=64,
     frontiers=16,
-    objects=12,
+    objects=28,  # what stands about tells what kind of room lies behind a frontier
     places=4,
     rooms=4,
     episodes=4,
@@ -40,7 +40,9 @@ OUTCOMES = ("none", "reached", "spent", "interrupted", "gone", "found")
 PARTS = ("memory_tokens", "octree", "objects")
 """What an ablation can hide from a policy."""
 
-OBJECT = TOKEN_KINDS.index("object")
+CELL, OBJECT = TOKEN_KINDS.index("cell"), TOKEN_KINDS.index("object")
+SOLID = 0.9
+"""Confidence of cubes of the map that are no leftovers: of four voxels and more."""
 
 
 def arranged(tokens: MemoryTokens) -> MemoryTokens:
@@ -59,6 +61,18 @@ def arranged(tokens: MemoryTokens) -> MemoryTokens:
 def is_thing(tokens: MemoryTokens) -> NDArray[np.bool_]:
     """Returns (K,) bool: objects, and cubes of the map with the goal's label."""
     return (tokens.kind == OBJECT) | (tokens.feature[:, 0] > 0)
+
+
+def known_goals(tokens: MemoryTokens, trust: float) -> NDArray[np.bool_]:
+    """Returns (K,) bool: what the goal names and is likely to be there.
+
+    Args:
+        tokens: what the memory gave.
+        trust: objects less likely to exist are left out; cubes with a few voxels of the goal's label are
+            too: these are left over where something was mistaken for it once.
+    """
+    likely = tokens.confidence >= np.where(tokens.kind == OBJECT, trust, SOLID)
+    return tokens.mask & (tokens.feature[:, 0] > 0) & likely
 
 
 def candidate_mask(tokens: MemoryTokens) -> NDArray[np.bool_]:
@@ -109,6 +123,7 @@ def decision_space(labels: int, read: ReadConfig = READ) -> gymnasium.spaces.Dic
         "cand_position": box(-top, top, (CANDIDATES, 3), np.float32),
         "cand_extent": box(0, top, (CANDIDATES, 3), np.float32),
         "cand_path_distance": box(0, FAR, (CANDIDATES,), np.float32),
+        "cand_tried": box(0, top, (CANDIDATES + 1,), np.float32),
     }
     return gymnasium.spaces.Dict(spaces | read_spaces(read))
 
@@ -119,6 +134,7 @@ def decision_observation(
     offered: NDArray[np.bool_],
     outcome: str,
     hidden: Collection[str] = (),
+    tried: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
     """Returns what a policy decides on.
 
@@ -128,6 +144,7 @@ def decision_observation(
         offered: (CANDIDATES + 1,) bool, what can be chosen.
         outcome: of `OUTCOMES`.
         hidden: of `PARTS`; see `without`.
+        tried: (CANDIDATES + 1,) how often each was chosen before; see `Errands.tried`.
     """
     shown = without(tokens, hidden)
     first, present = slice(CANDIDATES), offered[:CANDIDATES]
@@ -139,7 +156,9 @@ def decision_observation(
         "cand_position": np.where(present[:, None], shown.position[first], np.float32(0.0)),
         "cand_extent": np.where(present[:, None], shown.extent[first], np.float32(0.0)),
         "cand_path_distance": np.where(present, shown.path_distance[first], np.float32(FAR)),
+        "cand_tried": np.zeros(CANDIDATES + 1, np.float32) if tried is None else tried * offered,
     }
-    if "memory_tokens" in hidden:
-        shown = replace(shown, mask=np.zeros_like(shown.mask))
+    # What a sketch of the memory lacks is not shown: it would be noise to who has learned there.
+    told_of = (shown.kind == CELL) | (shown.kind == OBJECT)
+    shown = replace(shown, mask=shown.mask & told_of & ("memory_tokens" not in hidden))
     return told | flat_tokens(shown)

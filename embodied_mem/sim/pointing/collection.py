@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.policy.demonstrations import Demonstration
+from embodied_mem.sim.pointing.candidates import LOOK
 from embodied_mem.sim.pointing.heuristic import heuristic_choice
 from embodied_mem.sim.pointing.pointing import Pointing, pointing_of
 from embodied_mem.sim.pointing.teacher import Teacher
@@ -34,7 +35,7 @@ class Situation:
     is_first: bool
 
 
-STRAYING = 0.1
+STRAYING = 0.2
 """How often who goes by the heuristic goes anywhere instead."""
 
 
@@ -48,10 +49,13 @@ def choose_teacher(situation: Situation) -> int:
 
 
 def choose_heuristic(situation: Situation) -> int:
-    """Goes to the known goal, else to the nearest frontier; now and then anywhere."""
-    if situation.rng.random() < STRAYING:
-        return int(situation.rng.choice(np.flatnonzero(situation.observation["cand_mask"])))
-    return heuristic_choice(situation.observation)
+    """Goes to the known goal, else to the explorer's frontier; now and then to any, or looks around."""
+    observation, rng = situation.observation, situation.rng
+    if rng.random() < STRAYING:
+        offered = observation["cand_mask"] > 0
+        frontiers = offered & np.append(observation["mem_frontier"][:LOOK] > 0, True)
+        return int(rng.choice(np.flatnonzero(frontiers if rng.random() < 0.9 else offered)))
+    return heuristic_choice(observation)
 
 
 class ChoosePolicy:
@@ -83,13 +87,15 @@ def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
     rng, teacher = np.random.default_rng(seed), Teacher(env)
     observation, _ = env.reset(seed=seed)
     observations: list[dict[str, Any]] = []
-    preferences, rewards, durations = [], [], []
+    preferences, distances, rewards, durations = [], [], [], []
     ended = False
     while not ended:
         assert env.moment is not None
-        preferred = teacher.preferences(env.moment, env.offered)
+        known = teacher.distances(env.moment, env.offered)
+        preferred = teacher.preferences(env.moment, env.offered, known)
         observations.append(observation)
         preferences.append(preferred)
+        distances.append(known)
         choice = choose(Situation(observation, preferred, rng, len(observations) == 1))
         observation, reward, terminated, truncated, info = env.step(choice)
         rewards.append(reward)
@@ -101,6 +107,7 @@ def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
         np.array(rewards, np.float32),
         np.array(durations, np.int32),
         bool(info["success"]),
+        np.stack(distances).astype(np.float32),
     )
 
 

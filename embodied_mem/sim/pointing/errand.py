@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.sim.explorer import Subgoal
-from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK, OBJECT, candidate_mask, is_thing
+from embodied_mem.sim.pointing.candidates import (
+    CANDIDATES,
+    LOOK,
+    OBJECT,
+    candidate_mask,
+    is_thing,
+    known_goals,
+)
 from embodied_mem.types import MemoryTokens, Observation
+
+FRESH = 0.02
+"""Ages of tokens up to this are of this very step."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,8 @@ class ErrandConfig:
     """Objects less likely to exist are no news of the goal."""
     reach: float = 0.6
     """A thing is reached from this near to its box, with the box in sight [m]."""
+    proof: int = 5
+    """A thing is said to be found once it has been seen in so many steps: one wrong label proves nothing."""
     near: float = 0.35
     """A place is reached from this near [m]."""
     progress: float = 0.3
@@ -33,6 +46,8 @@ class ErrandConfig:
     """Where nothing nearer can be stood at, this near is enough too [m]."""
     same: float = 0.6
     """A frontier or a thing that has moved no further than this is still the same [m]."""
+    beside: float = 1.5
+    """Looks around nearer than this are from the same place [m]."""
     turn: int = 2
     """Primitive action that turns."""
     circle: int = 12
@@ -45,21 +60,30 @@ class Errand:
     """A choice on its way.
 
     A thing that the goal names is approached until it is reached, and the controller then says that it
-    is found. Other things and places are gone to. A frontier is gone to until it is none any more.
+    is found, as soon as it has been seen often enough; until then it is looked for from there. Other
+    things and places are gone to. A frontier is gone to until it is none any more.
 
     Args:
         choice: candidate, or `LOOK`.
         obs: the observation on which it was chosen.
         tokens: the tokens among which it was chosen.
         config: how it is carried out.
+        proven: tells whether something at a map position was seen often enough.
 
     Attributes:
         outcome: one of `OUTCOMES` once it is over.
         steps: primitive actions so far.
     """
 
-    def __init__(self, choice: int, obs: Observation, tokens: MemoryTokens, config: ErrandConfig) -> None:
-        self.config, self.choice = config, choice
+    def __init__(
+        self,
+        choice: int,
+        obs: Observation,
+        tokens: MemoryTokens,
+        config: ErrandConfig,
+        proven: Callable[[NDArray[np.float64]], bool] = lambda _: True,
+    ) -> None:
+        self.config, self.choice, self._proven = config, choice, proven
         self.outcome, self.steps = "", 0
         self._goal = _goal_of(obs)
         self._known = self._news(tokens)
@@ -131,7 +155,7 @@ class Errand:
 
         -1 stands for all cubes of the map with its label: only the first one is news.
         """
-        is_goal = tokens.mask & (tokens.feature[:, 0] > 0) & (tokens.confidence >= self.config.trust)
+        is_goal = known_goals(tokens, self.config.trust)
         return set(np.where(tokens.kind == OBJECT, tokens.id, -1)[is_goal].tolist())
 
     def _slot(self, obs: Observation, tokens: MemoryTokens) -> int | None:
@@ -159,7 +183,7 @@ class Errand:
             position,
             tokens.extent[slot].astype(np.float64),
             reach,
-            self.config.found if self._is_goal else None,
+            self.config.found if self._is_goal and self._proven(position) else None,
             self.config.limit,
             int(tokens.label[slot]),
         )
@@ -185,6 +209,9 @@ class Errands:
         self._things: list[tuple[int, NDArray[np.float64]]] = []
         self._count = 0
         self._goal = (0, "")
+        self._gone: list[NDArray[np.float64]] = []
+        self._looks: list[NDArray[np.float64]] = []
+        self._sightings = Sightings(config.same, config.trust)
 
     @property
     def steps(self) -> int:
@@ -194,11 +221,14 @@ class Errands:
     def offer(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.bool_]:
         """Returns (CANDIDATES + 1,) bool: what can be chosen now.
 
-        That leaves out what was given up, and places and things at which the agent is already.
+        That leaves out what was given up, places and things at which the agent is already, and a second
+        look around from the same place, unless there is nothing else.
         """
         if _goal_of(obs) != self._goal:
             self._goal = _goal_of(obs)
             self._things.clear()
+            self._gone.clear()
+            self._sightings = Sightings(self.config.same, self.config.trust)
         offered = candidate_mask(tokens)
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
         frontier = tokens.frontier[:CANDIDATES]
@@ -220,26 +250,94 @@ class Errands:
         here = away <= np.where(thing, self.config.reach, self.config.near)
         is_goal = tokens.feature[:CANDIDATES, 0] > 0
         offered[:CANDIDATES] &= frontier | is_goal | ~here
+        offered[LOOK] = not (self._looks_here(obs) and offered[:CANDIDATES].any())
         return offered
+
+    def tried(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.float32]:
+        """Returns (CANDIDATES + 1,) float32 log(1 + n), where n is how often it was gone to before.
+
+        That is to its end: who is still on the way has not tried it yet. Candidates that are as near to
+        each other as `same` count as one, as long as the goal is the same; of looks around those within
+        `beside` count, whatever the goal was.
+        """
+        count = np.zeros(CANDIDATES + 1, np.float32)
+        positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
+        for gone in self._gone:
+            count[:CANDIDATES] += np.abs(positions - gone)[:, :2].max(axis=-1) <= self.config.same
+        count[LOOK] = self._looks_here(obs)
+        return np.log1p(count)
+
+    def _looks_here(self, obs: Observation) -> int:
+        """Returns how often it looked around from about here."""
+        here = obs.map_T_base.position
+        return sum(bool(np.abs(here - look)[:2].max() <= self.config.beside) for look in self._looks)
 
     def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
         """Begins an errand."""
-        self._errand = Errand(choice, obs, tokens, self.config)
+        self._errand = Errand(choice, obs, tokens, self.config, self._is_proven)
         self._count += 1
+        if choice == LOOK:
+            self._looks.append(obs.map_T_base.position)
 
     def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
         """Returns the sub-goal or the primitive action of this step; None where a choice is due."""
         errand = self._errand
+        self._sightings.add(obs, tokens)
         if errand is None:
             return None
         action = errand.next(obs, tokens)
         if action is None:
             self.outcome = errand.outcome
+            if errand.choice != LOOK and (errand.outcome in ("reached", "gone") or errand.is_in_vain):
+                self._gone.append(errand.target)
             if errand.is_in_vain and errand.is_to_thing:
                 self._things.append((self._count, errand.target))
             elif errand.is_in_vain:
                 self._frontiers.append(errand.target)
         return action
+
+    def _is_proven(self, position: NDArray[np.float64]) -> bool:
+        return self._sightings.count(position) >= self.config.proof
+
+
+class Sightings:
+    """In how many steps something that the goal names was seen, place by place.
+
+    Args:
+        same: what is no farther apart than this is the same [m].
+        trust: objects less likely to exist do not count.
+    """
+
+    def __init__(self, same: float, trust: float) -> None:
+        self.same, self.trust = same, trust
+        self._places = np.empty((0, 2))
+        self._counts = np.empty(0, np.int64)
+        self._step = -1
+
+    def add(self, obs: Observation, tokens: MemoryTokens) -> None:
+        """Counts what is seen in a step; the same step counts once."""
+        if obs.step == self._step:
+            return
+        self._step = obs.step
+        seen = known_goals(tokens, self.trust) & (tokens.age <= FRESH)
+        if not seen.any():
+            return
+        at = obs.map_T_base.transform(tokens.position[seen])[:, :2]  # (S, 2)
+        known = self._apart(at) <= self.same  # (P, S)
+        self._counts += known.any(axis=1)
+        for place in at[~known.any(axis=0)]:
+            if not (self._apart(place[None]) <= self.same).any():
+                self._places = np.concatenate([self._places, place[None]])
+                self._counts = np.append(self._counts, 1)
+
+    def count(self, position: NDArray[np.float64]) -> int:
+        """Returns in how many steps something was seen at a map position."""
+        near = self._apart(np.asarray(position)[None, :2])[:, 0] <= self.same
+        return int(self._counts[near].max(initial=0))
+
+    def _apart(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns (P, S) distances from the places to some points, along the farther axis [m]."""
+        return np.asarray(np.abs(self._places[:, None] - at[None]).max(axis=-1, initial=0.0))
 
 
 def _goal_of(obs: Observation) -> tuple[int, str]:

@@ -23,6 +23,7 @@ from embodied_mem.sim.pointing.candidates import (
     without,
 )
 from embodied_mem.sim.pointing.errand import ErrandConfig, Errands
+from embodied_mem.sim.pointing.sketch import SketchMemory
 from embodied_mem.sim.world import EnvWorld
 
 
@@ -104,7 +105,8 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
                 raise ConfigError(f'no part "{part}" to leave out; there are: {", ".join(PARTS)}')
         self.gamma, self.hidden = gamma, tuple(without)
         self.memory_config = pointing_memory(env)
-        self.perception = Perception(task.perception_config())
+        is_sketch = hasattr(task, "sketch_memory")
+        self.perception = task.perceive if is_sketch else Perception(task.perception_config())
         self.observation_space = decision_space(len(task.labels))
         self.action_space = gymnasium.spaces.Discrete(CANDIDATES + 1)
         self.moment: Moment | None = None
@@ -120,8 +122,10 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         """Starts an episode with an empty memory."""
         task: Any = self.env.unwrapped
         world = EnvWorld(self.env)
-        self._loop = Loop(world, self.perception, Memory(self.memory_config), None, task.controller())
         world.reset(seed=seed, options=options)
+        is_sketch = hasattr(task, "sketch_memory")
+        memory: Any = task.sketch_memory(READ) if is_sketch else Memory(self.memory_config)
+        self._loop = Loop(world, self.perception, memory, None, task.controller())
         self._errands = Errands(errand_config(self.env))
         sensed = self._loop.sense()
         assert sensed is not None
@@ -152,10 +156,16 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
 
     def _observe(self) -> dict[str, Any]:
         """Finds out what can be chosen now; returns what the next choice is made on."""
-        moment, errands = self.moment, self._errands
+        moment, errands, memory = self.moment, self._errands, self._loop.memory
         assert moment is not None
+        if isinstance(memory, SketchMemory):
+            drawn = memory.drawn(moment.tokens, moment.percept.map_T_base, moment.obs.goal)
+            self.moment = moment = replace(moment, tokens=drawn)
         self.offered = errands.offer(moment.obs, without(moment.tokens, self.hidden))
-        return decision_observation(moment.obs, moment.tokens, self.offered, errands.outcome, self.hidden)
+        tried = errands.tried(moment.obs, moment.tokens)
+        return decision_observation(
+            moment.obs, moment.tokens, self.offered, errands.outcome, self.hidden, tried
+        )
 
 
 def make_pointing(env_id: str, gamma: float = 0.999, without: Sequence[str] = (), **kwargs: Any) -> Pointing:

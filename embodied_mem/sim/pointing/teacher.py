@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.loop import Moment
+from embodied_mem.sim.house.floor_plan import CELL
 from embodied_mem.sim.pointing.candidates import CANDIDATES, LOOK
 
 TEMPERATURE = 0.7
@@ -40,34 +41,63 @@ class Teacher:
         self._goal: Any = None
         self._been: list[NDArray[np.float64]] = []
 
-    def preferences(self, moment: Moment, offered: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Returns (CANDIDATES + 1,) probabilities; 0 for what cannot be chosen."""
-        costs = self.costs(moment, offered)
+    def preferences(
+        self, moment: Moment, offered: NDArray[np.bool_], distances: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
+        """Returns (CANDIDATES + 1,) probabilities; 0 for what cannot be chosen.
+
+        Args:
+            moment: of the decision.
+            offered: (CANDIDATES + 1,) what can be chosen.
+            distances: what `distances` returned, where it was asked before.
+        """
+        known = self.distances(moment, offered) if distances is None else distances
+        costs = self.costs(moment, offered, known)
         self._been.append(moment.obs.map_T_base.position)
         weights = np.exp(-(costs - costs.min()) / TEMPERATURE)
         preferences: NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
         return preferences
 
-    def costs(self, moment: Moment, offered: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Returns (CANDIDATES + 1,) lengths [m] of the ways by each candidate to the goal, inf where none."""
-        tokens, env, goal = moment.tokens, self._env, moment.obs.goal
+    def costs(
+        self, moment: Moment, offered: NDArray[np.bool_], distances: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Returns (CANDIDATES + 1,) lengths [m] of the ways by each candidate to the goal, inf where none.
+
+        Args:
+            moment: of the decision.
+            offered: (CANDIDATES + 1,) what can be chosen.
+            distances: what `distances` returned.
+        """
+        tokens, goal = moment.tokens, moment.obs.goal
         if goal != self._goal:
             self._goal, self._been = goal, []
         costs = np.full(CANDIDATES + 1, np.inf)
-        field = env.house.distances_to(env.goal_label, env.success_radius)
+        costs[:CANDIDATES] = tokens.path_distance[:CANDIDATES] + distances
         positions = moment.obs.map_T_base.transform(tokens.position[:CANDIDATES])
-        for slot in np.flatnonzero(offered[:CANDIDATES]).tolist():
-            after, aside = self._distance(field, positions[slot])
-            is_goal = tokens.feature[slot, 0] > 0
-            if is_goal:  # what is not there is approached in vain, and wrongly said to be found
-                after, aside = (0.0 if after <= AT_GOAL else np.inf), 0.0
-            costs[slot] = float(tokens.path_distance[slot]) + after + aside
-            if not is_goal:
-                costs[slot] += BEEN_COST * self._has_been(positions[slot])
+        for slot in np.flatnonzero(offered[:CANDIDATES] & ~(tokens.feature[:CANDIDATES, 0] > 0)).tolist():
+            costs[slot] += BEEN_COST * self._has_been(positions[slot])
         best = costs[:LOOK].min(initial=np.inf)
         again = BEEN_COST * self._has_been(moment.obs.map_T_base.position)
         costs[LOOK] = best + LOOK_COST + again if np.isfinite(best) else 0.0
         return costs
+
+    def distances(self, moment: Moment, offered: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Returns (CANDIDATES,) lengths [m] of the ways from each candidate on to the goal.
+
+        Things that the goal names are 0 where they are what they seem, else inf: what is not there is
+        approached in vain, and wrongly said to be found. What is not offered is inf too.
+        """
+        tokens, env = moment.tokens, self._env
+        field = env.house.distances_to(env.goal_label, env.success_radius)
+        positions = moment.obs.map_T_base.transform(tokens.position[:CANDIDATES])
+        found = np.full(CANDIDATES, np.inf)
+        for slot in np.flatnonzero(offered[:CANDIDATES]).tolist():
+            after, aside = self._distance(field, positions[slot])
+            if tokens.feature[slot, 0] > 0:
+                found[slot] = 0.0 if after <= AT_GOAL else np.inf
+            else:
+                found[slot] = after + aside
+        return found
 
     def _has_been(self, position: NDArray[np.float64]) -> bool:
         """Tells whether a choice for this goal was made near a position: nothing new is seen from there."""
@@ -75,11 +105,14 @@ class Teacher:
 
     def _distance(self, field: NDArray[np.float64], position: NDArray[np.float64]) -> tuple[float, float]:
         """Returns the shortest way from the free floor nearest to a position, and how near that is [m]."""
-        plan = self._env.house.floor_plan
-        centers = plan.centers
-        away = ((centers - position[:2]) ** 2).sum(axis=-1)
-        away[~np.isfinite(field.reshape(-1))] = np.inf
-        nearest = int(np.argmin(away))
-        if not away[nearest] <= SNAP * SNAP:
+        reach = int(SNAP / CELL)
+        iy, ix = (int(position[i] / CELL) for i in (1, 0))
+        y0, x0 = max(iy - reach, 0), max(ix - reach, 0)
+        near = field[y0 : max(iy + reach + 1, 0), x0 : max(ix + reach + 1, 0)]
+        rows, columns = np.nonzero(np.isfinite(near))
+        if len(rows) == 0:
             return float(np.inf), float(np.inf)
-        return float(field.reshape(-1)[nearest]), float(np.sqrt(away[nearest]))
+        y, x = (rows + y0 + 0.5) * CELL - position[1], (columns + x0 + 0.5) * CELL - position[0]
+        away = y * y + x * x
+        nearest = int(np.argmin(away))
+        return float(near[rows[nearest], columns[nearest]]), float(np.sqrt(away[nearest]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from embodied_mem.sim.house.mesh import FLOOR_ID
 from embodied_mem.sim.house.overnight import Change, change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import camera_mount, noisy_depth
+from embodied_mem.sim.mistakes import PoseError
 from embodied_mem.sim.survey.config import SurveyConfig
-from embodied_mem.sim.survey.tour import PoseError, tour, with_twins
+from embodied_mem.sim.survey.tour import tour, with_twins
 from embodied_mem.types import CameraFrame, Detection, Image, Intrinsics, Observation
 
 VERSION = 2
@@ -160,7 +162,8 @@ def _record(houses: list[House], config: SurveyConfig, seed: int) -> dict[str, N
     recorder = _Recorder(config, rng)
     stamp = 0
     for number, house in enumerate(houses):
-        error = PoseError(config, rng)
+        heading = math.radians(config.yaw_sigma)
+        error = PoseError(config.position_sigma, heading, config.error_frames, rng)
         scene = scene_of(house)
         stamp += PAUSE_NS * (number > 0)
         for x, y, heading, tilt in tour(house, config, number):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.geometry import Pose
 from embodied_mem.sim.house.floor_plan import FloorPlan
 from embodied_mem.sim.house.house import House
 from embodied_mem.sim.house.thing import Thing
@@ -111,28 +110,3 @@ def _walk(
         for i in range(math.ceil(length / step) if length > 1e-6 else 0):
             x, y = first + delta * (i * step / length)
             yield float(x), float(y), heading
-
-
-class PoseError:
-    """The slowly varying error of a localised robot: x, y and heading drift about zero.
-
-    Each is a first-order Gauss-Markov process.
-
-    Args:
-        config: standard deviations, and how slowly it varies.
-        rng: draws it.
-    """
-
-    def __init__(self, config: SurveyConfig, rng: np.random.Generator) -> None:
-        self._keep = math.exp(-1.0 / config.error_frames)
-        self._sigma = np.array([config.position_sigma, config.position_sigma, math.radians(config.yaw_sigma)])
-        self._rng = rng
-        self._now = self._sigma * rng.standard_normal(3)
-
-    def step(self, truth: Pose) -> Pose:
-        """Returns the pose as the localiser has it, and lets the error vary."""
-        x, y, yaw = self._now.tolist()
-        fresh = math.sqrt(1.0 - self._keep**2) * self._sigma * self._rng.standard_normal(3)
-        self._now = self._keep * self._now + fresh
-        p = truth.position
-        return Pose.from_xyz_yaw(p[0] + x, p[1] + y, p[2], truth.yaw + yaw)

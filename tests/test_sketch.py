@@ -1,0 +1,92 @@
+"""The sketch of the memory: what a robot sees from above, and that policies can learn in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+pytest.importorskip("open3d")
+
+import embodied_mem.sim  # noqa: E402, F401
+from embodied_mem.sim.agents import make_observable  # noqa: E402
+from embodied_mem.sim.house.catalog import HOUSE_LABELS  # noqa: E402
+from embodied_mem.sim.house.company import company  # noqa: E402
+from embodied_mem.sim.house.house import make_house  # noqa: E402
+from embodied_mem.sim.pointing.candidates import LOOK  # noqa: E402
+from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
+from embodied_mem.sim.pointing.pointing import Pointing, pointing_of  # noqa: E402
+from embodied_mem.sim.pointing.sketch import CELL, SketchMemory, make_sketch  # noqa: E402
+from embodied_mem.sim.pointing.splits import TASK, episode_facts  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def env() -> Pointing:
+    return pointing_of(make_sketch(goals=1, max_steps=300))
+
+
+def test_nothing_is_known_of_a_room_that_was_not_looked_into(env: Pointing) -> None:
+    env.reset(seed=4)
+    memory, task = env.memory, env.unwrapped
+    assert isinstance(memory, SketchMemory)
+    before = memory.seen.copy()
+    env.step(LOOK)
+    assert memory.seen.sum() > before.sum() and (memory.seen >= before).all()  # a look around shows more
+    here = task.house.layout.room_at(*task.robot.position[:2])
+    for room in task.house.rooms:
+        beside = any({here, room.id} == set(door.rooms) for door in task.house.doors)
+        x0, y0, x1, y1 = (round(v / CELL) for v in room.rect)
+        if room.id != here and not beside:
+            away = np.hypot(*(np.array(room.rect).reshape(2, 2).mean(axis=0) - task.robot.position[:2]))
+            assert memory.seen[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].mean() < (0.05 if away > 7.0 else 0.5)
+
+
+def test_the_same_seed_gives_the_same_sketch_and_its_observations_fit_the_task(env: Pointing) -> None:
+    runs = []
+    for _ in range(2):
+        observation, _ = env.reset(seed=5)
+        trace = [observation]
+        for _ in range(4):
+            observation, *_ = env.step(heuristic_choice(observation))
+            trace.append(observation)
+        runs.append(trace)
+    for first, second in zip(*runs):
+        assert env.observation_space.contains(first)
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_the_goal_can_be_found_in_the_sketch(env: Pointing) -> None:
+    found = 0
+    for seed in range(8):
+        observation, _ = env.reset(seed=700 + seed)
+        ended = False
+        while not ended:
+            observation, _, terminated, truncated, info = env.step(heuristic_choice(observation))
+            ended = terminated or truncated
+        found += bool(info["success"])
+    assert found >= 3
+
+
+def test_company_tells_kitchens_from_bathrooms() -> None:
+    table = company([make_house(seed) for seed in range(9_000, 9_012)], HOUSE_LABELS)
+
+    def together(a: str, b: str) -> float:
+        return float(table[HOUSE_LABELS.id(a), HOUSE_LABELS.id(b)])
+
+    assert together("toilet", "bathtub") > 0.5 > -0.5 > together("toilet", "fridge")
+    assert together("kettle", "stove") > together("kettle", "bed")
+    assert together("bed", "bed") == 0.0 and (table[0] == 0.0).all()
+
+
+def test_the_splits_are_what_they_were_frozen_as() -> None:
+    frozen = json.loads((Path(__file__).parents[1] / "models" / "house_nav" / "splits.json").read_text())
+    env = make_observable(TASK, split="val")
+    for facts in frozen["first_episodes"]:
+        assert episode_facts(env, facts["seed"]) == facts
+    for split in ("val", "test"):
+        assert frozen[split]["median_rooms"] >= 7 and frozen[split]["nearest_goal"] >= 4.0
+        assert frozen[split]["goals_in_view"] == 0
