@@ -44,10 +44,9 @@ def robot(context: LaunchContext) -> list[Node]:
     if of("composed") == "true":
         nodes = {"robot": memory | control | drives | record}
     else:
-        if record:
-            raise RuntimeError("record needs composed:=true; `ros2 bag record` records the topics of a graph")
         nodes = {"perception": {}, "memory": memory}
         nodes |= {"policy": control} if drives.get("drive") else {}
+        nodes |= {"recorder": {"file": record["record"]}} if record else {}
     files = [of("params_file")] if of("params_file") else []
     like = [word for name in ("world", "bag") if of(name) for word in (f"--{name}", of(name))]
     started = [
@@ -143,7 +142,7 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="true",
                 choices=TRUTH,
                 description="Everything in one process, by direct calls; false: nodes of their own for "
-                "perception, memory and policy.",
+                "perception, memory, policy and recorder.",
             ),
             DeclareLaunchArgument(
                 "autostart",
