@@ -195,6 +195,15 @@ def test_a_node_that_cannot_be_opened_says_so_to_whoever_waits(tmp_path: Path):
         PlayerNode(PlayerConfig())
 
 
+def test_a_node_whose_host_hears_nothing_more_is_told_to_have_failed():
+    desk = Desk(Probe())
+    assert not desk.node.failed.is_set()
+    desk.node.fail(OSError("the reader ended"))
+    assert desk.node.failed.is_set() and "the reader ended" in desk.logged[-1]
+    (status,) = desk.node.health.message(5).status
+    assert "the reader ended" in status.message
+
+
 # ---- ROS's arguments
 
 

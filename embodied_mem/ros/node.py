@@ -189,6 +189,12 @@ class Node(Duties, ABC):
         else:
             self._ask(action).result()
 
+    def fail(self, error: Exception) -> None:
+        """Tells of an error that nobody can mend; whoever runs the node ends it."""
+        self.host.log("error", f"{self.declaration.name}: {error!r}")
+        self.health.error("internal", repr(error))
+        self.failed.set()
+
     def stop(self) -> None:
         """Works off what has been received, and closes the node.
 
@@ -230,9 +236,7 @@ class Node(Duties, ABC):
                     return
                 self._guard(self._do, *item)
         except Exception as error:
-            self.host.log("error", f"{self.declaration.name}: {error!r}")
-            self.health.error("internal", repr(error))
-            self.failed.set()
+            self.fail(error)
             raise
 
     def _next(self) -> tuple[str, Any, int] | None:

@@ -319,13 +319,17 @@ class RclpyHost:
     def _read(self, node: Node) -> None:
         """Hands the node what has come, topic by topic in the order of its table."""
         is_last = False
-        while not is_last:
-            is_last = self._end.wait(READ_S)
-            for topic, subscription in self._subscriptions:
-                handle = subscription.handle
-                with handle:
-                    while (taken := handle.take_message(subscription.msg_type, True)) is not None:
-                        node.receive(topic, taken[0])
+        try:
+            while not is_last:
+                is_last = self._end.wait(READ_S)
+                for topic, subscription in self._subscriptions:
+                    handle = subscription.handle
+                    with handle:
+                        while (taken := handle.take_message(subscription.msg_type, True)) is not None:
+                            node.receive(topic, taken[0])
+        except Exception as error:
+            node.fail(error)  # a node that hears nothing must not look alive
+            raise
 
     def deactivate(self) -> None:
         """Listens no more, and works off what has been received."""
