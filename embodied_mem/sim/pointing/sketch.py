@@ -304,6 +304,32 @@ class SketchMemory:
 class SketchNav(MultiObjectNav):
     """MultiObjectNav without pictures; its memory is a `SketchMemory`.
 
+    ## Description
+    The houses, goals and motions of MultiObjectNav, for `Pointing` to learn in: what is in view is known at
+    once, with the mistakes of a detector, and there are no pictures to make a memory of.
+
+    ## Action Space
+    That of MultiObjectNav.
+
+    ## Observation Space
+    A `Dict` of `pose` (5,) float32: x, y [m], sine and cosine of the yaw, the camera's tilt [rad], and
+    `goal` (1,) int64 label id.
+
+    ## Rewards
+    Those of MultiObjectNav.
+
+    ## Starting State
+    That of MultiObjectNav; the goal may be in view.
+
+    ## Episode End
+    That of MultiObjectNav.
+
+    ## Arguments
+    * `goals=4`, otherwise those of MultiObjectNav.
+
+    ## Version History
+    * v0: first version.
+
     Args:
         goals: how many goals an episode has.
         kwargs: arguments of `MultiObjectNav`.
@@ -311,6 +337,8 @@ class SketchNav(MultiObjectNav):
 
     def __init__(self, goals: int = 4, **kwargs: Any) -> None:
         super().__init__(goals=goals, **{**kwargs, "hidden_start": False})
+        parts = self.observation_space.spaces  # type: ignore[attr-defined]
+        self.observation_space = gymnasium.spaces.Dict({key: parts[key] for key in ("pose", "goal")})
 
     def sketch_memory(self, read: ReadConfig) -> SketchMemory:
         """Returns the empty memory of an episode."""
@@ -324,7 +352,10 @@ class SketchNav(MultiObjectNav):
         """Takes no pictures."""
 
     def _encode(self) -> dict[str, Any]:
-        return {}
+        pose = self.odometry.pose
+        values = [*pose.position[:2], math.sin(pose.yaw), math.cos(pose.yaw), self.robot.tilt]
+        label = self.labels.id(self.goal_label)
+        return {"pose": np.array(values, np.float32), "goal": np.array([label], np.int64)}
 
     @property
     def observation(self) -> Observation:
