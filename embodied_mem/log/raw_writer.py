@@ -5,12 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from embodied_mem.errors import LogError
 from embodied_mem.log import messages
 
 CHUNK_BYTES = 256 * 1024
+
+
+def start_mcap(path: Path, chunk_bytes: int) -> tuple[BinaryIO, Any]:
+    """Makes an MCAP file of ROS 2 messages in zstd chunks of some bytes; returns it and its writer.
+
+    Raises:
+        LogError: the file cannot be written.
+    """
+    from mcap.writer import CompressionType, Writer
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    except OSError as error:
+        raise LogError(f"cannot write the log {path}: {error.strerror}") from None
+    writer = Writer(file, chunk_size=chunk_bytes, compression=CompressionType.ZSTD)
+    writer.start(profile="ros2", library="embodied-mem")
+    return file, writer
 
 
 class RawWriter:
@@ -25,16 +43,8 @@ class RawWriter:
     """
 
     def __init__(self, path: str | Path, every: float = 1.0) -> None:
-        from mcap.writer import CompressionType, Writer
-
         self.path, self.every = Path(path), every
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("wb")
-        except OSError as error:
-            raise LogError(f"cannot write the log {path}: {error.strerror}") from None
-        self._mcap: Any = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
-        self._mcap.start(profile="ros2", library="embodied-mem")
+        self._file, self._mcap = start_mcap(self.path, CHUNK_BYTES)
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
         self._flushed = time.monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from embodied_mem.errors import LogError
 from embodied_mem.log import messages, topics
 from embodied_mem.log.outputs import ObservationMessages, camera_namespace
+from embodied_mem.log.raw_writer import start_mcap
 from embodied_mem.log.topics import Topic
 from embodied_mem.types import NS_PER_S, Command, LabelMap, Observation
 
@@ -46,16 +47,8 @@ class EpisodeWriter:
         labels: LabelMap | None = None,
         config: Mapping[str, Any] | str | None = None,
     ) -> None:
-        from mcap.writer import CompressionType, Writer
-
         self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("wb")
-        except OSError as error:
-            raise LogError(f"cannot write the log {self.path}: {error.strerror}") from None
-        self._mcap: Any = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
-        self._mcap.start(profile="ros2", library="embodied-mem")
+        self._file, self._mcap = start_mcap(self.path, CHUNK_BYTES)
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
         self._config = json.loads(config) if isinstance(config, str) else config
