@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels
-from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
+from embodied_mem.memory.octree.contents import Contents, by_key, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.discretized import mark_discretized
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_exact
 from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
@@ -273,7 +273,7 @@ class Octree(OctreeReader):
         """Returns copies of the blocks changed after a version, sorted by key, for `payloads.pack_blocks`."""
         store = self._store
         rows = np.flatnonzero(store.versions[: store.count] > since_version)
-        return contents_of(store, rows[np.argsort(store.keys[rows], kind="stable")])
+        return contents_of(store, by_key(store.keys, rows))
 
     def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Replaces or adds blocks from what `export_blocks` made, all or none.

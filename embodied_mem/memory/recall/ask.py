@@ -165,9 +165,9 @@ class _Asked:
         q, label = self.asked, _head(self.asked.subject, self.contents)
         if not self.contents.labels.matching(label):
             return self._text()
-        query = self._query(kind="object", label=label)
+        query = self._query(label=label)
         found = self.recall(query)
-        understood = f'{q.intent} was an object whose label holds "{label}" last seen{self._bounds()}'
+        understood = f'{q.intent} was a thing whose label holds "{label}" last seen{self._bounds()}'
         if not found:
             return Answer(
                 understood, f"I have not seen any {q.subject}{self._room_words(query)}{self._bounds()}.", ()
@@ -183,6 +183,7 @@ class _Asked:
         if self.asked.until is not None and self.asked.since is None:
             query = replace(query, until=None, as_of=self.asked.until)  # as it stood then
         found = self.recall(query)
+        found += self.recall(replace(query, kind="surface"))
         names = sorted({a.label for a in found})
         where = self._room_words(query)
         understood = f"what is{where}{self._bounds()}"

@@ -15,7 +15,9 @@ from embodied_mem.memory.recall.sentences import ALIKE, SentenceIndex
 from embodied_mem.memory.recall.words import content_words, words_of
 from embodied_mem.types import NS_PER_S, Query
 
-KINDS = ("object", "place", "room", "episode")
+KINDS = ("object", "place", "room", "episode", "surface")
+LABELLED = ("object", "surface")
+"""The kinds that have labels; surfaces are only asked for by a label or as such."""
 HALF_LIFE_S = 60.0
 """Age [s] at which recency, the score of a query that ranks by nothing else, is one half."""
 
@@ -77,8 +79,8 @@ class Terms:
         self.query = query
         self.sentences = sentences
         self._check()
-        # Only objects have labels; entries in which one was seen are asked for by their kind.
-        any_kind = KINDS if query.label is None else ("object",)
+        # Entries in which a label was seen are asked for by their kind.
+        any_kind = KINDS[:-1] if query.label is None else LABELLED
         self.kinds = any_kind if query.kind is None else (query.kind,)
         self.since = query.since
         bounds = [t for t in (query.until, query.as_of) if t is not None]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.fusion import displacement, fuse, grow
+from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.visibility import sides_of
@@ -364,8 +365,8 @@ class Objects:
     def payloads(self, object_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
         """Returns everything about objects (all where None) by id as plain values."""
         wanted = self.ids.tolist() if object_ids is None else object_ids
-        rows = [self.index(object_id) for object_id in wanted]
-        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
+        rows = rows_of(self.ids, (self.aliases.get(i, i) for i in wanted))
+        columns = (plain_rows(getattr(self, name), rows) for name in _ARRAYS)
         found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
         return {i: values | self._varying(row) for i, row, values in zip(wanted, rows, found)}
 
