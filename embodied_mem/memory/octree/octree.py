@@ -201,6 +201,19 @@ class Octree(OctreeReader):
         self._store.versions[rows[good]] = self.version
         return len(np.unique(slots[good]))
 
+    def unlabel(self, points: ArrayLike) -> int:
+        """Takes the labels off the voxels of points (N, 3) [m]; returns how many voxels had one."""
+        rows, slots = self._slots(as_points(points))
+        columns = self._store.records.columns
+        good = slots >= 0 if self._store.records.has("labels") else np.zeros(len(slots), bool)
+        good[good] = columns.labels[slots[good]] > 0
+        if not good.any():
+            return 0
+        columns.labels[slots[good]] = columns.weights[slots[good]] = 0
+        self.version += 1
+        self._store.versions[rows[good]] = self.version
+        return len(np.unique(slots[good]))
+
     def clear(self, lo: ArrayLike, hi: ArrayLike) -> int:
         """Makes the voxels unknown whose centres lie in the box [lo, hi] [m]; returns how many."""
         rows, inside = self._box(as_vector(lo, "lo"), as_vector(hi, "hi"))

@@ -89,21 +89,44 @@ def seen_surfaces(
     stamps: dict[int, int] = {}
     for label in np.unique(voxels.labels).tolist():
         own = voxels.select(voxels.labels == label)
-        parts = _parts(own.centers, octree.resolution)
         objects = [t for t in things if t.label == label and t.existence >= 0.5]
-        away = _distances(own, objects)
-        is_near = (away <= SLACK).any(axis=1)
-        for part in range(int(parts.max(initial=-1)) + 1):
-            inside = parts == part
-            if is_near[inside].any():  # all of it is of the objects that it touches
-                touched = np.flatnonzero((away[inside] <= SLACK).any(axis=0))
-                owner = touched[away[np.ix_(inside, touched)].argmin(axis=1)]
-                for row in touched.tolist():
-                    seen = _last_seen(own.stamps[inside][owner == row])
-                    stamps[objects[row].id] = max(seen, stamps.get(objects[row].id, seen))
-            elif inside.sum() >= LEAST:
-                surfaces.append(_surface(own.select(inside), label, octree.resolution))
+        parts, owners = _owners(own, objects, octree.resolution)
+        for row in np.unique(owners[owners >= 0]).tolist():
+            stamps[objects[row].id] = _last_seen(own.stamps[owners == row])
+        for part in np.unique(parts[owners < 0]).tolist():
+            if (parts == part).sum() >= LEAST:
+                surfaces.append(_surface(own.select(parts == part), label, octree.resolution))
     return Seen(tuple(surfaces), stamps)
+
+
+def surface_of(contents: Contents, thing: SceneObject) -> NDArray[np.float32]:
+    """Returns (M, 3) float32 [m], the centres of the voxels that belong to an object by place and label."""
+    others = [t for t in contents.scene.objects(thing.label) if t.existence >= 0.5 and t.id != thing.id]
+    voxels = contents.octree.labelled((thing.label,))
+    _, owners = _owners(voxels, [thing, *others], contents.octree.resolution)
+    return voxels.centers[owners == 0]
+
+
+def _owners(
+    voxels: Voxels, objects: list[SceneObject], resolution: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tells to which surface and to which object voxels of one label belong.
+
+    A surface that touches objects is theirs, each voxel the nearest one's.
+
+    Returns:
+        (M,) int64 numbers of surfaces, and (M,) int64 indices of objects, -1 for none.
+    """
+    parts, owners = _parts(voxels.centers, resolution), np.full(len(voxels), -1, np.int64)
+    away = np.empty((len(voxels), len(objects)))
+    for index, thing in enumerate(objects):
+        outside = np.maximum(np.abs(voxels.centers - thing.position) - thing.extent / 2, 0.0)
+        away[:, index] = np.sqrt((outside * outside).sum(axis=1))
+    for part in np.unique(parts[(away <= SLACK).any(axis=1)]).tolist():
+        inside = parts == part
+        touched = np.flatnonzero((away[inside] <= SLACK).any(axis=0))
+        owners[inside] = touched[away[np.ix_(inside, touched)].argmin(axis=1)]
+    return parts, owners
 
 
 def _surface(voxels: Voxels, label: int, resolution: float) -> Surface:
@@ -124,6 +147,8 @@ def _last_seen(stamps: NDArray[np.int64]) -> int:
 
 def _parts(centers: NDArray[np.float32], resolution: float) -> NDArray[np.int64]:
     """Returns (M,) int64 from 0 on: which voxels hang together, by cubes of `GAP` voxels that touch."""
+    if not len(centers):
+        return np.empty(0, np.int64)
     cells = np.floor(centers.astype(np.float64) / (GAP * resolution)).astype(np.int64) + BIAS
     keys, where = np.unique(cells[:, 2] << 42 | cells[:, 1] << 21 | cells[:, 0], return_inverse=True)
     steps = np.indices((3, 3, 3)).reshape(3, -1).T - 1
@@ -136,12 +161,3 @@ def _parts(centers: NDArray[np.float32], resolution: float) -> NDArray[np.int64]
     a, b = np.concatenate(links, axis=1)
     graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(keys), len(keys)))
     return np.asarray(connected_components(graph, directed=False)[1][where.reshape(-1)], np.int64)
-
-
-def _distances(voxels: Voxels, objects: list[SceneObject]) -> NDArray[np.float64]:
-    """Returns (M, O) float64: how far voxels are from the boxes of objects [m]."""
-    away = np.empty((len(voxels), len(objects)))
-    for index, thing in enumerate(objects):
-        outside = np.maximum(np.abs(voxels.centers - thing.position) - thing.extent / 2, 0.0)
-        away[:, index] = np.sqrt((outside * outside).sum(axis=1))
-    return away
