@@ -14,7 +14,7 @@ from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.reanchoring import finish
 from embodied_mem.memory.recall.surfaces import surface_of
 from embodied_mem.memory.scene.graph import SceneObject
-from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe, unpack_keyframe
+from embodied_mem.memory.submaps.keyframe import pack_keyframe, unpack_keyframe
 from embodied_mem.types import Scan
 
 HIGHEST = 1e6
@@ -141,7 +141,7 @@ def _edit_submaps(
         keyframe = unpack_keyframe(payload)
         kept = tuple(edit(scan, pose) for scan in keyframe.scans)
         if any(a is not b for a, b in zip(kept, keyframe.scans)):
-            made = pack_keyframe(Keyframe(keyframe.stamp, kept, keyframe.objects, keyframe.positions))
+            made = pack_keyframe(replace(keyframe, scans=kept))
             contents.submaps.add(entry_id, made)
             contents.counts["submap_bytes"] += len(made) - len(payload)
 
