@@ -239,8 +239,9 @@ def test_submaps_go_where_entries_may_not(monkeypatch):
     assert info["evicted_submaps"] > 0 and info["submap_bytes"] >= 0
     assert len(np.unique(episodes.place_ids)) > 0.9 * len(episodes)  # hardly anything but last entries
     kept = memory.contents.submaps.packed()
-    assert set(kept) == {i for i in episodes.ids.tolist() if i >= memory.contents.submaps.first}
-    assert sum(map(len, kept.values())) == pytest.approx(info["submap_bytes"], rel=0.5)
+    assert min(kept) >= memory.contents.submaps.first > episodes.ids[0]
+    assert set(kept) < set(episodes.ids.tolist())
+    assert sum(map(len, kept.values())) == pytest.approx(info["submap_bytes"], rel=0.2)
     stamps, poses = episodes.stamps, episodes.poses
     memory.correct({int(stamps[-1]): Pose.from_list(poses[-1])})  # what has no submap moves all the same
 

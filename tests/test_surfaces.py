@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory
 from embodied_mem.types import Detection, LabelMap, Percept, Query, Scan
@@ -106,3 +107,17 @@ def test_asking_changes_nothing(memory: Memory):
     memory.recall(Query(label="fridge"))
     memory.ask("what is there?")
     assert memory.digest() == before
+
+
+@pytest.mark.parametrize(
+    "query", [Query(room=99), Query(place=999, kind="episode"), Query(room=77, label="mug")]
+)
+def test_a_room_or_a_place_that_there_is_not_is_named_as_such(memory: Memory, query: Query):
+    with pytest.raises(InputError, match=r"there is no (room|place) -?\d+; "):
+        memory.recall(query)
+
+
+def test_a_thing_with_an_unknown_name_has_never_been_seen(memory: Memory):
+    answer = memory.ask("where did I last see the unicorn?")
+    assert answer.sentence.startswith('I have never seen anything called "unicorn"') and not answer.answers
+    assert answer.understood

@@ -151,20 +151,27 @@ def overfull(contents: Contents) -> str:
 
 def _trim_entries(contents: Contents, share: float, gone: Evicted) -> None:
     """Drops a share of the entries, as far as they may go."""
-    episodes, submaps, counts = contents.episodes, contents.submaps, contents.counts
+    episodes, counts = contents.episodes, contents.counts
     gone.entries = choose(contents, int(np.ceil(share * len(episodes))))
     # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
-    have = int((episodes.ids >= submaps.first).sum())
-    had = int((gone.entries >= submaps.first).sum())
-    counts["submap_bytes"] -= counts["submap_bytes"] * had // max(have, 1)
+    have = _with_submaps(contents)
+    had = int(np.isin(have, gone.entries, assume_unique=True).sum())
+    counts["submap_bytes"] -= counts["submap_bytes"] * had // max(len(have), 1)
     episodes.remove(gone.entries)
+
+
+def _with_submaps(contents: Contents) -> NDArray[np.int64]:
+    """Returns the ids of the entries that have submaps, ascending: summaries have none."""
+    episodes = contents.episodes
+    own = np.ones(len(episodes), bool)
+    own[episodes.summary_rows] = False
+    return np.asarray(episodes.ids[own & (episodes.ids >= contents.submaps.first)])
 
 
 def _trim_submaps(contents: Contents, room: float, gone: Evicted) -> None:
     """Drops the oldest submaps where entries could not go: of them a correction moves all but the voxels."""
     counts, submaps = contents.counts, contents.submaps
-    ids = contents.episodes.ids
-    ids = ids[ids >= submaps.first]
+    ids = _with_submaps(contents)
     excess = counts["submap_bytes"] - max(room, 0.0)
     if excess <= 0 or not len(ids):
         return

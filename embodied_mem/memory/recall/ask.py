@@ -130,6 +130,8 @@ class _Asked:
             room = self._room_id() if q.room.startswith("room ") and q.room[5:].isdigit() else q.room
         elif q.here:
             room = self.contents.scene.room_at(self.contents.pose.position)
+            if room < 0:
+                raise InputError("the newest pose is in no room that is known yet; name a room")
         near = self._beside()
         return Query(
             room=room,
@@ -164,7 +166,9 @@ class _Asked:
     def _where(self) -> Answer:
         q, label = self.asked, _head(self.asked.subject, self.contents)
         if not self.contents.labels.matching(label):
-            return self._text()
+            told = self._text()
+            never = f'I have never seen anything called "{q.subject}". {self._hint()}'
+            return told if told.answers else Answer(f'where "{q.subject}" is', never, ())
         query = self._query(label=label)
         found = self.recall(query)
         understood = f'{q.intent} was a thing whose label holds "{label}" last seen{self._bounds()}'

@@ -42,7 +42,7 @@ def recall(
         sentences: finds words by their meaning; None where there is no model.
 
     Raises:
-        InputError: the query makes no sense.
+        InputError: the query makes no sense, or names a room or a place that there is not.
     """
     terms = Terms(query, contents, sentences)
     sources = {"place": _places, "room": _rooms, "episode": recall_episodes}
@@ -59,6 +59,8 @@ def recall(
             kept.append(answer)
         if len(kept) == query.k:
             break
+    if not kept:
+        terms.check_where(contents)
     return kept
 
 

@@ -7,6 +7,7 @@ is can be told even if it never became an object, and that an object was in view
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from embodied_mem.memory.scene.graph import SceneObject
 
 LEAST = 4
 """Fewer voxels than this are no thing."""
-GAP = 2
-"""Voxels of one label this many apart or less belong together."""
+GAP = 4
+"""Voxels of one label in cubes of so many that touch belong together."""
 SLACK = 0.2
 """A surface this close to the box of an object of its label is the object's [m]."""
 BIAS = 1 << 19
@@ -135,7 +136,7 @@ def _surface(voxels: Voxels, label: int, resolution: float) -> Surface:
     x, y, z = np.floor(centers / resolution).astype(np.int64).T
     lowest = int(np.lexsort((x, y, z))[0])
     number = int((z[lowest] + BIAS) << 42 | (y[lowest] + BIAS) << 21 | (x[lowest] + BIAS))
-    sure = 1.0 / (1.0 + np.exp(-float(voxels.log_odds.mean())))
+    sure = 1.0 / (1.0 + math.exp(-float(voxels.log_odds.mean())))
     middle, extent = (low + high) / 2, high - low + resolution
     return Surface(number, label, middle, extent, _last_seen(voxels.stamps), round(sure, 6))
 

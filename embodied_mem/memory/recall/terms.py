@@ -120,6 +120,19 @@ class Terms:
             )
         return wide / np.sqrt((wide * wide).sum())
 
+    def check_where(self, contents: Contents) -> None:
+        """Raises `InputError` where nothing is known of the room or the place asked for, not even its id."""
+        episodes, scene, place = contents.episodes, contents.scene, self.query.place
+        is_new = self.room_id is not None and scene.room_table.index(self.room_id) < 0
+        if is_new and not (episodes.room_ids == self.room_id).any():
+            names = ", ".join(f"{r.name} ({r.id})" for r in scene.rooms()) or "none yet"
+            raise InputError(f"there is no room {self.room_id}; give one of: {names}")
+        is_new = place is not None and scene.place_table.index(place) < 0
+        if is_new and not (episodes.place_ids == place).any():
+            ids = scene.place_table.ids
+            known = f"their ids are from {ids[0]} to {ids[-1]}" if len(ids) else "there are none yet"
+            raise InputError(f"there is no place {place}; {known}")
+
     @property
     def is_timed(self) -> bool:
         """Whether the time is limited."""
