@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import struct
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.scene.association import inverse
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.surface_kernels import BITS, add_points, enter, fit, slot_of
+from embodied_mem.memory.scene.surface_kernels import BITS, add_points, cell_key, enter, fit, rows_in
 from embodied_mem.types import Percept, Scan
 
 FITTED, KEPT = 1200, 3000
@@ -35,7 +34,7 @@ DONE = 1e-4
 """A smaller step is the last [m, rad]."""
 BLOCK = 3
 """Cells of a block, which is one row of the store: 2 to this power along each axis."""
-_CELL = struct.Struct("<H6f")
+_CELL = np.dtype([("place", "<u2"), ("sums", "<f4", 6)])
 
 Array = NDArray[Any]
 
@@ -118,18 +117,12 @@ class Alignment:
 
     def payload(self, block: int) -> bytes:
         """Returns a block: place, number of points and sums of each of its cells."""
-        offsets = np.arange(1 << 3 * BLOCK)
-        side, mask = 1 << BLOCK, (1 << BLOCK) - 1
-        low = np.array([(block >> shift * (BITS - BLOCK)) & ((1 << BITS - BLOCK) - 1) for shift in (2, 1, 0)])
-        cells = low[:, None] * side + np.stack(
-            [offsets >> 2 * BLOCK, (offsets >> BLOCK) & mask, offsets & mask]
-        )
-        parts = []
-        for place, key in enumerate(((cells[0] << BITS | cells[1]) << BITS | cells[2]).tolist()):
-            slot = slot_of(self._table, key)
-            if self._table[slot, 0] == key:
-                parts.append(_CELL.pack(place, *self._sums[self._table[slot, 1]].tolist()))
-        return b"".join(parts)
+        side, mask = BITS - BLOCK, (1 << BITS - BLOCK) - 1
+        x, y, z = ((block >> shift * side & mask) << BLOCK for shift in (2, 1, 0))
+        places, rows = rows_in(self._table, x, y, z, BLOCK)
+        cells = np.empty(len(places), _CELL)
+        cells["place"], cells["sums"] = places, self._sums[rows]
+        return cells.tobytes()
 
     def payloads(self) -> dict[int, bytes]:
         """Returns all blocks by number."""
@@ -142,15 +135,12 @@ class Alignment:
             ValueError: a block of another size.
         """
         self.__init__(self.config)  # type: ignore[misc]
-        side = BITS - BLOCK
+        side, mask = BITS - BLOCK, (1 << BITS - BLOCK) - 1
         for block, payload in sorted(payloads.items()):
-            if len(payload) % _CELL.size:
-                raise ValueError(f"a block of {len(payload)} bytes")
-            x, y, z = ((block >> shift * side & (1 << side) - 1) << BLOCK for shift in (2, 1, 0))
-            for place, *sums in _CELL.iter_unpack(payload):
-                mask = (1 << BLOCK) - 1
-                cell = x + (place >> 2 * BLOCK), y + (place >> BLOCK & mask), z + (place & mask)
-                key = (cell[0] << BITS | cell[1]) << BITS | cell[2]
+            cells = np.frombuffer(payload, _CELL)
+            x, y, z = ((block >> shift * side & mask) << BLOCK for shift in (2, 1, 0))
+            for place, sums in zip(cells["place"].tolist(), cells["sums"]):
+                key = cell_key(x, y, z, place, BLOCK)
                 held = self._table, self._sums, self._count
                 self._table, self._sums, self._count, row = enter(*held, key)
                 self._sums[row] = sums

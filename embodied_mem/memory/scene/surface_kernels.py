@@ -71,6 +71,29 @@ def enter(table: Array, sums: Array, count: int, key: int) -> tuple[Array, Array
 
 
 @njit(cache=True, nogil=True)
+def cell_key(x: int, y: int, z: int, place: int, bits: int) -> int:
+    """Returns the key of a cell in a block of 2^bits cells to an edge, whose first cell is (x, y, z)."""
+    last = (1 << bits) - 1
+    ix = np.int64(x) + (place >> 2 * bits)
+    iy = np.int64(y) + ((place >> bits) & last)
+    return (((ix << BITS) | iy) << BITS) | (np.int64(z) + (place & last))
+
+
+@njit(cache=True, nogil=True)
+def rows_in(table: Array, x: int, y: int, z: int, bits: int) -> tuple[Array, Array]:
+    """Returns (N,) places of the cells of a block that are in a table, ascending, and (N,) their rows."""
+    places, rows = np.empty(1 << 3 * bits, np.int64), np.empty(1 << 3 * bits, np.int64)
+    n = 0
+    for place in range(1 << 3 * bits):
+        key = cell_key(x, y, z, place, bits)
+        slot = slot_of(table, key)
+        if table[slot, 0] == key:
+            places[n], rows[n] = place, table[slot, 1]
+            n += 1
+    return places[:n], rows[:n]
+
+
+@njit(cache=True, nogil=True)
 def add_points(
     table: Array,
     sums: Array,
