@@ -126,6 +126,32 @@ def test_what_dwindles_as_it_is_looked_at_is_not_said_to_be_found() -> None:
     assert said("object", (20, 16, 12, 9)) == [None, None, 5, 5]  # these have been thought about already
 
 
+def test_who_comes_back_to_what_was_left_half_done_finishes_it() -> None:
+    def steps_to(slot: int, x: float, errands: Errands) -> int:
+        """Chooses a frontier and follows it until another choice is due, a step of 0.25 m at a time."""
+
+        def tokens_at(x: float) -> MemoryTokens:
+            tokens = tokens_with(*((s, "cell", 1.0, {}) for s in (FRONTIER, FRONTIER + 1)))
+            tokens.position[FRONTIER : FRONTIER + 2, 0] = np.array([-20.0, 20.0]) - x
+            tokens.path_distance[: FRONTIER + 2] = np.abs(tokens.position[: FRONTIER + 2, 0])
+            return tokens
+
+        errands.start(slot, look_at(x), tokens_at(x))
+        for step in range(200):
+            if errands.next(look_at(x), tokens_at(x)) is None:
+                return step
+            x += 0.25 if slot else -0.25
+            if abs(x) > 19.0:
+                return step
+        return 200
+
+    errands = Errands(ErrandConfig(budget=16))
+    assert steps_to(FRONTIER, 0.0, errands) == 16 and errands.outcome == "spent"
+    assert steps_to(FRONTIER, -4.0, errands) == 16  # nothing else was chosen between: it may think again
+    assert steps_to(FRONTIER + 1, -8.0, errands) == 16
+    assert steps_to(FRONTIER, -4.0, errands) > 50
+
+
 def test_beside_unknown_floor_it_comes_nearer_before_it_says_found_from_afar() -> None:
     config = ErrandConfig(found=5, proof=1, budget=1, patience=0)
     thing = (OBJECT, "object", 2.0, {"goal": 1})
