@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
+from embodied_mem.sim.explorer import Subgoal  # noqa: E402
 from embodied_mem.sim.pointing.candidates import (  # noqa: E402
     CANDIDATES,
     LOOK,
@@ -28,6 +30,7 @@ from embodied_mem.sim.pointing.candidates import (  # noqa: E402
 from embodied_mem.sim.pointing.errand import Errand, ErrandConfig, Errands  # noqa: E402
 from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
 from embodied_mem.sim.pointing.pointing import Pointing, make_pointing, pointing_of  # noqa: E402
+from embodied_mem.sim.standing import in_sight  # noqa: E402
 
 FRONTIER, OBJECT, PLACE = 0, READ.frontiers, READ.frontiers + READ.objects
 GOAL = CANDIDATES - READ.goals
@@ -166,6 +169,21 @@ def test_beside_unknown_floor_it_comes_nearer_before_it_says_found_from_afar() -
         assert errands.next(look_at(step=1), tokens) is None  # it came no nearer: next time afar will do
         errands.start(OBJECT, look_at(step=1), tokens)
         assert errands.next(look_at(step=1), tokens).limit == config.limit
+
+
+def test_a_part_of_the_goal_that_is_in_sight_is_the_goal_in_sight() -> None:
+    def sees(label: int, met: float, part: float) -> bool:
+        """Looks at a thing 1 m ahead; something 0.3 m before its middle, or nearer, is in the way."""
+        hit = SimpleNamespace(
+            points=np.array([[met, 0.0, 0.9]]), hit=np.array([True]), labels=np.array([label]),
+            distance=np.array([met]),
+        )  # fmt: skip
+        octree = SimpleNamespace(ray_cast=lambda *_, **__: hit, resolution=0.05)
+        thing = Subgoal(np.array([1.0, 0.0, 0.9]), np.full(3, 0.1), 0.6, label=7, part=part)
+        return bool(in_sight(SimpleNamespace(octree=octree), np.zeros((1, 3)), thing, 0.9)[0])  # type: ignore[arg-type]
+
+    assert sees(7, 0.7, 0.4) and not sees(7, 0.7, 0.0)
+    assert not sees(6, 0.7, 0.4) and not sees(7, 0.3, 0.4)  # another thing; the same kind elsewhere
 
 
 def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:
