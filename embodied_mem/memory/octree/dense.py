@@ -26,8 +26,8 @@ MAX_CELLS = 1 << 24
 """float32 counts exactly up to here."""
 TILE = 256
 CHUNK = 16
-TAIL = 8
-"""Crossings of a family, at most, that rays in lockstep are followed for."""
+LENGTHS = (1.5, 3.0, 4.5, 6.0, 8.0, 12.0, 20.0)
+"""Rays in lockstep are followed for about as many voxels: those of each bin for up to so many."""
 _FREE, _HIT = np.uint8(1), np.uint8(2)
 """FREE and HIT of `kernels`."""
 
@@ -38,8 +38,8 @@ class Tails(NamedTuple):
     Attributes:
         lines: (22 * TILE,) float32.
         goals, kinds: (TILE,) int32.
-        stops: (4 * TILE,) float32.
-        found: (3 * TAIL, TILE) int32, the cells found.
+        stops: (3 * TILE,) float32.
+        found: (TILE,) int32, the cells found.
         unsure: (TILE,) int32.
     """
 
@@ -322,29 +322,40 @@ def _cross_back(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _want(lines: Array, parts: Array, size: int, stops: Array) -> None:
-    """Finds which crossings of the rays of a tile are wanted.
+def _want(lines: Array, parts: Array, size: int, frame: Frame, stops: Array) -> tuple[int, int, int]:
+    """Finds which crossings of the rays of a tile are wanted: those after the part that is left out.
 
     Args:
         lines: what `_prepare` filled.
         parts: (TILE,) float32, the part of each ray that is left out at its start.
         size: rays of the tile.
-        stops: (4 * TILE,) float32, filled by family with the first crossing that is wanted, then
-            with the largest number of crossings wanted of a family.
+        frame: the byte map's geometry.
+        stops: (3 * TILE,) float32, filled by family with the first crossing that is wanted.
+
+    Returns:
+        the largest number of crossings wanted, by family.
     """
-    two, zero, none = np.float32(2.0), np.float32(0.0), np.float32(1e9)
-    stops[3 * TILE :] = zero
+    inverse = np.float32(frame.inverse)
+    zero, one, none = np.float32(0.0), np.float32(1.0), np.float32(1e9)
+    most = np.zeros(3, np.float32)
     for f in range(3):
-        counts, firsts, most = lines[(4 + 6 * f) * TILE :], stops[f * TILE :], stops[3 * TILE :]
+        # How far the first plane is, for rays that go up and those that go down the axis; a
+        # hundredth of a voxel covers what rounding may do.
+        down = np.float32(frame.at[f] - frame.start[f] + 0.01)
+        up = np.float32(frame.start[f] + 1.0 - frame.at[f] + 0.01)
+        at = (4 + 6 * f) * TILE
+        aims, lengths = lines[f * TILE : (f + 1) * TILE], lines[3 * TILE : 4 * TILE]
+        counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
+        firsts = stops[f * TILE : (f + 1) * TILE]
         for j in range(size):
-            # A ray spans up to one voxel less than it crosses planes, and starts up to one before.
-            first = parts[j] * counts[j] - two
-            first = np.floor(first if first > zero else zero)
-            firsts[j] = first
-            need = counts[j] - first
-            most[j] = need if need > most[j] else most[j]
+            gap = up if signs[j] > zero else down
+            first = np.floor(parts[j] * lengths[j] * inverse * abs(aims[j]) - gap) + one
+            firsts[j] = first if first > zero else zero
         for j in range(size, TILE):
             firsts[j] = none
+        for j in range(size):
+            most[f] = max(most[f], counts[j] - firsts[j])
+    return np.int64(most[0]), np.int64(most[1]), np.int64(most[2])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -360,41 +371,67 @@ def _mark_tile(
         frame: the byte map's geometry.
         cells: the byte map.
         scratch: arrays to write to.
-        skipped: (TILE,) bool, filled: the ray is too long for this, or too near to an edge.
+        skipped: (TILE,) bool, filled: the ray is too near to an edge for this.
     """
-    lines, goals, kinds, stops, index, unsure = scratch
-    where = index.view(np.uint32)
+    lines, goals, kinds, stops, found, unsure = scratch
+    where = found.view(np.uint32)
     sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
     hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
     hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
     hz = np.float32(frame.start[2]) + np.float32(PAD)
     home = np.int32(hx + hy + hz - np.float32(2 * PAD))
     limit = np.float32(0.5) - np.float32(frame.eps)
+    skipped[:] = False
     _prepare(tile, skipped[:size], frame, lines, goals, kinds)
-    _want(lines, parts, size, stops)
-    deep = 0
+    deep = _want(lines, parts, size, frame, stops)
+    for j in range(TILE):
+        unsure[j] = np.int32(kinds[j] >= 4)
+    for f in range(3):
+        a, stop = (4 + 6 * f) * TILE, stops[f * TILE : (f + 1) * TILE]
+        start = hx if f == 0 else (hy if f == 1 else hz)
+        su = sx if f == 0 else (sy if f == 1 else sz)
+        sv = sy if f == 0 else (sz if f == 1 else sx)
+        sw = sz if f == 0 else (sx if f == 1 else sy)
+        for k in range(deep[f]):
+            _cross_back(lines, a, k, stop, start, su, sv, sw, limit, goals, found, unsure)
+            for j in range(TILE):
+                cells[where[j]] = _FREE
     for j in range(size):
-        need = np.int64(stops[3 * TILE + j])
-        skipped[j] = need > TAIL or kinds[j] >= 4
-        unsure[j] = 0
-        if skipped[j]:
-            stops[j] = stops[TILE + j] = stops[2 * TILE + j] = np.float32(1e9)
-        else:
-            deep = max(deep, need)
-    for k in range(deep):
-        a, b, c = stops[:TILE], stops[TILE : 2 * TILE], stops[2 * TILE : 3 * TILE]
-        _cross_back(lines, 4 * TILE, k, a, hx, sx, sy, sz, limit, goals, index[3 * k], unsure)
-        _cross_back(lines, 10 * TILE, k, b, hy, sy, sz, sx, limit, goals, index[3 * k + 1], unsure)
-        _cross_back(lines, 16 * TILE, k, c, hz, sz, sx, sy, limit, goals, index[3 * k + 2], unsure)
-    for j in range(size):
-        if unsure[j] != 0:
-            skipped[j] = True
-            index[: 3 * deep, j] = 0
-        elif parts[j] == 0.0 and goals[j] != home:
+        skipped[j] = unsure[j] != 0
+        if not skipped[j] and parts[j] == 0.0 and goals[j] != home:
             cells[home] = _FREE
-    for k in range(3 * deep):
-        for j in range(TILE):
-            cells[where[k, j]] = _FREE
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sort_tails(
+    points: Array, reach: Array, starts: Array, frame: Frame, first: int, size: int, parts: Array, bins: Array
+) -> None:
+    """Finds how much of some rays is followed: which part is left out, and which bin of tails it is.
+
+    Args:
+        points: of `mark_tails`.
+        reach: likewise.
+        starts: likewise.
+        frame: likewise.
+        first: first ray.
+        size: how many.
+        parts: (TILE,) float32, filled with the part of each that is left out at its start.
+        bins: (TILE,) int32, filled; -1 for rays that are not followed.
+    """
+    ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
+    inverse, zero, one, edge = np.float32(frame.inverse), np.float32(0.0), np.float32(1.0), np.float32(1e-3)
+    last = first + size
+    px, py, pz = points[0, first:last], points[1, first:last], points[2, first:last]
+    ends, begins = reach[first:last], starts[first:last]
+    for j in range(size):
+        part = (begins[j] - edge if begins[j] > edge else zero) / ends[j]
+        most = max(max(abs(px[j] - ox), abs(py[j] - oy)), abs(pz[j] - oz))
+        need = (one - part) * most * inverse
+        b = np.int32(0)
+        for n in LENGTHS:
+            b += np.int32(need > np.float32(n))
+        parts[j] = part
+        bins[j] = b if ends[j] > begins[j] else np.int32(-1)
 
 
 @njit(cache=True, nogil=True)
@@ -418,29 +455,61 @@ def mark_tails(
     Returns:
         how many are left.
     """
-    tile, parts = np.zeros((3, TILE), np.float32), np.empty(TILE, np.float32)
-    which, skipped = np.empty(TILE, np.int64), np.zeros(TILE, np.bool_)
+    kinds = len(LENGTHS)
+    tiles, parts = np.zeros((kinds, 3, TILE), np.float32), np.zeros((kinds, TILE), np.float32)
+    which, sizes = np.empty((kinds, TILE), np.int64), np.zeros(kinds, np.int64)
+    own, bins, skipped = np.empty(TILE, np.float32), np.empty(TILE, np.int32), np.zeros(TILE, np.bool_)
     scratch = Tails(
         np.zeros(22 * TILE, np.float32),
         np.zeros(TILE, np.int32),
         np.zeros(TILE, np.int32),
-        np.zeros(4 * TILE, np.float32),
-        np.zeros((3 * TAIL, TILE), np.int32),
+        np.zeros(3 * TILE, np.float32),
+        np.zeros(TILE, np.int32),
         np.zeros(TILE, np.int32),
     )
-    count, n = 0, 0
-    for i in range(first, last):
-        if reach[i] > starts[i]:
-            tile[0, n], tile[1, n], tile[2, n] = points[0, i], points[1, i], points[2, i]
-            parts[n] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
-            which[n] = i
+    count = 0
+    for at in range(first, last, TILE):
+        size = min(TILE, last - at)
+        _sort_tails(points, reach, starts, frame, at, size, own, bins)
+        for j in range(size):
+            b = bins[j]
+            if b < 0:
+                continue
+            i = at + j
+            if b == kinds:
+                left[count] = i
+                count += 1
+                continue
+            n = sizes[b]
+            tiles[b, 0, n], tiles[b, 1, n], tiles[b, 2, n] = points[0, i], points[1, i], points[2, i]
+            parts[b, n], which[b, n] = own[j], i
+            sizes[b] = n + 1
+            if n + 1 == TILE:
+                sizes[b] = 0
+                _mark_tile(tiles[b], parts[b], TILE, frame, cells, scratch, skipped)
+                count = _leave(skipped, which[b], TILE, left, count)
+    n = 0
+    for b in range(kinds):  # what is left in the bins is marked together, shortest tails first
+        for j in range(sizes[b]):
+            if n == TILE:
+                _mark_tile(tiles[0], parts[0], TILE, frame, cells, scratch, skipped)
+                count = _leave(skipped, which[0], TILE, left, count)
+                n = 0
+            for a in range(3):
+                tiles[0, a, n] = tiles[b, a, j]
+            parts[0, n], which[0, n] = parts[b, j], which[b, j]
             n += 1
-        if n == TILE or (n > 0 and i == last - 1):
-            _mark_tile(tile, parts, n, frame, cells, scratch, skipped)
-            for j in range(n):
-                if skipped[j]:
-                    left[count] = which[j]
-                    skipped[j] = False
-                    count += 1
-            n = 0
+    if n > 0:
+        _mark_tile(tiles[0], parts[0], n, frame, cells, scratch, skipped)
+        count = _leave(skipped, which[0], n, left, count)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _leave(skipped: Array, which: Array, size: int, left: Array, count: int) -> int:
+    """Lists the rays of a tile that were skipped after `count` others; returns how many are listed."""
+    for j in range(size):
+        if skipped[j]:
+            left[count] = which[j]
+            count += 1
     return count
