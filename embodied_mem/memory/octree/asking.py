@@ -39,12 +39,13 @@ def _farthest(sight: Array, levels: Array, u0: int, u1: int, v0: int, v1: int, n
 
 
 @njit(cache=True, nogil=True)
-def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, float, float]:
+def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, float, float, bool]:
     """Projects a block whose first voxel is (x, y, z); clips the rectangle to the image.
 
     Returns:
         first and last column, first and last row (first > last where it is outside), smallest
-        and largest depth [m]; all of the image where the block reaches behind the camera.
+        and largest depth [m]; all of the image where the block reaches behind the camera; and
+        whether all of the block projects into the image.
     """
     r, res = view.rotation, view.resolution
     u0, v0, near = np.inf, np.inf, np.inf
@@ -69,7 +70,8 @@ def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, fl
         u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
     outside = far < 1e-6 or left < -1e-5 or right > 1e-5 or top < -1e-5 or bottom > 1e-5
     if behind or outside:
-        return (1 if outside else 0), (0 if outside else view.width - 1), 0, view.height - 1, near, far
+        return (1 if outside else 0), (0 if outside else view.width - 1), 0, view.height - 1, near, far, False
+    whole = u0 >= 0.0 and v0 >= 0.0 and u1 <= view.width - 1.0 and v1 <= view.height - 1.0
     # A hundredth of a pixel covers what rounding may do.
     first_u = np.int64(max(np.ceil(u0 - 0.01), 0.0))
     last_u = np.int64(min(np.floor(u1 + 0.01), view.width - 1.0))
@@ -77,7 +79,7 @@ def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, fl
     last_v = np.int64(min(np.floor(v1 + 0.01), view.height - 1.0))
     if first_v > last_v:
         first_u, last_u = 1, 0
-    return first_u, last_u, first_v, last_v, near, far
+    return first_u, last_u, first_v, last_v, near, far, whole
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -103,6 +105,37 @@ def scale_for(thick: float, widths: Array, heights: Array, near: float, count: i
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _locate_whole(
+    view: View, level: int, columns: int, x: int, y: int, z: int, depth: Array, pixel: Array, node: Array
+) -> None:  # fmt: skip
+    """Computes where the centres of the voxels of a block are that is in view as a whole, all at once.
+
+    Fills the last three, of `Work`, as `_locate_block` does.
+    """
+    r, res = view.rotation, np.float64(view.resolution)
+    a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
+    d0 = np.float32(r[0, 2] * a + r[1, 2] * b + r[2, 2] * c)
+    s0 = np.float32(view.fx * (r[0, 0] * a + r[1, 0] * b + r[2, 0] * c))
+    t0 = np.float32(view.fy * (r[0, 1] * a + r[1, 1] * b + r[2, 1] * c))
+    f, g = view.fx * res, view.fy * res
+    sx, sy, sz = np.float32(r[0, 0] * f), np.float32(r[1, 0] * f), np.float32(r[2, 0] * f)
+    tx, ty, tz = np.float32(r[0, 1] * g), np.float32(r[1, 1] * g), np.float32(r[2, 1] * g)
+    dx, dy, dz = np.float32(r[0, 2] * res), np.float32(r[1, 2] * res), np.float32(r[2, 2] * res)
+    cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
+    stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
+    one = np.float32(1.0)
+    for k in range(np.int32(512)):
+        i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
+        d = d0 + i * dx + j * dy + m * dz
+        per = one / d
+        depth[k] = d
+        column = np.int32((s0 + i * sx + j * sy + m * sz) * per + cx)
+        row = np.int32((t0 + i * tx + j * ty + m * tz) * per + cy)
+        pixel[k] = np.int32(row * stride + column)
+        node[k] = np.int32(np.int32(row >> shift) * across + np.int32(column >> shift))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _locate_block(
     view: View, thick: float, level: int, columns: int, x: int, y: int, z: int, side: Array, down: Array,
     depth: Array, inside: Array, pixel: Array, node: Array
@@ -110,37 +143,51 @@ def _locate_block(
     """Computes where the centres of a block's voxels are in the image, all at once.
 
     Fills the last six, of `Work`; `pixel` and `node` are of the nearest pixel in the image, and of
-    its node in a level with so many columns. `thick` is half a voxel's depth [m].
+    its node in a level with so many columns; `inside` tells whether that pixel's ray passes the
+    voxel. `thick` is half a voxel's depth [m].
     """
     r, res = view.rotation, np.float64(view.resolution)
     a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
     s0 = np.float32(r[0, 0] * a + r[1, 0] * b + r[2, 0] * c)
     t0 = np.float32(r[0, 1] * a + r[1, 1] * b + r[2, 1] * c)
     d0 = np.float32(r[0, 2] * a + r[1, 2] * b + r[2, 2] * c)
-    sx, sy, sz = np.float32(r[0, 0] * res), np.float32(r[1, 0] * res), np.float32(r[2, 0] * res)
-    tx, ty, tz = np.float32(r[0, 1] * res), np.float32(r[1, 1] * res), np.float32(r[2, 1] * res)
-    dx, dy, dz = np.float32(r[0, 2] * res), np.float32(r[1, 2] * res), np.float32(r[2, 2] * res)
+    r00, r01, r02 = np.float32(r[0, 0]), np.float32(r[0, 1]), np.float32(r[0, 2])
+    r10, r11, r12 = np.float32(r[1, 0]), np.float32(r[1, 1]), np.float32(r[1, 2])
+    r20, r21, r22 = np.float32(r[2, 0]), np.float32(r[2, 1]), np.float32(r[2, 2])
+    edge, half = np.float32(res), np.float32(res * (0.495 - 2.0 * view.eps))
     fx, fy = np.float32(view.fx), np.float32(view.fy)
-    cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
-    width, height = np.float32(view.width), np.float32(view.height)
+    cx, cy = np.float32(view.cx), np.float32(view.cy)
+    right, bottom = np.float32(view.width - 1), np.float32(view.height - 1)
     stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
     front, one, zero = np.float32(thick + 1e-3), np.float32(1.0), np.float32(0.0)
-    first, most_u, most_v = np.float32(0.5), width - np.float32(0.75), height - np.float32(0.75)
+    per_x, per_y, nearest = np.float32(1.0 / view.fx), np.float32(1.0 / view.fy), np.float32(0.5)
     for k in range(np.int32(512)):
-        i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
-        s = s0 + i * sx + j * sy + m * sz
-        t = t0 + i * tx + j * ty + m * tz
-        d = d0 + i * dx + j * dy + m * dz
+        i, j, m = np.float32(k >> 6) * edge, np.float32((k >> 3) & 7) * edge, np.float32(k & 7) * edge
+        s = s0 + i * r00 + j * r10 + m * r20
+        t = t0 + i * r01 + j * r11 + m * r21
+        d = d0 + i * r02 + j * r12 + m * r22
         side[k], down[k], depth[k] = s, t, d
         ahead = d > front
         per = one / (d if ahead else one)
         u, v = fx * s * per + cx, fy * t * per + cy
-        inside[k] = np.int32(ahead & (u > zero) & (u < width) & (v > zero) & (v < height))
-        u, v = u if u > first else first, v if v > first else first
-        u, v = u if u < most_u else most_u, v if v < most_v else most_v
-        column, row = np.int32(u), np.int32(v)
+        u, v = u if u > zero else zero, v if v > zero else zero
+        u, v = u if u < right else right, v if v < bottom else bottom
+        column, row = np.int32(u + nearest), np.int32(v + nearest)
         pixel[k] = np.int32(row * stride + column)
         node[k] = np.int32(np.int32(row >> shift) * across + np.int32(column >> shift))
+        # A line passes a cube unless an axis across both the line and an edge parts them.
+        p, q = (np.float32(column) - cx) * per_x, (np.float32(row) - cy) * per_y
+        e, f = s - p * d, t - q * d
+        g = f * p - e * q
+        ax, ay, az = (
+            abs(r00 * p + r01 * q + r02), abs(r10 * p + r11 * q + r12), abs(r20 * p + r21 * q + r22)
+        )  # fmt: skip
+        passes = (
+            (abs(r01 * e - r00 * f + r02 * g) < half * (ay + az))
+            & (abs(r11 * e - r10 * f + r12 * g) < half * (az + ax))
+            & (abs(r21 * e - r20 * f + r22 * g) < half * (ax + ay))
+        )
+        inside[k] = np.int32(ahead & passes)
 
 
 @njit(cache=True, nogil=True)
@@ -152,16 +199,25 @@ def _look_up(image: Array, places: Array, found: Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _ask_whole(half: float, depth: Array, here: Array, around: Array, states: Array) -> None:
+    """Fills the `states` of the voxels of a block that is in view as a whole: see `_ask_block`."""
+    thick, tiny = np.float32(half), np.float32(1e-5)
+    for k in range(512):
+        d = depth[k]
+        state = np.int32(0) if around[k] < d - thick - (tiny + d * tiny) else np.int32(2)
+        states[k] = np.int32(1) if here[k] > d + thick else state
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ask_block(
-    view: View, half: float, surely: float, margins: Array, limit: float, side: Array, down: Array,
-    depth: Array, inside: Array, here: Array, around: Array, states: Array
+    view: View, half: float, margins: Array, limit: float, side: Array, down: Array, depth: Array,
+    inside: Array, here: Array, around: Array, states: Array
 ) -> None:  # fmt: skip
     """Fills the `states` of a block's voxels: what `_locate_block` found, against the depths there.
 
     Args:
         view: the camera.
         half: half a voxel's depth [m].
-        surely: `certain` of `Work`.
         margins: of `Work`.
         limit: what lies wholly beyond this depth need not be settled [m].
         side: of `Work`, as filled by `_locate_block`.
@@ -174,14 +230,14 @@ def _ask_block(
     """
     fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
     right, bottom = np.float32(view.width - 1) - cx, np.float32(view.height - 1) - cy
-    thick, certain, last = np.float32(half), np.float32(surely), np.float32(limit)
+    thick, last = np.float32(half), np.float32(limit)
     front, tiny = np.float32(half + 1e-3), np.float32(1e-5)
     m0, m1 = np.float32(margins[0]), np.float32(margins[1])
     m2, m3 = np.float32(margins[2]), np.float32(margins[3])
     rough = np.float32(1e-6 * (view.fx + view.fy + view.width + view.height))
     for k in range(512):
         d, s, t = depth[k], side[k], down[k]
-        free = (inside[k] != 0) & (d < certain) & (here[k] > d + thick)
+        free = (inside[k] != 0) & (here[k] > d + thick)
         hidden = (d > front) & (around[k] < d - thick - (tiny + d * tiny))
         slack = rough * (abs(s) + abs(t) + abs(d))
         beside = (fx * s + cx * d < -m0 - slack) | (fx * s - right * d > m1 + slack)
@@ -193,8 +249,8 @@ def _ask_block(
 
 @njit(cache=True, nogil=True)
 def _mark_block(
-    words: Array, corner: int, sx: int, sy: int, states: Array, side: Array, down: Array, depth: Array,
-    x: float, y: float, z: float, count: int, left: Unsettled
+    words: Array, corner: int, sx: int, sy: int, states: Array, view: View, x: float, y: float, z: float,
+    count: int, left: Unsettled
 ) -> int:  # fmt: skip
     """Marks a block's free voxels; lists those that are neither free nor hit nor out of sight.
 
@@ -204,9 +260,7 @@ def _mark_block(
         sx: words per voxel along x.
         sy: words per voxel along y.
         states: (64,) uint64, of `_ask_block`.
-        side: of `_locate_block`.
-        down: likewise.
-        depth: likewise.
+        view: the camera.
         x: the block's corner from the camera [voxels].
         y: likewise.
         z: likewise.
@@ -216,6 +270,7 @@ def _mark_block(
     Returns:
         how many are listed now.
     """
+    before = count
     for i in range(64):
         state = states[i]
         if state == 0:
@@ -227,13 +282,17 @@ def _mark_block(
         if todo:
             for j in range(8):
                 if (todo >> np.uint64(8 * j)) & np.uint64(1):
-                    k = i * 8 + j
                     left.cells[count] = at * 8 + j
                     left.low[0, count], left.low[1, count] = x + (i >> 3), y + (i & 7)
                     left.low[2, count] = z + j
-                    left.side[count], left.down[count] = side[k], down[k]
-                    left.depth[count] = depth[k]
                     count += 1
+    r, res = view.rotation, np.float64(view.resolution)
+    for n in range(before, count):
+        a, b = (np.float64(left.low[0, n]) + 0.5) * res, (np.float64(left.low[1, n]) + 0.5) * res
+        c = (np.float64(left.low[2, n]) + 0.5) * res
+        left.side[n] = r[0, 0] * a + r[1, 0] * b + r[2, 0] * c
+        left.down[n] = r[0, 1] * a + r[1, 1] * b + r[2, 1] * c
+        left.depth[n] = r[0, 2] * a + r[1, 2] * b + r[2, 2] * c
     return count
 
 
@@ -278,18 +337,25 @@ def ask_blocks(
             return block, count
         x = block // (shape[2] * shape[1]) * 8
         y, z = block // shape[2] % shape[1] * 8, block % shape[2] * 8
-        u0, u1, v0, v1, near, far = _outline(view, x, y, z)
+        u0, u1, v0, v1, near, far, whole = _outline(view, x, y, z)
         if u0 > u1 or far < 0.0 or near > limit or _farthest(sight, levels, u0, u1, v0, v1, 4) < near:
             continue
         level, nodes = scale_for(thick, widths, heights, near, levels.shape[0])
         at, columns = levels[level, 0] + (nodes - 2) * sight.shape[0], levels[level, 2]
-        _locate_block(view, thick, level, columns, x, y, z, side, down, depth, inside, pixel, node)
+        whole = whole and far < min(limit, certain)
+        if whole:
+            _locate_whole(view, level, columns, x, y, z, depth, pixel, node)
+        else:
+            _locate_block(view, thick, level, columns, x, y, z, side, down, depth, inside, pixel, node)
         _look_up(reach, pixel, here)
         _look_up(seen[at:], node, around)
-        _ask_block(
-            view, thick, certain, margins, limit + thick, side, down, depth, inside, here, around, states
-        )
+        if whole:
+            _ask_whole(thick, depth, here, around, states)
+        else:
+            _ask_block(
+                view, thick, margins, limit + thick, side, down, depth, inside, here, around, states
+            )
         corner = (PAD + x * sx + y * sy + z) >> 3
         a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]
-        count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, side, down, depth, a, b, c, count, left)
+        count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, view, a, b, c, count, left)
     return last, count
