@@ -143,51 +143,37 @@ def _locate_block(
     """Computes where the centres of a block's voxels are in the image, all at once.
 
     Fills the last six, of `Work`; `pixel` and `node` are of the nearest pixel in the image, and of
-    its node in a level with so many columns; `inside` tells whether that pixel's ray passes the
-    voxel. `thick` is half a voxel's depth [m].
+    its node in a level with so many columns. `thick` is half a voxel's depth [m].
     """
     r, res = view.rotation, np.float64(view.resolution)
     a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
     s0 = np.float32(r[0, 0] * a + r[1, 0] * b + r[2, 0] * c)
     t0 = np.float32(r[0, 1] * a + r[1, 1] * b + r[2, 1] * c)
     d0 = np.float32(r[0, 2] * a + r[1, 2] * b + r[2, 2] * c)
-    r00, r01, r02 = np.float32(r[0, 0]), np.float32(r[0, 1]), np.float32(r[0, 2])
-    r10, r11, r12 = np.float32(r[1, 0]), np.float32(r[1, 1]), np.float32(r[1, 2])
-    r20, r21, r22 = np.float32(r[2, 0]), np.float32(r[2, 1]), np.float32(r[2, 2])
-    edge, half = np.float32(res), np.float32(res * (0.495 - 2.0 * view.eps))
+    sx, sy, sz = np.float32(r[0, 0] * res), np.float32(r[1, 0] * res), np.float32(r[2, 0] * res)
+    tx, ty, tz = np.float32(r[0, 1] * res), np.float32(r[1, 1] * res), np.float32(r[2, 1] * res)
+    dx, dy, dz = np.float32(r[0, 2] * res), np.float32(r[1, 2] * res), np.float32(r[2, 2] * res)
     fx, fy = np.float32(view.fx), np.float32(view.fy)
-    cx, cy = np.float32(view.cx), np.float32(view.cy)
-    right, bottom = np.float32(view.width - 1), np.float32(view.height - 1)
+    cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
+    width, height = np.float32(view.width), np.float32(view.height)
     stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
     front, one, zero = np.float32(thick + 1e-3), np.float32(1.0), np.float32(0.0)
-    per_x, per_y, nearest = np.float32(1.0 / view.fx), np.float32(1.0 / view.fy), np.float32(0.5)
+    first, most_u, most_v = np.float32(0.5), width - np.float32(0.75), height - np.float32(0.75)
     for k in range(np.int32(512)):
-        i, j, m = np.float32(k >> 6) * edge, np.float32((k >> 3) & 7) * edge, np.float32(k & 7) * edge
-        s = s0 + i * r00 + j * r10 + m * r20
-        t = t0 + i * r01 + j * r11 + m * r21
-        d = d0 + i * r02 + j * r12 + m * r22
+        i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
+        s = s0 + i * sx + j * sy + m * sz
+        t = t0 + i * tx + j * ty + m * tz
+        d = d0 + i * dx + j * dy + m * dz
         side[k], down[k], depth[k] = s, t, d
         ahead = d > front
         per = one / (d if ahead else one)
         u, v = fx * s * per + cx, fy * t * per + cy
-        u, v = u if u > zero else zero, v if v > zero else zero
-        u, v = u if u < right else right, v if v < bottom else bottom
-        column, row = np.int32(u + nearest), np.int32(v + nearest)
+        inside[k] = np.int32(ahead & (u > zero) & (u < width) & (v > zero) & (v < height))
+        u, v = u if u > first else first, v if v > first else first
+        u, v = u if u < most_u else most_u, v if v < most_v else most_v
+        column, row = np.int32(u), np.int32(v)
         pixel[k] = np.int32(row * stride + column)
         node[k] = np.int32(np.int32(row >> shift) * across + np.int32(column >> shift))
-        # A line passes a cube unless an axis across both the line and an edge parts them.
-        p, q = (np.float32(column) - cx) * per_x, (np.float32(row) - cy) * per_y
-        e, f = s - p * d, t - q * d
-        g = f * p - e * q
-        ax, ay, az = (
-            abs(r00 * p + r01 * q + r02), abs(r10 * p + r11 * q + r12), abs(r20 * p + r21 * q + r22)
-        )  # fmt: skip
-        passes = (
-            (abs(r01 * e - r00 * f + r02 * g) < half * (ay + az))
-            & (abs(r11 * e - r10 * f + r12 * g) < half * (az + ax))
-            & (abs(r21 * e - r20 * f + r22 * g) < half * (ax + ay))
-        )
-        inside[k] = np.int32(ahead & passes)
 
 
 @njit(cache=True, nogil=True)
@@ -210,14 +196,15 @@ def _ask_whole(half: float, depth: Array, here: Array, around: Array, states: Ar
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _ask_block(
-    view: View, half: float, margins: Array, limit: float, side: Array, down: Array, depth: Array,
-    inside: Array, here: Array, around: Array, states: Array
+    view: View, half: float, surely: float, margins: Array, limit: float, side: Array, down: Array,
+    depth: Array, inside: Array, here: Array, around: Array, states: Array
 ) -> None:  # fmt: skip
     """Fills the `states` of a block's voxels: what `_locate_block` found, against the depths there.
 
     Args:
         view: the camera.
         half: half a voxel's depth [m].
+        surely: `certain` of `Work`.
         margins: of `Work`.
         limit: what lies wholly beyond this depth need not be settled [m].
         side: of `Work`, as filled by `_locate_block`.
@@ -230,14 +217,14 @@ def _ask_block(
     """
     fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
     right, bottom = np.float32(view.width - 1) - cx, np.float32(view.height - 1) - cy
-    thick, last = np.float32(half), np.float32(limit)
+    thick, certain, last = np.float32(half), np.float32(surely), np.float32(limit)
     front, tiny = np.float32(half + 1e-3), np.float32(1e-5)
     m0, m1 = np.float32(margins[0]), np.float32(margins[1])
     m2, m3 = np.float32(margins[2]), np.float32(margins[3])
     rough = np.float32(1e-6 * (view.fx + view.fy + view.width + view.height))
     for k in range(512):
         d, s, t = depth[k], side[k], down[k]
-        free = (inside[k] != 0) & (here[k] > d + thick)
+        free = (inside[k] != 0) & (d < certain) & (here[k] > d + thick)
         hidden = (d > front) & (around[k] < d - thick - (tiny + d * tiny))
         slack = rough * (abs(s) + abs(t) + abs(d))
         beside = (fx * s + cx * d < -m0 - slack) | (fx * s - right * d > m1 + slack)
@@ -353,7 +340,7 @@ def ask_blocks(
             _ask_whole(thick, depth, here, around, states)
         else:
             _ask_block(
-                view, thick, margins, limit + thick, side, down, depth, inside, here, around, states
+                view, thick, certain, margins, limit + thick, side, down, depth, inside, here, around, states
             )
         corner = (PAD + x * sx + y * sy + z) >> 3
         a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]

@@ -88,6 +88,7 @@ class Unsettled(NamedTuple):
         low: (3, C) float32, their lower corners from the camera, along the map's axes [voxels].
         side, down, depth: (C,) float32, their centres in the camera's frame [m].
         box: (4, C) int32, first and last column, first and last row of their outlines.
+        passes: (C,) uint8, 1 where the ray of the nearest pixel passes.
     """
 
     cells: Array
@@ -96,13 +97,14 @@ class Unsettled(NamedTuple):
     down: Array
     depth: Array
     box: Array
+    passes: Array
 
     @classmethod
     def room_for(cls, count: int) -> Unsettled:
         """Returns arrays for so many voxels."""
         side, down, depth = np.empty((3, count), np.float32)
         low, box = np.empty((3, count), np.float32), np.empty((4, count), np.int32)
-        return cls(np.empty(count, np.int64), low, side, down, depth, box)
+        return cls(np.empty(count, np.int64), low, side, down, depth, box, np.empty(count, np.uint8))
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)
