@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
+RUN = 8
+"""Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 _LOW = np.uint64(0x0101010101010101)
 """The lowest bit of each byte."""
 
@@ -286,11 +288,12 @@ def _mark_block(
 @njit(cache=True, nogil=True, error_model="numpy")
 def ask_blocks(
     view: View, work: Work, reach: Array, sight: Array, seen: Array, levels: Array, shape: Array,
-    strides: Array, cells: Array, first: int, last: int, limit: float, left: Unsettled
+    strides: Array, cells: Array, first: int, part: int, parts: int, limit: float, left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
-    """Marks FREE the voxels that the pixels at their centres see through, in some blocks of the byte map.
+    """Marks FREE the voxels that the pixels at their centres see through, in a part of the byte map.
 
     Blocks do not depend on each other: threads may take different ones, with `work` of their own.
+    Parts take turns, RUN blocks each, so that about as much is in each of them.
 
     Args:
         view: the camera.
@@ -302,13 +305,14 @@ def ask_blocks(
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
-        first: first block, counted z fastest.
-        last: the one after the last block.
+        first: the part's block to begin with.
+        part: 0 to parts - 1.
+        parts: how many there are.
         limit: what lies beyond this depth is left to the rays [m].
         left: filled with the voxels that are not settled.
 
     Returns:
-        the block to go on with, before `last` where there was no more room in `left`; and how many
+        the part's block to go on with, -1 unless there was no more room in `left`; and how many
         voxels are not settled.
     """
     # Every call below takes what it needs: to hand over all of `work` costs as much as the work.
@@ -318,10 +322,13 @@ def ask_blocks(
     )  # fmt: skip
     pixel, node, thick, certain, margins = work.pixel, work.node, work.half[2], work.certain, work.margins
     widths, heights, eights = work.widths, work.heights, work.states.view(np.uint64)
-    count = 0
-    for block in range(first, last):
+    count, total = 0, shape[0] * shape[1] * shape[2]
+    for i in range(first, total):
+        block = (i // RUN * parts + part) * RUN + i % RUN  # counted z fastest
+        if block >= total:
+            break
         if count + 512 > left.cells.shape[0]:
-            return block, count
+            return i, count
         x = block // (shape[2] * shape[1]) * 8
         y, z = block // shape[2] % shape[1] * 8, block % shape[2] * 8
         u0, u1, v0, v1, near, far, whole = _outline(view, x, y, z)
@@ -345,4 +352,4 @@ def ask_blocks(
         corner = (PAD + x * sx + y * sy + z) >> 3
         a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]
         count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, view, a, b, c, count, left)
-    return last, count
+    return -1, count
