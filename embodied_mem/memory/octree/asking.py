@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
-RUN = 8
+RUN = 2
 """Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 _LOW = np.uint64(0x0101010101010101)
 """The lowest bit of each byte."""

@@ -275,7 +275,11 @@ def _try_rows(
     doubts = False
     # Whole chunks are quicker; pixels beyond the outline may be tried too.
     count = min((u1 - u0 + CHUNK) // CHUNK * CHUNK, width - u0)
-    for v in range(v0, v1 + 1, step):
+    rows = (v1 - v0) // step + 1
+    for i in range(rows):
+        # From the middle outwards: most rays that pass a voxel do so there.
+        half = (i + 1) >> 1
+        v = v0 + ((rows - 1) // 2 + (half if i & 1 else -half)) * step
         at = v * width + u0
         if not _reaches(reach[at : at + count], nearest):
             continue
