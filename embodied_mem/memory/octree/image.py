@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling
+from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -48,7 +48,7 @@ class Sight(NamedTuple):
 
     Attributes:
         work: what `prepare_work` made of the camera.
-        starts: for each thread (H * W,) float32, the depth from which on each ray is to be followed [m].
+        starts: for each thread that asks (H * W,) float32, the depths from which on rays are followed [m].
         follow: rays are followed through what lies beyond this depth and is not settled [m].
         settle: whether to find out about each voxel, in which rays that are not followed may be.
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
@@ -105,7 +105,7 @@ def lift(
     """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
     kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
     points = byte_map.scratch("points", (3, *depth.shape), np.float32)
-    # The depths of the ends are the first level of a pyramid of them: see `_depths_around`.
+    # The depths of the ends are the first level of a pyramid of them: see `_look`.
     pyramid = byte_map.scratch("sight", (pixels.pyramid_layout(*depth.shape)[1],), np.float32)
     ends = pyramid[: depth.size].reshape(depth.shape)
     origin = pose.position.astype(np.float32)
@@ -191,11 +191,11 @@ def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sigh
     """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
     work = prepare_work(camera)
     follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
-    shape, threads = lifted.kinds.shape, range(byte_map.threads)
-    starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in threads]
-    for own in starts:
-        own.fill(work.certain)
-    tailed = bool(np.count_nonzero(lifted.reach > follow) > len(lifted.kinds) * TAILED)
+    shape, hands = lifted.kinds.shape, byte_map.hands(5000.0 * float(byte_map.shape.prod()))
+    starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in range(hands)]
+    starts[0].fill(work.certain)
+    beyond = pixels.count_beyond(lifted.reach.reshape(-1), follow)
+    tailed = beyond > len(lifted.kinds) * TAILED
     if not (settle or tailed):
         width = camera.resolution * min(camera.fx, camera.fy)
         pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
@@ -227,6 +227,8 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
     def ask_part(part: int, _: int) -> None:
         # What threads lower and list, each lowers and lists in arrays of its own.
         mine, scratch, left, first = view.starts[part], works[part], lists[part], 0
+        if part:
+            mine.fill(work.certain)
         while first >= 0:
             first, found = asking.ask_blocks(
                 camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, part, parts,
@@ -237,7 +239,7 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
                     camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
                 )
 
-    byte_map.spread(ask_part, parts, 5000.0 * float(shape.prod()) / parts)
+    byte_map.spread(ask_part, parts, np.inf)
 
 
 def _follow(
@@ -256,7 +258,7 @@ def _follow(
         part = begins[first:last]
         for own in starts[1:]:
             np.minimum(part, own[first:last], out=part)
-        count = dense.mark_tails(lifted.points, reach, begins, frame, cells, first, last, left[first:last])
+        count = tails.mark_tails(lifted.points, reach, begins, frame, cells, first, last, left[first:last])
         long.append(left[first : first + count])
 
     byte_map.spread(follow_part, len(begins), 3)

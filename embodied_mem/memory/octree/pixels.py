@@ -165,6 +165,15 @@ def ray_bounds(
 
 
 @njit(cache=True, nogil=True)
+def count_beyond(reach: Array, depth: float) -> int:
+    """Counts the rays of (N,) float32 planar depths that end beyond a depth [m]."""
+    limit, count = np.float32(depth), np.int32(0)
+    for i in range(reach.shape[0]):
+        count += np.int32(reach[i] > limit)
+    return count
+
+
+@njit(cache=True, nogil=True)
 def mark_surfaces(
     points: Array, kinds: Array, lo: Array, strides: Array, inverse: float, cells: Array, ends: Array
 ) -> None:

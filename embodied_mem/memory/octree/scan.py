@@ -72,12 +72,16 @@ class ByteMap:
         The kernels that the work calls release the GIL. `each` says about how long an item takes
         [ns]: with less than WORTH in all, one thread is quicker.
         """
-        parts = 1 if size * each < WORTH else self.threads
+        parts = max(min(self.hands(size * each), size), 1)
         ends = [size * k // parts for k in range(parts + 1)]
         others = [self._workers().submit(work, *part) for part in pairwise(ends[1:])]
         work(*ends[:2])
         for done in others:
             done.result()
+
+    def hands(self, work: float) -> int:
+        """Returns how many threads some work is worth that takes one of them so long [ns]."""
+        return 1 if work < WORTH else self.threads
 
     def together(self, one: Callable[[], Any], other: Callable[[], Any]) -> None:
         """Does two things that do not touch each other, at once where there are threads for it."""
