@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ pytest.importorskip("open3d")
 from embodied_mem.sim.pointing.candidates import (  # noqa: E402
     CANDIDATES,
     LOOK,
+    PARTS,
     READ,
     decision_observation,
+    hide,
     without,
 )
 from embodied_mem.sim.pointing.errand import Errand, ErrandConfig, Errands  # noqa: E402
@@ -27,6 +30,7 @@ from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
 from embodied_mem.sim.pointing.pointing import Pointing, make_pointing, pointing_of  # noqa: E402
 
 FRONTIER, OBJECT, PLACE = 0, READ.frontiers, READ.frontiers + READ.objects
+GOAL = CANDIDATES - READ.goals
 TASK = "EmbodiedMem/House-MultiObjectNav-v0"
 
 
@@ -106,6 +110,38 @@ def test_a_thing_is_not_said_to_be_found_until_it_was_seen_often_enough() -> Non
     assert [other.next(look_at(step=0), seen).then for _ in range(5)] == [None] * 5  # one step is one look
 
 
+def test_what_dwindles_as_it_is_looked_at_is_not_said_to_be_found() -> None:
+    def said(kind: str, voxels: tuple[int, ...]) -> list[Any]:
+        errands, slot = Errands(ErrandConfig(found=5, proof=3)), OBJECT if kind == "object" else GOAL
+        seen = [tokens_with((slot, kind, 2.0, {"goal": 1})) for _ in voxels]
+        for tokens, count in zip(seen, voxels):
+            tokens.frontier[slot], tokens.visits[slot] = False, np.log1p(count)
+        errands.next(look_at(step=0), seen[0])
+        errands.start(slot, look_at(step=0), seen[0])
+        return [errands.next(look_at(step=step), tokens).then for step, tokens in enumerate(seen)]
+
+    assert said("cell", (20, 24, 24, 30)) == [None, None, 5, 5]
+    assert said("cell", (20, 16, 12, 9)) == [None] * 4  # other images say that it is something else
+    assert said("cell", (20, 16, 16, 16, 16)) == [None] * 4 + [5]
+    assert said("object", (20, 16, 12, 9)) == [None, None, 5, 5]  # these have been thought about already
+
+
+def test_beside_unknown_floor_it_comes_nearer_before_it_says_found_from_afar() -> None:
+    config = ErrandConfig(found=5, proof=1, budget=1, patience=0)
+    thing = (OBJECT, "object", 2.0, {"goal": 1})
+    for away, limit in ((0.5, config.reach), (4.0, config.limit)):
+        tokens = tokens_with(thing, (FRONTIER, "cell", 2.0, {}))
+        tokens.position[FRONTIER] = tokens.position[OBJECT] + np.array([away, 0.0, 0.0])
+        tokens.extent[FRONTIER] = 0.5
+        errands = Errands(config)
+        errands.next(look_at(step=0), tokens)
+        errands.start(OBJECT, look_at(step=0), tokens)
+        assert errands.next(look_at(step=0), tokens).limit == limit
+        assert errands.next(look_at(step=1), tokens) is None  # it came no nearer: next time afar will do
+        errands.start(OBJECT, look_at(step=1), tokens)
+        assert errands.next(look_at(step=1), tokens).limit == config.limit
+
+
 def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:
     errands, obs = Errands(ErrandConfig(budget=1)), look_at()
     both = tokens_with((FRONTIER, "cell", 2.0, {}), (FRONTIER + 1, "cell", 9.0, {}))
@@ -157,6 +193,24 @@ def test_hidden_parts_leave_no_trace_in_the_observation() -> None:
     assert not blind["mem_crops"][4::5].any() and blind["mem_crops"][0].any()
     with pytest.raises(ConfigError, match="there are: memory_tokens, octree, objects"):
         without(tokens, ("eyes",))
+
+
+def test_who_learns_without_a_part_learns_from_the_same_decisions() -> None:
+    goal, other = (OBJECT, "object", 3.0, {"goal": 1}), (OBJECT + 1, "object", 1.0, {})
+    entries = ((FRONTIER, "cell", 2.0, {}), goal, other)
+    tokens, obs = tokens_with(*entries), look_at()
+    assert tokens.crops is not None
+    tokens.crops[:] = 255
+    offered = Errands(ErrandConfig()).offer(obs, tokens)
+    whole = decision_observation(obs, tokens, offered, "none")
+    for part in PARTS:
+        fewer = Errands(ErrandConfig()).offer(obs, without(tokens, [part]))
+        expected, shown = decision_observation(obs, tokens, fewer, "none", [part]), hide(whole, [part])
+        for key in ("mem_mask", "mem_crops", "cand_mask"):
+            np.testing.assert_array_equal(shown[key], expected[key])
+        many = hide({key: np.stack([value, value]) for key, value in whole.items()}, [part])
+        np.testing.assert_array_equal(many["cand_mask"][1], expected["cand_mask"])
+    assert hide(whole, ())["mem_mask"].sum() == 3 and whole["mem_crops"].all()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,34 @@ def test_company_tells_kitchens_from_bathrooms() -> None:
     assert together("toilet", "bathtub") > 0.5 > -0.5 > together("toilet", "fridge")
     assert together("kettle", "stove") > together("kettle", "bed")
     assert together("bed", "bed") == 0.0 and (table[0] == 0.0).all()
+
+
+def test_trainings_learn_from_the_same_demonstrations_with_and_without_a_part(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from embodied_mem.policy.config import ImitationConfig, PolicyConfig
+    from embodied_mem.sim.agents import make_agent
+    from embodied_mem.verbs.train import TrainConfig, run_training
+
+    task = {"env_id": "EmbodiedMem/House-Sketch-v0", "goals": 1, "max_steps": 60}
+    config = TrainConfig(
+        env="EmbodiedMem/House-Pointing-v0", env_kwargs=task, eval_env_kwargs={"split": "val"}, n_envs=1,
+        total_steps=0, eval_episodes=2, policy=PolicyConfig(width=16, layers=1, heads=2, segment_length=8),
+        imitation=ImitationConfig(
+            sketched=3, epochs=1, lane_steps=4, lanes=2, houses=2, collected=str(tmp_path / "shared")
+        ),
+    )  # fmt: skip
+    first = run_training(config, tmp_path / "whole")
+    files = sorted((tmp_path / "shared").rglob("*.np*"))
+    assert [f.name for f in files] == ["company_2.npy", "10000000.npz", "10000001.npz", "10000002.npz"]
+    written = [f.stat().st_mtime_ns for f in files]
+    blind = replace(config, env_kwargs={**task, "without": ["memory_tokens"]}, seed=1)
+    second = run_training(blind, tmp_path / "blind")
+    assert [f.stat().st_mtime_ns for f in files] == written  # of another seed too
+    assert first["imitation"][0]["loss"] != second["imitation"][0]["loss"] and second["steps"] == 0
+    assert second["evaluation"]["env_kwargs"] == {**blind.env_kwargs, "split": "val"}
+    env = make_observable(TASK, split="val")
+    for result, hidden in ((first, set()), (second, {"memory_tokens"})):
+        assert set(make_agent(result["checkpoint"], env).policy.hidden) == hidden  # type: ignore[attr-defined]
 
 
 def test_the_splits_are_what_they_were_frozen_as() -> None:

@@ -51,6 +51,16 @@ def test_help_lists_every_verb_and_each_verb_has_help(capsys):
         assert run(capsys, *arguments)[0] == 0
 
 
+def test_every_config_that_comes_with_the_package_can_be_trained_with_options(capsys):
+    folder = Path(__file__).parents[1] / "sim_configs"
+    found = 0
+    for path in sorted(folder.glob("*.yaml")):
+        code, out, _ = run(capsys, "train", path, "--help")
+        assert code == 0 and "--total-steps" in out, path
+        found += "--without" in out
+    assert found >= 1  # parts of the memory that a policy is trained without
+
+
 def test_a_mistyped_verb_names_the_nearest(capsys):
     complains(run(capsys, "repaly"), '"replay"')
 

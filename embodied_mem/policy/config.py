@@ -162,9 +162,12 @@ class ImitationConfig:
     """Learning from a teacher before learning from rewards."""
 
     demonstrations: int = 0
-    """Episodes of the first collection; 0: no imitation."""
+    """Episodes of the first collection; no imitation where this and `sketched` are 0."""
     sketched: int = 0
     """Episodes that come before them in a sketch of the task, which is faster (`sim.pointing.sketch`)."""
+    collected: str = ""
+    """Folder of the first collection, so that trainings of any seed learn from the same; the run's own where
+    it is left out. What is missing there is collected."""
     rounds: int = 0
     """Further collections in which the policy acts and the teacher prefers (DAgger, Ross et al. 2011)."""
     round_demonstrations: int = 0
@@ -206,6 +209,11 @@ class ImitationConfig:
         _check_choice("imitation.learn", self.learn, ("where", "way"))
         if not 0.0 <= self.hidden < 1.0:
             raise ConfigError(f"imitation.hidden must be in [0, 1), got {self.hidden}")
+
+    @property
+    def is_wanted(self) -> bool:
+        """True where there is anything to imitate."""
+        return self.demonstrations + self.sketched > 0
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -96,7 +96,8 @@ def _pointing_agent(folder: str, env: gymnasium.Env[Any, Any], without: Collecti
         raise ConfigError(
             f"{folder} was trained on other observations than pointing gives here; train it anew"
         )
-    policy = PointingAgent(agent, errand_config(env), without)
+    never = agent.env_kwargs.get("without", ())  # what it was trained without
+    policy = PointingAgent(agent, errand_config(env), {*without, *never})
     return Agent(policy, embodied.controller(), True, READ)
 
 

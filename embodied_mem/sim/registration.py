@@ -109,6 +109,7 @@ ENVIRONMENTS = (
         "embodied_mem.sim.pointing.pointing:make_pointing",
         {"env_id": f"{NAMESPACE}/House-MultiObjectNav-v0"},
     ),
+    EnvEntry("House-Parcels-v0", "embodied_mem.sim.pointing.parcels:HouseParcels", horizon="days"),
     EnvEntry("Habitat-ObjectNav-v0", "embodied_mem.sim.habitat.object_nav:HabitatObjectNav", needs="habitat"),
     EnvEntry(
         "Habitat-MultiObjectNav-v0",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodied_mem.errors import ConfigError
+import numpy as np
 
 if TYPE_CHECKING:
     from embodied_mem.policy import MemoPPO
@@ -34,6 +35,7 @@ class Imitation:
         out: folder of the run; what is there already is gone on with.
         seed: of the run.
         say: is told of progress, a line at a time.
+        hidden: parts of the memory that the policy does not see; whoever collects first does.
     """
 
     model: MemoPPO
@@ -42,6 +44,7 @@ class Imitation:
     out: Path
     seed: int
     say: Callable[[str], None]
+    hidden: tuple[str, ...] = ()
 
     def run(self) -> list[dict[str, float]]:
         """Collects, imitates, and lets the policy act in further rounds; returns the history of epochs.
@@ -73,26 +76,31 @@ class Imitation:
         found: list[dict[str, float]] = json.loads(path.read_text())
         return found
 
-    def _folders(self, number: int) -> tuple[Path, Path]:
-        """Returns where a round's demonstrations are: those of the sketch, and those of the task."""
-        folder = self.out / DEMONSTRATIONS
-        return folder / f"sketch_{number}", folder / f"round_{number}"
+    @property
+    def _first(self) -> Path:
+        """Folder of the first collection, which several trainings may share."""
+        return Path(self.config.collected) if self.config.collected else self.out / DEMONSTRATIONS
+
+    def _collections(self, number: int) -> Iterator[tuple[str, Path, range]]:
+        """Yields where a round is played ("sketch", "task"), the folder of it, and its episodes' seeds."""
+        c, first = self.config, SEED + (0 if self.config.collected else 1_000_000 * self.seed)
+        folder = self.out / DEMONSTRATIONS if number else self._first
+        for where, name, begin, each in (
+            ("sketch", "sketch", c.sketched, c.round_sketched),
+            ("task", "round", c.demonstrations, c.round_demonstrations),
+        ):
+            start = first if number == 0 else first + begin + (number - 1) * each
+            yield where, folder / f"{name}_{number}", range(start, start + (each if number else begin))
+            first += SKETCHES
 
     def _collect(self, number: int) -> None:
         from embodied_mem.sim.pointing.collection import Choose, ChoosePolicy, choose_heuristic, collect
         from embodied_mem.sim.pointing.sketch import make_sketch
 
-        c = self.config
         choosers: dict[str, Choose] = {"heuristic": choose_heuristic}
         if number:
-            choosers = {"policy": ChoosePolicy(self.model.policy)}
-        first = SEED + 1_000_000 * self.seed
-        wanted = (
-            (make_sketch, c.sketched, c.round_sketched),
-            (self.make, c.demonstrations, c.round_demonstrations),
-        )
-        for (make, begin, each), folder, where in zip(wanted, self._folders(number), ("sketch", "task")):
-            start = first if number == 0 else first + begin + (number - 1) * each
+            choosers = {"policy": ChoosePolicy(self.model.policy, self.hidden)}
+        for where, folder, seeds in self._collections(number):
             count = 0
 
             def tell(seed: int, demonstration: Any, where: str = where) -> None:
@@ -102,34 +110,47 @@ class Imitation:
                     size = len(demonstration)
                     self.say(f"round {number}, {where}: {count} episodes, the last of {size} decisions")
 
-            collect(make, folder, range(start, start + (each if number else begin)), choosers, tell)
-            first += SKETCHES
+            if seeds:
+                collect(make_sketch if where == "sketch" else self.make, folder, seeds, choosers, tell)
 
     def _keep_company(self) -> None:
         """Counts which things keep company in houses of the training split, for a pointer that can use it."""
+        from embodied_mem.policy.whole_file import whole_file
         from embodied_mem.sim.house.catalog import HOUSE_LABELS
         from embodied_mem.sim.house.company import company
         from embodied_mem.sim.house.house import SPLITS, make_house
 
         things = getattr(self.model.policy.action_net, "things", None)
-        if things is not None and self.config.houses:
+        if things is None or not self.config.houses:
+            return
+        path = self._first / f"company_{self.config.houses}.npy"
+        if not path.exists():
             self.say(f"counting in {self.config.houses} houses which things keep company")
             seeds = SPLITS["train"][-self.config.houses :]
-            things.start_from(company((make_house(seed) for seed in seeds), HOUSE_LABELS))
+            counted = company((make_house(seed) for seed in seeds), HOUSE_LABELS)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path, ".npy") as part:
+                np.save(part, counted)
+        things.start_from(np.load(path, allow_pickle=False))
 
     def _imitate(self, number: int) -> list[dict[str, float]]:
         from embodied_mem.policy.demonstrations import Demonstration
         from embodied_mem.policy.imitation import Imitator
+        from embodied_mem.sim.pointing.candidates import hide
 
-        folders = [folder for n in range(number + 1) for folder in self._folders(n)]
-        files = [path for folder in folders for path in sorted(folder.glob("*.npz"))]
-        if not files:
-            raise ConfigError("demonstrations is 0: there is nothing to imitate")
-        episodes = [Demonstration.load(path) for path in files]
+        parts = [part for n in range(number + 1) for part in self._collections(n)]
+        episodes = []
+        for path in (folder / f"{seed}.npz" for _, folder, seeds in parts for seed in seeds):
+            episode = Demonstration.load(path)
+            if self.hidden:
+                episode = replace(episode, observations=hide(episode.observations, self.hidden))
+            episodes.append(episode)
         imitator = Imitator(self.model.policy, self.config, self.model.gamma, self.seed + number)
         rows = []
         for epoch in range(self.config.epochs):
+            begun = time.perf_counter()
             told = imitator.train(episodes, epoch)
-            rows.append({"round": number, "epoch": epoch, **told})
+            spent = round(time.perf_counter() - begun, 1)
+            rows.append({"round": number, "epoch": epoch, **told, "seconds": spent})
             self.say(f"round {number}, epoch {epoch}: " + ", ".join(f"{k} {v:.3f}" for k, v in told.items()))
         return rows

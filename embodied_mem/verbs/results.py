@@ -72,12 +72,13 @@ def write_table(folder: Path) -> str:
     parts = [HEAD]
     for task, rows in read_rows(folder).items():
         horizons = sorted({h for row in rows for h in row["evaluation"]}, key=lambda h: int(h[:-1]))
+        told = any(spl(row) is not None for row in rows)
         name = measure(rows[0]["evaluation"]["1x"])[0]
-        parts.append(f"\n## {task}: {name}\n\n{_curriculum(rows[0])}{_header(horizons)}")
+        parts.append(f"\n## {task}: {name}\n\n{_curriculum(rows[0])}{_header(horizons, told)}")
         for method in dict.fromkeys(row["method"] for row in rows):
             mine = [row for row in rows if row["method"] == method]
             for steps in sorted({row["steps"] for row in mine}):
-                parts.append(_line(method, [row for row in mine if row["steps"] == steps], horizons))
+                parts.append(_line(method, [row for row in mine if row["steps"] == steps], horizons, told))
     text = "\n".join(parts) + "\n"
     (folder / TABLE).write_text(text)
     return text
@@ -93,13 +94,19 @@ def _curriculum(row: dict[str, Any]) -> str:
     return f"All methods were trained in another task than they were evaluated in: {differs}.\n\n"
 
 
-def _header(horizons: list[str]) -> str:
+def spl(row: dict[str, Any]) -> float | None:
+    """Returns a row's mean SPL at 1x, None where its task has none."""
+    found = ((row["evaluation"]["1x"].get("measures") or {}).get("spl") or {}).get("mean")
+    return None if found is None else float(found)
+
+
+def _header(horizons: list[str], has_spl: bool) -> str:
     columns = ["method", "seeds", "steps", "parameters", "minutes"]
-    columns += horizons
+    columns += [*horizons, "SPL"] if has_spl else horizons
     return "| " + " | ".join(columns) + " |\n|" + "---|" * len(columns)
 
 
-def _line(method: str, rows: list[dict[str, Any]], horizons: list[str]) -> str:
+def _line(method: str, rows: list[dict[str, Any]], horizons: list[str], has_spl: bool) -> str:
     minutes = np.mean([row["seconds"] for row in rows]) / 60
     cells = [
         method, ", ".join(str(row["seed"]) for row in rows), f"{rows[0]['steps']:,}",
@@ -116,4 +123,7 @@ def _line(method: str, rows: list[dict[str, Any]], horizons: list[str]) -> str:
             continue
         low, high = interval(values)
         cells.append(f"{iqm(values):.2f} [{low:.2f}, {high:.2f}]")
+    if has_spl:
+        known = [value for value in map(spl, rows) if value is not None]
+        cells.append(f"{iqm(known):.3f}" if known else "")
     return "| " + " | ".join(cells) + " |"

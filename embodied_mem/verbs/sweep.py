@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
         config: what is trained; `policy` holds the method's settings.
-        method: name in `METHODS`.
+        method: name in `METHODS`, and what it does without.
         row: the row's file.
         work: the folder of checkpoints, from which a run that was cut off goes on.
         command: what makes this row.
@@ -55,6 +55,7 @@ def sweep(
     seeds: tuple[int, ...] = (0, 1, 2),
     steps: int | None = None,
     horizon: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
     out: Path = Path("runs/results"),
     work: Path = Path("runs/sweep"),
 ) -> int:
@@ -63,6 +64,7 @@ def sweep(
     Examples:
         embodied-mem sweep sim_configs/passive_tmaze.yaml --methods none gru memo --seeds 0 1 2
         embodied-mem sweep sim_configs/passive_tmaze.yaml --horizon 2x 4x   # longer than it was trained on
+        embodied-mem sweep sim_configs/house_sketch.yaml --methods gru memo --without memory_tokens
         embodied-mem compare runs/results/passive_tmaze/*-0.json
 
     Args:
@@ -71,12 +73,13 @@ def sweep(
         seeds: of the trainings.
         steps: environment steps, the config's where left out.
         horizon: multiples of the trained length at which to evaluate as well, such as 2x 4x.
+        without: what policies that point are trained without: of memory_tokens, octree, objects.
         out: folder for one JSON row per run, and for the table over all of them.
         work: folder for checkpoints.
     """
     from embodied_mem.verbs.results import write_table
 
-    for run in plan_runs(config, methods, seeds, steps, out, work):
+    for run in plan_runs(config, methods, seeds, steps, out, work, without):
         if run.row.exists():
             continue
         print(f"{run.method} seed {run.config.seed}: {run.config.total_steps} steps", flush=True)
@@ -88,9 +91,17 @@ def sweep(
 
 
 def plan_runs(
-    config: Path, methods: tuple[str, ...], seeds: tuple[int, ...], steps: int | None, out: Path, work: Path
+    config: Path,
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    steps: int | None,
+    out: Path,
+    work: Path,
+    without: tuple[str, ...] = (),
 ) -> list[Run]:
     """Returns the runs of a sweep, all methods of a seed before the next seed.
+
+    Trainings that imitate first learn from the same demonstrations.
 
     Raises:
         ConfigError: a method that is not known, or a config that does not load.
@@ -100,16 +111,23 @@ def plan_runs(
             raise ConfigError(f'no method "{method}"; methods: {", ".join(METHODS)}')
     base = load_config(TrainConfig, config)
     base = replace(base, total_steps=steps or base.total_steps)
+    if without:
+        base = replace(base, env_kwargs={**base.env_kwargs, "without": list(without)})
+    if base.imitation.is_wanted:
+        shared = replace(base.imitation, collected=str(work / config.stem / "demonstrations"))
+        base = replace(base, imitation=shared)
     runs = []
     for seed in seeds:
         for method in methods:
             settings = METHODS[method]
-            name = f"{method}-{seed}"
+            called = "-without-".join([method, *without])
+            name = f"{called}-{seed}"
             options = " ".join(f"--{key} {value}" for key, value in settings.items())
+            options += f" --without {' '.join(without)}" if without else ""
             runs.append(
                 Run(
                     config=replace(base, seed=seed, policy=replace(base.policy, **settings)),
-                    method=method,
+                    method=called,
                     row=out / config.stem / f"{name}.json",
                     work=work / config.stem / name,
                     command=f"embodied-mem train sim_configs/{config.name} {options} --seed {seed} "
@@ -150,4 +168,5 @@ def make_row(run: Run, horizon: tuple[str, ...]) -> dict[str, Any]:
         "hardware": f"{run.config.device}, {run.config.threads} thread(s), {platform.machine()}",
         "evaluation": facts,
         "curve": curve[::-1][::stride][::-1],
+        **({"imitation": result["imitation"]} if "imitation" in result else {}),
     }

@@ -40,12 +40,13 @@ class TrainConfig:
     """A registered gymnasium environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment; with another --env the config's are left out."""
-    eval_env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments that differ where the policy is evaluated: a curriculum ends there."""
+    eval_env_kwargs: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Arguments that differ where the policy is evaluated: a curriculum ends there. No option: the file has
+    them, and the options that are called the same are those of the training."""
     n_envs: int = 16
     """Environments stepped side by side."""
     total_steps: int = 100_000
-    """Environment steps to train for."""
+    """Environment steps to train for; after an imitation there may be none."""
     seed: int = 0
     """Of the weights, the environments and the sampling."""
     device: str = "cpu"
@@ -63,8 +64,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_envs", "total_steps", "threads", "eval_episodes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+            least = 0 if name == "total_steps" and self.imitation.is_wanted else 1
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,10 @@ def run_training(
     result = {
         "checkpoint": str(checkpoint),
         "steps": model.num_timesteps * processes,
-        "seconds": record.seconds,
+        "seconds": record.seconds + sum(row.get("seconds", 0.0) for row in imitated),
         "parameters": sum(p.numel() for p in model.policy.parameters()),
         "evaluation": evaluate_checkpoint(checkpoint, episodes=config.eval_episodes),
-        "curve": record.curve(),
+        "curve": record.curve() if total else [],
         **({"imitation": imitated} if imitated else {}),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
@@ -275,16 +277,19 @@ def _how_to_go_on(out: Path, command: str) -> str:
 
 def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]]:
     """Runs what imitation the config asks for; returns its history, of a training that is past it too."""
-    if not config.imitation.demonstrations:
+    if not config.imitation.is_wanted:
         return []
     import gymnasium
 
     from embodied_mem.verbs.imitation import Imitation
 
-    def make() -> Any:
-        return gymnasium.make(config.env, disable_env_checker=True, **config.env_kwargs)
+    shown = {key: value for key, value in config.env_kwargs.items() if key != "without"}
 
-    stage = Imitation(model, config.imitation, make, out, config.seed, print)
+    def make() -> Any:
+        return gymnasium.make(config.env, disable_env_checker=True, **shown)
+
+    hidden = tuple(config.env_kwargs.get("without", ()))
+    stage = Imitation(model, config.imitation, make, out, config.seed, print, hidden)
     found = stage.history() if model.num_timesteps else stage.run()
     if config.ppo.anchor_coef:
         model.hold(stage.imitated())

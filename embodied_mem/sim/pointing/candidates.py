@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -105,6 +105,31 @@ def without(tokens: MemoryTokens, hidden: Collection[str]) -> MemoryTokens:
     if "octree" in hidden and crops is not None:
         crops = np.zeros_like(crops)
     return replace(tokens, mask=mask, crops=crops)
+
+
+def hide(observations: Mapping[str, NDArray[Any]], hidden: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Returns decisions without what is hidden, as `without` hides it from `decision_observation`.
+
+    So that who learns without a part learns from the very decisions of who learns with it.
+
+    Args:
+        observations: of one decision, or (..., by key) of many.
+        hidden: of `PARTS`.
+    """
+    found = dict(observations)
+    if "objects" in hidden:
+        is_thing = (found["mem_kind"] == OBJECT) | (found["mem_feature"][..., 0] > 0)
+        found["mem_mask"] = found["mem_mask"] * ~is_thing
+        offered = found["cand_mask"].copy()
+        offered[..., :CANDIDATES] *= ~is_thing[..., :CANDIDATES]
+        found["cand_mask"] = offered
+        found["mem_crops"] = found["mem_crops"].copy()
+        found["mem_crops"][..., 4::5, :, :] = 0
+    if "octree" in hidden:
+        found["mem_crops"] = np.zeros_like(found["mem_crops"])
+    if "memory_tokens" in hidden:
+        found["mem_mask"] = np.zeros_like(found["mem_mask"])
+    return found
 
 
 def decision_space(labels: int, read: ReadConfig = READ) -> gymnasium.spaces.Dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.policy.demonstrations import Demonstration
-from embodied_mem.sim.pointing.candidates import LOOK
+from embodied_mem.sim.pointing.candidates import LOOK, hide
 from embodied_mem.sim.pointing.heuristic import heuristic_choice
 from embodied_mem.sim.pointing.pointing import Pointing, pointing_of
 from embodied_mem.sim.pointing.teacher import Teacher
@@ -54,7 +54,8 @@ def choose_heuristic(situation: Situation) -> int:
     if rng.random() < STRAYING:
         offered = observation["cand_mask"] > 0
         frontiers = offered & np.append(observation["mem_frontier"][:LOOK] > 0, True)
-        return int(rng.choice(np.flatnonzero(frontiers if rng.random() < 0.9 else offered)))
+        wide = rng.random() >= 0.9 or not frontiers.any()
+        return int(rng.choice(np.flatnonzero(offered if wide else frontiers)))
     return heuristic_choice(observation)
 
 
@@ -63,16 +64,18 @@ class ChoosePolicy:
 
     Args:
         policy: anything with SB3's `predict`.
+        hidden: parts of the memory that it does not see.
     """
 
-    def __init__(self, policy: Any) -> None:
-        self.policy = policy
+    def __init__(self, policy: Any, hidden: Collection[str] = ()) -> None:
+        self.policy, self.hidden = policy, tuple(hidden)
         self._state: Any = None
 
     def __call__(self, situation: Situation) -> int:
         """Returns the policy's choice."""
         state = None if situation.is_first else self._state
-        choice, self._state = self.policy.predict(situation.observation, state, deterministic=False)
+        seen = hide(situation.observation, self.hidden)
+        choice, self._state = self.policy.predict(seen, state, deterministic=False)
         return int(choice)
 
 

@@ -22,6 +22,10 @@ from embodied_mem.types import MemoryTokens, Observation
 
 FRESH = 0.02
 """Ages of tokens up to this are of this very step."""
+WIDE = 0.3
+"""Narrower frontiers are mere corners behind things [m]."""
+STILL = 0.9
+"""Cubes of the map that have less than this of the voxels that they had dwindle."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class ErrandConfig:
     """Errands after which a thing that was given up is tried once more."""
     limit: float = 0.9
     """Where nothing nearer can be stood at, this near is enough too [m]."""
+    open: float = 1.0
+    """From a thing this near to a wide frontier it first tries to come nearer than `limit` [m]."""
     same: float = 0.6
     """A frontier or a thing that has moved no further than this is still the same [m]."""
     beside: float = 1.5
@@ -69,6 +75,7 @@ class Errand:
         tokens: the tokens among which it was chosen.
         config: how it is carried out.
         proven: tells whether something at a map position was seen often enough.
+        patient: a thing beside floor that is not known yet is not said to be found from `config.limit`.
 
     Attributes:
         outcome: one of `OUTCOMES` once it is over.
@@ -82,8 +89,9 @@ class Errand:
         tokens: MemoryTokens,
         config: ErrandConfig,
         proven: Callable[[NDArray[np.float64]], bool] = lambda _: True,
+        patient: bool = False,
     ) -> None:
-        self.config, self.choice, self._proven = config, choice, proven
+        self.config, self.choice, self._proven, self._patient = config, choice, proven, patient
         self.outcome, self.steps = "", 0
         self._goal = _goal_of(obs)
         self._known = self._news(tokens)
@@ -178,15 +186,28 @@ class Errand:
         position: NDArray[np.float64] = obs.map_T_base.transform(tokens.position[slot])
         if not self._is_thing:
             return Subgoal(position)
-        reach = self.config.reach
+        reach, extent = self.config.reach, tokens.extent[slot].astype(np.float64)
+        waits = self._patient and self._is_beside_unknown(position, extent, obs, tokens)
         return Subgoal(
             position,
-            tokens.extent[slot].astype(np.float64),
+            extent,
             reach,
             self.config.found if self._is_goal and self._proven(position) else None,
-            self.config.limit,
+            reach if waits else self.config.limit,
             int(tokens.label[slot]),
         )
+
+    def _is_beside_unknown(
+        self,
+        position: NDArray[np.float64],
+        extent: NDArray[np.float64],
+        obs: Observation,
+        tokens: MemoryTokens,
+    ) -> bool:
+        """Tells whether a wide frontier is near a thing: from behind it one may come nearer."""
+        wide = tokens.mask & tokens.frontier & (tokens.extent.max(axis=-1) >= WIDE)
+        beside = np.abs(obs.map_T_base.transform(tokens.position[wide]) - position)[:, :2] - extent[:2] / 2
+        return bool((beside.max(axis=-1) <= self.config.open).any())
 
 
 class Errands:
@@ -274,7 +295,8 @@ class Errands:
 
     def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
         """Begins an errand."""
-        self._errand = Errand(choice, obs, tokens, self.config, self._is_proven)
+        fresh = choice != LOOK and not self.tried(obs, tokens)[choice]
+        self._errand = Errand(choice, obs, tokens, self.config, self._is_proven, patient=fresh)
         self._count += 1
         if choice == LOOK:
             self._looks.append(obs.map_T_base.position)
@@ -303,6 +325,10 @@ class Errands:
 class Sightings:
     """In how many steps something that the goal names was seen, place by place.
 
+    An object of the scene graph counts whenever it is seen: many images made it what it is. Cubes of the map
+    count as long as they do not dwindle: a wrong label in one image is outvoted, voxel by voxel, by those
+    that follow, and what was only mistaken for the goal shrinks as it is looked at.
+
     Args:
         same: what is no farther apart than this is the same [m].
         trust: objects less likely to exist do not count.
@@ -312,6 +338,7 @@ class Sightings:
         self.same, self.trust = same, trust
         self._places = np.empty((0, 2))
         self._counts = np.empty(0, np.int64)
+        self._voxels = np.empty(0)
         self._step = -1
 
     def add(self, obs: Observation, tokens: MemoryTokens) -> None:
@@ -324,11 +351,18 @@ class Sightings:
             return
         at = obs.map_T_base.transform(tokens.position[seen])[:, :2]  # (S, 2)
         known = self._apart(at) <= self.same  # (P, S)
-        self._counts += known.any(axis=1)
+        voxels = np.where(tokens.kind[seen] == OBJECT, 0.0, np.expm1(tokens.visits[seen]))
+        there = known @ voxels  # (P,)
+        dwindles = (there < STILL * self._voxels) & ~known[:, tokens.kind[seen] == OBJECT].any(axis=1)
+        met = known.any(axis=1)
+        self._counts = np.where(met, np.where(dwindles, 0, self._counts + 1), self._counts)
+        self._voxels = np.where(met, there, self._voxels)
         for place in at[~known.any(axis=0)]:
             if not (self._apart(place[None]) <= self.same).any():
                 self._places = np.concatenate([self._places, place[None]])
+                near = np.abs(at - place).max(axis=-1) <= self.same
                 self._counts = np.append(self._counts, 1)
+                self._voxels = np.append(self._voxels, voxels[near].sum())
 
     def count(self, position: NDArray[np.float64]) -> int:
         """Returns in how many steps something was seen at a map position."""

@@ -38,6 +38,10 @@ FEET = 0.3
 """The floor this near to the robot is known [m]."""
 PIXELS = 12.0
 """Smaller things are not found [px]."""
+PLACE = 2.0
+"""Edge of what counts as one place, for policies that remember by place [m]."""
+PLACES_A_ROW = 1000
+"""More than a house is wide: rows of places are numbered one after the other."""
 POSITION_SIGMA = 0.05
 """Standard deviation of a thing's remembered x and y [m]."""
 
@@ -282,7 +286,8 @@ class SketchMemory:
         tokens.visits[slots] = np.log1p(np.minimum(8 * self.votes[goals[: config.goals], label], 40))
         tokens.position[:] = pose.inverse().transform(positions)
         tokens.position[~tokens.mask] = 0.0
-        return tokens
+        column, row = (int(v // PLACE) for v in pose.position[:2])
+        return replace(tokens, place_id=PLACES_A_ROW * row + column)
 
     def _called(self, label: int) -> NDArray[np.intp]:
         """Returns the things whose surfaces have a label on the map, rightly or not."""

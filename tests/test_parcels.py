@@ -1,0 +1,85 @@
+"""Parcels: what only happened cannot be seen, and pays who remembers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+import embodied_mem.sim  # noqa: E402, F401
+from embodied_mem.errors import ConfigError  # noqa: E402
+from embodied_mem.sim.pointing import parcels  # noqa: E402
+from embodied_mem.sim.pointing.parcels import HouseParcels  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def few_houses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels, "HOUSES", 2)
+
+
+def play(env: HouseParcels, seed: int, remembers: bool) -> tuple[float, dict[str, Any]]:
+    """Tries the nearest thing not known to be empty; of what happened it knows today alone, or all."""
+    observation, _ = env.reset(seed=seed)
+    empty: set[int] = set()
+    known: int | None = None
+    total, ended = 0.0, False
+    info: dict[str, Any] = {}
+    while not ended:
+        if observation["inner_start"][0] and not remembers:
+            empty, known = set(), None
+        choices = [i for i in range(env.count) if i not in empty]
+        chosen = (
+            known if known is not None else min(choices, key=lambda i: float(observation["things"][i, 0]))
+        )
+        observation, reward, ended, _, info = env.step(chosen)
+        total += reward
+        assert int(observation["last"][0]) == chosen and env.observation_space.contains(observation)
+        if observation["status"][0]:
+            known = chosen
+        else:
+            empty.add(chosen)
+    return total, info
+
+
+def test_who_remembers_goes_straight_to_the_parcel_and_who_does_not_searches_every_day() -> None:
+    env = HouseParcels(days=6)
+    remembered = [play(env, seed, True) for seed in range(12)]
+    forgotten = [play(env, seed, False) for seed in range(12)]
+    assert all(info["success"] for _, info in remembered)
+    assert np.mean([info["success"] for _, info in forgotten]) < 0.6
+    assert max(info["visits"] for _, info in remembered) <= (8 + 5) / 6
+    assert np.mean([r for r, _ in remembered]) > np.mean([r for r, _ in forgotten]) + 1.0
+
+
+def test_nothing_that_is_seen_tells_where_the_parcel_is_or_what_is_locked() -> None:
+    env = HouseParcels()
+    seen, _ = env.reset(seed=3)
+    order = [i for i in range(env.count) if i != env.parcels]
+    assert env.parcels not in env.locked and len(env.locked) == 3
+    env.parcels, env.locked = order[0], frozenset(order[1:4])
+    moved = env._observe()
+    for key, value in seen.items():
+        np.testing.assert_array_equal(value, moved[key])
+
+
+def test_a_trial_is_the_same_from_the_same_seed_and_lasts_its_days() -> None:
+    env, other = HouseParcels(days=3), HouseParcels(days=3, tokens=False)
+    first, second = env.reset(seed=5)[0], env.reset(seed=5)[0]
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key])
+    assert first["things"][:, 0].max() > 0.0 and not other.reset(seed=5)[0]["things"].any()
+    wrong = next(i for i in range(env.count) if i != env.parcels and i not in env.locked)
+    days = [env.step(wrong)[0]["inner_start"][0] for _ in range(2 * env.count)]
+    assert days == [0.0] * (2 * env.count - 1) + [1.0]  # a parcel that is not found in time is lost
+    assert env.step(env.parcels)[2] is False
+    *_, ended, _, info = env.step(env.parcels)
+    assert ended and info["success"] and info["visits"] == (2 * env.count + 2) / 3
+
+
+@pytest.mark.parametrize("wrong", [{"things": 1}, {"locked": 7}, {"days": 0}, {"split": "tast"}])
+def test_settings_that_make_no_sense_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        HouseParcels(**wrong)
