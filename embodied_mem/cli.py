@@ -14,6 +14,7 @@ VERBS = {
     "demo": ("demo:demo", "train, explore, log, replay and ask, in one go"),
     "train": ("train:train", "train a policy from a config: embodied-mem train sim_configs/NAME.yaml"),
     "sweep": ("sweep:sweep", "train several methods on a task, seed by seed, and tabulate them"),
+    "horizon": ("horizon:horizon", "draw what methods achieve beyond the length they were trained on"),
     "eval": ("evaluate:evaluate", "evaluate an agent or a checkpoint on fresh episodes"),
     "compare": ("compare:compare", "put runs side by side: evaluations, trainings, memories"),
     "record": ("record:record", "run an agent in a world; write its log and its memory"),

@@ -16,6 +16,7 @@ LOCKED = Path("/proc/sys/net/ipv4/route/flush")
 READERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "train": (["train", "{}"], (".yaml",)),
     "sweep": (["sweep", "{}", "--out", "{out}", "--work", "{out}"], (".yaml",)),
+    "horizon": (["horizon", "{}", "--out", "{out}.png"], ("",)),
     "eval": (["eval", "{}"], ("",)),
     "compare": (["compare", "{}", "{}"], (".json", ".emem", ".mcap")),
     "replay": (["replay", "{}"], (".mcap", ".db3", "")),

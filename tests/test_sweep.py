@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
 from embodied_mem.configs import save_config
-from embodied_mem.errors import ConfigError
+from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig
 from embodied_mem.verbs import sweep as sweep_module
+from embodied_mem.verbs.horizon import horizon, read_stretches
 from embodied_mem.verbs.results import interval, iqm, measure, write_table
 from embodied_mem.verbs.sweep import METHODS, plan_runs, sweep
 from embodied_mem.verbs.train import TrainConfig, run_training
@@ -41,7 +43,10 @@ def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
     assert row["steps"] == 80 and row["parameters"] > 1000 and row["seconds"] > 0
     assert "--bank place --seed 0 --total-steps 80" in row["command"]
     assert row["evaluation"]["2x"]["env_kwargs"]["trial_steps"] == 40
-    assert set(row["evaluation"]["2x"]["late_counts"]) == {"doors"}
+    beyond = row["evaluation"]["2x"]
+    assert len(beyond["stretches"]["doors"]) == 2
+    assert sum(beyond["stretches"]["doors"]) == pytest.approx(beyond["counts"]["doors"])
+    assert beyond["stretches"]["doors"][1] == beyond["late_counts"]["doors"]
     assert [point["step"] for point in row["curve"]] == [40, 80]
     assert "another task" not in (tmp_path / "out" / "README.md").read_text()
     table = (tmp_path / "out" / "README.md").read_text()
@@ -51,6 +56,35 @@ def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
     capsys.readouterr()
     monkeypatch.setattr(sweep_module, "make_row", lambda *_: pytest.fail("a run that is done was done again"))
     assert sweep(config, **arguments) == 0 and capsys.readouterr().out == ""
+
+
+def row_of(method: str, seed: int, stretches: list[float]) -> dict[str, Any]:
+    beyond = {"stretches": {"doors": stretches}, "steps": {"mean": 20.0 * len(stretches)}}
+    once = {"stretches": {}, "steps": {"mean": 20.0}}
+    return {"method": method, "seed": seed, "evaluation": {"1x": once, f"{len(stretches)}x": beyond}}
+
+
+def test_a_figure_shows_what_methods_achieve_beyond_their_training(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    with pytest.raises(InputError, match="sweep with --horizon"):
+        horizon(rows, tmp_path / "out.png")
+    for row in (
+        row_of("gru", 0, [5, 4, 3, 3]), row_of("gru", 1, [6, 5, 5, 4]), row_of("memo", 0, [7, 2, 1, 0]),
+    ):  # fmt: skip
+        (rows / f"{row['method']}-{row['seed']}.json").write_text(json.dumps(row))
+    assert read_stretches(rows) == (
+        "doors", 20, {"gru": [[5, 4, 3, 3], [6, 5, 5, 4]], "memo": [[7, 2, 1, 0]]}
+    )  # fmt: skip
+    assert horizon(rows, tmp_path / "out.png") == 0
+    picture = cv2.imread(str(tmp_path / "out.png"))
+    assert picture.shape[1] > 600 and (picture != 255).any(axis=2).mean() > 0.02
+    (rows / "none-0.json").write_text(json.dumps(row_of("none", 0, [1, 1])))
+    with pytest.raises(InputError, match="different horizons"):
+        horizon(rows, tmp_path / "out.png")
+    (rows / "none-0.json").write_text("[]")
+    with pytest.raises(InputError, match=r"none-0\.json is no row"):
+        horizon(rows, tmp_path / "out.png")
 
 
 class Stop(BaseCallback):

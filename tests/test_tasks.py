@@ -197,6 +197,21 @@ def test_one_gymnasium_episode_is_one_trial() -> None:
     assert (env.start, env.key, env.door) != layout
 
 
+def test_the_curriculum_of_the_dark_room_puts_the_cells_of_a_trial_close_together() -> None:
+    spreads = []
+    for seed in range(200):
+        env = DarkKeyToDoor(min_area=2)
+        env.reset(seed=seed)
+        cells = np.array([env.start, env.key, env.door])
+        assert cells.min() >= 0 and cells.max() < 8
+        spreads.append(int(np.ptp(cells, axis=0).max()) + 1)
+    assert min(spreads) == 1 and max(spreads) == 8, "from one square of 2 to the whole room"
+    whole = [DarkKeyToDoor(min_area=8).reset(seed=s)[0]["cell"].tolist() for s in range(40)]
+    assert len({tuple(cell) for cell in whole}) > 20
+    with pytest.raises(ConfigError, match=r"min_area must be in \[1, 8\]"):
+        DarkKeyToDoor(min_area=9)
+
+
 def test_the_dark_room_shows_neither_key_nor_door() -> None:
     one, two = room((3, 3), (7, 7), (0, 0)), room((3, 3), (0, 6), (6, 0))
     for action in (0, 1, 4, 2, 3):

@@ -22,7 +22,7 @@ from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import reanchoring
 from embodied_mem.memory.asked import Asked
-from embodied_mem.memory.budget import parse_bytes, with_limit
+from embodied_mem.memory.budget import overfull, parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
@@ -207,7 +207,7 @@ class Memory(Asked, Filed):
             if self._is_lost
             else ""
         )
-        reason = lost or self._gate.objection(percept, held.stamp, held.pose)
+        reason = lost or self._gate.objection(percept, held.stamp, held.pose) or overfull(held)
         if reason:
             held.reject(percept, reason)
             return self._done("rejected", reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
@@ -134,6 +135,11 @@ class ObservationEncoder(nn.Module):
         scale = 1.0 / math.sqrt(1 if one_hot else min(size, 64))
         nn.init.normal_(linear.weight, std=scale)
         nn.init.zeros_(linear.bias)
+        if isinstance(space, spaces.Box) and space.is_bounded():
+            # metres of a large room must not drown what comes in units of 1
+            largest = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float32).reshape(-1)
+            with torch.no_grad():
+                linear.weight /= torch.from_numpy(largest).clamp(min=1.0)
         return nn.Sequential(nn.Flatten(), linear)
 
     def forward(self, obs: Tensor | dict[str, Tensor]) -> Tensor:

@@ -52,6 +52,8 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     * `size=8`: cells along an edge.
     * `inner_steps=50`: the most steps of an inner episode.
     * `trial_steps=500`: calls in a trial; longer ones test memory beyond the training horizon.
+    * `min_area=None`: a curriculum. The three cells of a trial lie in a square somewhere in the room,
+      whose edge is drawn from `min_area` to `size` with equal odds; None: it is the whole room.
 
     ## Version History
     * v0: first version.
@@ -59,13 +61,18 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, size: int = 8, inner_steps: int = 50, trial_steps: int = 500) -> None:
+    def __init__(
+        self, size: int = 8, inner_steps: int = 50, trial_steps: int = 500, min_area: int | None = None
+    ) -> None:
         if not 2 <= size <= 32:
             raise ConfigError(f"size must be in [2, 32], got {size}")
         for name, value in (("inner_steps", inner_steps), ("trial_steps", trial_steps)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        if min_area is not None and not 1 <= min_area <= size:
+            raise ConfigError(f"min_area must be in [1, {size}], the room's size, or null; got {min_area}")
         self.size, self.inner_steps, self.trial_steps = size, inner_steps, trial_steps
+        self.min_area = min_area
         box = gymnasium.spaces.Box
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -82,7 +89,11 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
         self._begin_trial()
 
     def _begin_trial(self) -> None:
-        drawn = self.np_random.integers(self.size, size=(3, 2)).tolist()
+        edge, corner = self.size, np.zeros(2, np.int64)
+        if self.min_area is not None:
+            edge = int(self.np_random.integers(self.min_area, self.size + 1))
+            corner = self.np_random.integers(self.size - edge + 1, size=2)
+        drawn = (corner + self.np_random.integers(edge, size=(3, 2))).tolist()
         self.start, self.key, self.door = ((int(x), int(y)) for x, y in drawn)
         self._calls = self._doors = 0
         self._begin_inner()

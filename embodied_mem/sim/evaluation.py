@@ -7,7 +7,7 @@ way) is read here, from `info`, after the loop has stepped.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -40,14 +40,15 @@ class EpisodeResult:
         steps: actions taken.
         total_reward: sum of the rewards.
         info: the environment's last `info`.
-        late_counts: what the environment counted in the last part of a lengthened episode.
+        stretches: what the environment counted in each stretch, as long as a trained trial, of a
+            lengthened episode.
     """
 
     seed: int
     steps: int
     total_reward: float
     info: dict[str, Any]
-    late_counts: dict[str, int] = field(default_factory=dict)
+    stretches: tuple[dict[str, int], ...] = ()
 
 
 class PlayedEpisodes(Protocol):
@@ -202,7 +203,7 @@ def summary(results: Sequence[EpisodeResult], counts: Sequence[str] = ()) -> dic
         its bootstrap interval, `measures` (None where there are none), `goals` (by index and visit: in
         how many episodes, how many of them got that far, success and SPL; a goal never got to counts
         as missed), and the means of what the environment counts: `counts` in whole episodes,
-        `late_counts` in the last part of lengthened ones.
+        `stretches` in each stretch of lengthened ones, `late_counts` in the last of these.
     """
     told = [r.info.get("is_success") for r in results]
     known = all(s is not None for s in told)
@@ -213,6 +214,7 @@ def summary(results: Sequence[EpisodeResult], counts: Sequence[str] = ()) -> dic
         if all(name in r.info for r in results)
     }
     rewards = [r.total_reward for r in results]
+    stretches = _by_stretch(results, counts)
     return {
         "success": successes / len(results) if known else None,
         "success_interval": wilson(successes, len(results)) if known else None,
@@ -226,12 +228,20 @@ def summary(results: Sequence[EpisodeResult], counts: Sequence[str] = ()) -> dic
             for name in counts
             if any(name in r.info for r in results)
         },
-        "late_counts": {
-            name: float(np.mean([r.late_counts[name] for r in results if name in r.late_counts]))
-            for name in counts
-            if any(name in r.late_counts for r in results)
-        },
+        "late_counts": {name: means[-1] for name, means in stretches.items()},
+        "stretches": stretches,
     }
+
+
+def _by_stretch(results: Sequence[EpisodeResult], counts: Sequence[str]) -> dict[str, list[float]]:
+    """Returns the mean of each count by stretch, over the episodes that were counted in stretches."""
+    counted = [r.stretches for r in results if r.stretches]
+    found = {}
+    for name in counts:
+        each = [[part[name] for part in stretches] for stretches in counted if name in stretches[0]]
+        if each:
+            found[name] = np.mean(each, axis=0).tolist()
+    return found
 
 
 def _by_goal(results: Sequence[EpisodeResult]) -> list[dict[str, Any]]:

@@ -334,7 +334,7 @@ def _run_episodes(
                     int(steps[episode]),
                     float(returns[episode]),
                     info,
-                    _late_counts(history, factor),
+                    _stretches(history, factor),
                 )
                 on_episode()
                 history.clear()
@@ -346,15 +346,16 @@ def _run_episodes(
     return results
 
 
-def _late_counts(history: list[dict[str, int]], factor: int) -> dict[str, int]:
-    """Returns what was counted in the last of the `factor` parts of an episode's steps."""
-    before = history[: len(history) - len(history) // factor]
-    late = {}
-    for name, total in history[-1].items():
-        earlier = before[-1].get(name) if before else 0
-        if earlier is not None:
-            late[name] = total - earlier
-    return late
+def _stretches(history: list[dict[str, int]], factor: int) -> tuple[dict[str, int], ...]:
+    """Returns what was counted in each of the `factor` parts of an episode's steps; none for one part."""
+    if factor == 1:
+        return ()
+    ends = [len(history) * part // factor for part in range(1, factor + 1)]
+    totals = [dict.fromkeys(history[-1], 0), *(history[end - 1] for end in ends)]
+    return tuple(
+        {name: after[name] - before.get(name, 0) for name in after}
+        for before, after in itertools.pairwise(totals)
+    )
 
 
 def _stack(observations: list[Any]) -> Any:

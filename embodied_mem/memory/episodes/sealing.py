@@ -239,8 +239,9 @@ class Sealing:
         there = np.append(e.ids, -1)[rows] == entry_ids
         rows = rows[there]
         heads, details = e.heads[rows], [e.details.take(row) for row in rows.tolist()]
-        vectors, _ = e.vectors.some(rows)
-        some, vectors = e.vectors.has[rows].tolist(), vectors[rows]
+        held, _ = e.vectors.some(rows)
+        # One by one: numpy takes several without the interpreter's lock, which may cost a switch of threads.
+        some, vectors = e.vectors.has[rows].tolist(), [held[row].copy() for row in rows.tolist()]
         gone = [(i, b"") for i in entry_ids[~there].tolist()]
 
         def pack_rows() -> Rows:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import SAME_LOOK, likeness, overlap
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.objects import MARGIN, WHOLE, Objects
+from embodied_mem.memory.scene.fusing import WHOLE
+from embodied_mem.memory.scene.objects import MARGIN, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
 
 NEAR = 1.0

@@ -148,11 +148,10 @@ class Links:
 
     def payload(self, place: int) -> dict[str, list[list[Any]]]:
         """Returns the edges from a place to those of higher id, as plain values."""
-        tables = {"links": self.seen, "bent": self.bent, "walked": self.walked}
-        rows: dict[str, list[list[Any]]] = {
-            name: [[b, length] for b, length in sorted(table.get(place, {}).items()) if b > place]
-            for name, table in tables.items()
-        }
+        rows: dict[str, list[list[Any]]] = {}
+        for name, table in (("links", self.seen), ("bent", self.bent), ("walked", self.walked)):
+            others = table.get(place)
+            rows[name] = sorted([b, others[b]] for b in others if b > place) if others else []
         steps = [(b, *self.steps[place, b]) for b, _ in rows["walked"] if (place, b) in self.steps]
         rows["steps"] = [[b, stamp, *where.ravel().tolist()] for b, stamp, where in steps]
         return rows

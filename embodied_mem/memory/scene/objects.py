@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.fusion import displacement, fuse, grow
+from embodied_mem.memory.scene.fusing import MEAN_COUNT, Known, fuse_sighting
+from embodied_mem.memory.scene.fusion import displacement
+from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.visibility import sides_of
@@ -22,8 +24,6 @@ MARGIN = 4.0
 """Farther away no object belongs to a sighting, however large both are [m]."""
 CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
-MEAN_COUNT = 20
-"""Extents and embeddings are running means over about this many detections."""
 STRAY, STRAYS = 0.2, 3
 """What is seen so far from its place [m], so many times in a row, has moved."""
 FAR = 0.3
@@ -34,8 +34,6 @@ CLEAR = 0.6
 """This part of its votes tells what an object is."""
 AGAIN = 0.7
 """How much a second look from the same place counts."""
-WHOLE = 0.85
-"""What is visible to this part tells its size."""
 
 
 class Objects:
@@ -230,6 +228,11 @@ class Objects:
         self.past[row] += self.past[other]
         self.absorb(row, other)
 
+    def place(self, object_id: int, known: Known) -> None:
+        """Sets position, extent and covariance of an object, as its sightings say where they are now."""
+        row = self.index(object_id)
+        self.positions[row], self.extents[row], self.covariances[row] = known
+
     def _see_again(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
         detection, events = seen.detections[d], []
         if self.since[row] < 0:
@@ -244,29 +247,8 @@ class Objects:
         if self.config.strays and self._strays(row, seen, d, stamp):
             return [*events, *self._follow(row, stamp)]
         self.stray_count[row] = 0
-        floor = self.config.position_floor**2
-        # The robot's own error does not average out within a frame, but does over time.
-        noise = seen.covariances[d] + np.eye(3) * self.config.pose_sigma**2
-        whole = bool(seen.visible[d] >= WHOLE)
-        weight = 1.0 / min(int(self.counts[row]) + 1, MEAN_COUNT)
-        if self.config.gate_sigma > 0.0:
-            before = self.positions[row].copy()
-            fuse(before, self.covariances[row], seen.positions[d], noise, floor)
-            outside = seen.positions[d] - seen.origin
-            grow(
-                self.positions[row],
-                self.extents[row],
-                seen.positions[d],
-                seen.extents[d],
-                outside,
-                whole,
-                weight,
-                self.config.pose_sigma,
-            )
-        else:
-            fuse(self.positions[row], self.covariances[row], seen.positions[d], noise, floor)
-            size = seen.extents[d] if whole else np.maximum(self.extents[row], seen.extents[d])
-            self.extents[row] += weight * (size - self.extents[row])
+        known = self.positions[row], self.extents[row], self.covariances[row]
+        fuse_sighting(known, seen, d, int(self.counts[row]), self.config)
         if seen.visible[d] > self.best_views[row]:
             self.best_views[row], self.yaws[row] = seen.visible[d], seen.yaws[d]
         return events
@@ -364,8 +346,8 @@ class Objects:
     def payloads(self, object_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
         """Returns everything about objects (all where None) by id as plain values."""
         wanted = self.ids.tolist() if object_ids is None else object_ids
-        rows = [self.index(object_id) for object_id in wanted]
-        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
+        rows = rows_of(self.ids, (self.aliases.get(i, i) for i in wanted))
+        columns = (plain_rows(getattr(self, name), rows) for name in _ARRAYS)
         found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
         return {i: values | self._varying(row) for i, row, values in zip(wanted, rows, found)}
 

@@ -23,6 +23,7 @@ from embodied_mem.memory.scene.floors import Floors
 from embodied_mem.memory.scene.grid_kernels import STRAIGHT
 from embodied_mem.memory.scene.line_kernels import bends, sightlines
 from embodied_mem.memory.scene.links import Links, least
+from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.ways import trace
 
 REACH = 1.5
@@ -375,8 +376,8 @@ class Places:
     def payloads(self, place_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
         """Returns places (all where None) by id as plain values, with their edges to those of higher id."""
         wanted = self.ids.tolist() if place_ids is None else place_ids
-        rows = [self.index(place_id) for place_id in wanted]
-        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
+        rows = rows_of(self.ids, wanted)
+        columns = (plain_rows(getattr(self, name), rows) for name in _ARRAYS)
         found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
         return {i: values | self.links.payload(i) for i, values in zip(wanted, found)}
 

@@ -124,9 +124,9 @@ class SceneRows:
 
     def _note_changes(self, version: int) -> None:
         """Takes over from places, rooms and floors which of their rows have changed."""
-        places = self.places.changed | self.places.links.changed
+        places = (self.places.changed | self.places.links.changed).intersection(self.places.ids.tolist())
         floors = {(f.key(tile), f.payload(tile)) for f in self.space.floors for tile in f.touched}
-        self.touch("place", sorted(i for i in places if self.places.index(i) >= 0), version)
+        self.touch("place", sorted(places), version)
         self.touch("room", sorted(self.rooms.changed), version)
         self.touch("floor", sorted(key for key, payload in floors if payload), version)
         self.remove("floor", sorted(key for key, payload in floors if not payload), version)
