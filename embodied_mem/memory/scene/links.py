@@ -91,11 +91,14 @@ class Links:
                 table.pop(place, None)
             self.changed.discard(place)
 
-    def all(self) -> list[tuple[int, int, float]]:
+    def all(self, is_open: Callable[[int, int], bool] = lambda a, b: True) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted.
 
         What was only walked counts where the map has no way at all from one place to the other, and the
         shortest first.
+
+        Args:
+            is_open: whether the map leads from two places to where the agent went from one to the other.
         """
         found: dict[tuple[int, int], float] = {}
         part: dict[int, int] = {}
@@ -116,15 +119,23 @@ class Links:
         steps = [(length, a, b) for a, others in self.walked.items() for b, length in others.items() if a < b]
         for length, a, b in sorted(steps):
             low, high = sorted((root(a), root(b)))
-            if low != high:
+            if low != high and is_open(a, b):
                 found[a, b] = length
                 part[a] = part[b] = part[high] = low
         return [(a, b, length) for (a, b), length in sorted(found.items())]
 
-    def path(self, start: int, goal: int) -> list[int]:
-        """Returns the ids on a shortest path, both ends included; empty where there is none."""
+    def path(
+        self, start: int, goal: int, is_open: Callable[[int, int], bool] = lambda a, b: True
+    ) -> list[int]:
+        """Returns the ids on a shortest path, both ends included; empty where there is none.
+
+        Args:
+            start: id.
+            goal: id.
+            is_open: as for `all`.
+        """
         near: dict[int, list[tuple[int, float]]] = {}
-        for a, b, length in self.all():
+        for a, b, length in self.all(is_open):
             near.setdefault(a, []).append((b, length))
             near.setdefault(b, []).append((a, length))
         done: dict[int, int] = {}

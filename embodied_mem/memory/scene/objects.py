@@ -28,6 +28,8 @@ STRAY, STRAYS = 0.2, 3
 """What is seen so far from its place [m], so many times in a row, has moved."""
 FAR = 0.3
 """What is seen this far from its place [m] needs to be seen there once less."""
+PARTLY = 2
+"""And so many times more where only a part of it was seen."""
 PORTABLE, MOSTLY = 0.7, 0.75
 """What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
 CLEAR = 0.6
@@ -245,7 +247,7 @@ class Objects:
             self._start_stay(row, detection.state, stamp)
             events.append(SceneEvent("state", int(self.ids[row]), detection.state))
         if self.config.strays and self._strays(row, seen, d, stamp):
-            return [*events, *self._follow(row, stamp)]
+            return [*events, *self._follow(row, seen, d, stamp)]
         self.stray_count[row] = 0
         known = self.positions[row], self.extents[row], self.covariances[row]
         fuse_sighting(known, seen, d, int(self.counts[row]), self.config)
@@ -261,7 +263,7 @@ class Objects:
         a, b = float(seen.extents[d].max()), float(self.extents[row].max())
         if off < STRAY or self.counts[row] < 2 or max(a, b) > PORTABLE:
             return False
-        if is_whole and min(a, b) >= 0.6 * max(a, b):
+        if (is_whole and min(a, b) >= 0.6 * max(a, b)) or off >= FAR:
             if self.stray_count[row] == 0:
                 self.stray_since[row] = stamp
             self.stray_count[row] += 1
@@ -269,12 +271,13 @@ class Objects:
             self.stray_at[row] = mean + (seen.positions[d] - mean) / float(self.stray_count[row])
         return True
 
-    def _follow(self, row: int, stamp: int) -> list[SceneEvent]:
+    def _follow(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
         """Moves an object to where it was seen several times in a row."""
         at = self.stray_at[row].copy()
         off = np.abs(at[:2] - self.positions[row, :2])
         is_far = off[0] ** 2 + off[1] ** 2 >= FAR * FAR
-        if self.stray_count[row] < STRAYS - int(is_far):
+        whole = min(float(seen.visible[d]), float(self.best_views[row])) >= MOSTLY
+        if self.stray_count[row] < STRAYS - int(is_far) + PARTLY * (not whole):
             return []
         state = self.states[row]
         if self.since[row] >= 0 and self.since[row] < self.stray_since[row]:

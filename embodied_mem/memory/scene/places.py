@@ -25,7 +25,7 @@ from embodied_mem.memory.scene.grid_kernels import STRAIGHT
 from embodied_mem.memory.scene.line_kernels import bends, sightlines
 from embodied_mem.memory.scene.links import Links, least
 from embodied_mem.memory.scene.plain import plain_rows, rows_of
-from embodied_mem.memory.scene.ways import trace
+from embodied_mem.memory.scene.ways import trace, walked
 
 REACH = 1.5
 """Cells farther than this from every place, in spacings along a path, are nobody's."""
@@ -324,13 +324,17 @@ class Places:
 
     def edges(self) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted: edges of the map, and those only ever walked."""
-        return self.links.all()
+        return self.links.all(self._is_open)
 
     def path(self, start: int, goal: int) -> list[int]:
         """Returns the ids of the places on a shortest path, both ends included; empty where none is."""
         if self.index(start) < 0 or self.index(goal) < 0:
             return []
-        return self.links.path(start, goal)
+        return self.links.path(start, goal, self._is_open)
+
+    def _is_open(self, a: int, b: int) -> bool:
+        """Whether the map leads from two places to where the agent walked from one to the other."""
+        return walked(self, a, b) is not None
 
     def way(self, start: int, goal: int) -> NDArray[np.float64]:
         """Returns (M, 3) float64 [m]: where to turn on the path between two places, both included.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
+from embodied_mem.memory.scene.alignment import Alignment
 from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.space import Space
@@ -27,12 +28,20 @@ class SceneRows:
         space: the scene graph's.
         trajectory: the scene graph's.
         coverage: the scene graph's.
+        alignment: the scene graph's.
     """
 
-    def __init__(self, objects: Objects, space: Space, trajectory: Trajectory, coverage: Coverage) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        space: Space,
+        trajectory: Trajectory,
+        coverage: Coverage,
+        alignment: Alignment,
+    ) -> None:
         self.objects, self.space = objects, space
         self.places, self.rooms = space.places, space.rooms
-        self.trajectory, self.coverage = trajectory, coverage
+        self.trajectory, self.coverage, self.alignment = trajectory, coverage, alignment
         self._touched: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
 
@@ -89,7 +98,7 @@ class SceneRows:
             StoreError: a row that no export has written.
         """
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
-        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}}
+        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}, "surface": {}}
         try:
             for kind, number, payload in rows:
                 if kind in chunks and payload:
@@ -101,6 +110,7 @@ class SceneRows:
             self.space.restore(meta.get("space", {}), chunks["floor"], found["place"], found["room"])
             self.trajectory.restore(chunks["trajectory"])
             self.coverage.restore(chunks["coverage"])
+            self.alignment.restore(chunks["surface"])
             if not found["meta"]:
                 return None
             self.objects.next_id = int(meta["next_object"])
@@ -132,6 +142,8 @@ class SceneRows:
         self.touch("room", sorted(self.rooms.changed), version)
         self.touch("floor", sorted(key for key, payload in floors if payload), version)
         self.remove("floor", sorted(key for key, payload in floors if not payload), version)
+        self.touch("surface", sorted(self.alignment.touched), version)
+        self.alignment.touched.clear()
         for noted in (self.places.changed, self.places.links.changed, self.rooms.changed):
             noted.clear()
         for floor in self.space.floors:
@@ -144,6 +156,7 @@ class SceneRows:
         rows |= {("floor", f.key(tile)): f.payload(tile) for f in self.space.floors for tile in f.tiles()}
         rows |= {("object", number): _encode(p) for number, p in self.objects.payloads().items()}
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
+        rows |= {("surface", number): block for number, block in self.alignment.payloads().items()}
         rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
@@ -155,6 +168,7 @@ class SceneRows:
         single: dict[str, Callable[[int], bytes | dict[str, Any]]] = {
             "trajectory": self.trajectory.payload,
             "coverage": self.coverage.payload,
+            "surface": self.alignment.payload,
             "floor": self.space.floors.payload,
             "room": self.rooms.payload,
         }
