@@ -416,7 +416,8 @@ class Query:
         label: words that the label's name must hold: "key" matches "green key".
         text: words to look for in labels, events and notes.
         like: (D,) float32 embedding to rank by, or an (H, W, 3) uint8 image for `Memory.encoder`.
-        kind: "object", "place", "room", "episode", or None for any.
+        kind: "object", "place", "room", "episode", "surface" (of a thing that no detector has told of), or
+            None: objects and surfaces where a label is asked for, else any but surfaces.
         min_trust, min_existence: lower bounds in [0, 1].
         k: how many answers at most.
     """
@@ -442,7 +443,7 @@ class Recall:
     """One answer to a `Query`, with its provenance.
 
     Attributes:
-        kind: "object", "place", "room" or "episode".
+        kind: "object", "place", "room", "episode" or "surface".
         id: its stable id.
         label: name of its label, or "".
         text: what it is, in a sentence.

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from embodied_mem.errors import ConfigError
+from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory
-from embodied_mem.memory.budget import BudgetConfig, choose, enforce, parse_bytes
+from embodied_mem.memory.budget import EVERY, BudgetConfig, choose, enforce, parse_bytes
 from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.types import Command, Query
 from embodied_mem.verbs.bench_memory.budget import mixed
@@ -225,3 +226,37 @@ def test_what_counts_towards_the_budget_is_the_same_after_reopening(tmp_path: Pa
             fresh.episodes.add(entry)
         assert memory.episodes.content_bytes == fresh.episodes.content_bytes
         assert memory.episodes.digest() != digest
+
+
+def test_submaps_go_where_entries_may_not(monkeypatch):
+    from embodied_mem.memory import budget
+
+    monkeypatch.setattr(budget, "FILL", 0.4)
+    memory = Memory(grid_config(budget=BudgetConfig(10**6)))
+    for percept in keyframes(640, Rooms(110)):
+        memory.write(percept)
+    info, episodes = memory.info(), memory.episodes
+    assert info["evicted_submaps"] > 0 and info["submap_bytes"] >= 0
+    assert len(np.unique(episodes.place_ids)) > 0.9 * len(episodes)  # hardly anything but last entries
+    kept = memory.contents.submaps.packed()
+    assert min(kept) >= memory.contents.submaps.first > episodes.ids[0]
+    assert set(kept) < set(episodes.ids.tolist())
+    assert sum(map(len, kept.values())) == pytest.approx(info["submap_bytes"], rel=0.2)
+    stamps, poses = episodes.stamps, episodes.poses
+    memory.correct({int(stamps[-1]): Pose.from_list(poses[-1])})  # what has no submap moves all the same
+
+
+def test_a_budget_that_places_fill_takes_nothing_more_and_says_why(monkeypatch):
+    from embodied_mem.memory import budget
+
+    memory = Memory(grid_config(budget=BudgetConfig(10**6)))
+    percepts = keyframes(300, Rooms(6))
+    for _ in range(EVERY - 1):
+        memory.write(next(percepts))
+    monkeypatch.setattr(budget, "PLACE_BYTES", 50_000)
+    assert memory.write(next(percepts)).verdict == "accepted"
+    refused = memory.write(next(percepts))
+    assert refused.verdict == "rejected" and "budget of 1 MB is full" in refused.reason
+    assert "larger" in refused.reason and memory.info()["rejected"] == 1
+    monkeypatch.setattr(budget, "PLACE_BYTES", 350)  # there is room again, as with a larger budget
+    assert memory.write(next(percepts)).verdict == "accepted"

@@ -31,7 +31,7 @@ def test_the_memory_of_an_episode_knows_what_was_seen(recording):
     report = evaluate(recording.log)
     assert {"last_seen", "visit", "whereabouts"} <= set(report["kinds"])
     assert report["questions"] == sum(part["questions"] for part in report["kinds"].values()) >= 60
-    assert report["accuracy"] >= 0.9
+    assert report["accuracy"] >= 0.95
     detected = report["of_what_was_detected"]
     assert 40 <= detected["questions"] < report["questions"] and detected["accuracy"] >= 0.95
     assert len(report["wrong"]) == report["questions"] - report["right"]

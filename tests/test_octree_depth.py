@@ -94,6 +94,17 @@ def test_exact_mode_on_a_house_is_exact():
         assert tree.digest() == plain.digest()
 
 
+def test_threads_mark_all_of_a_scan_of_few_blocks_and_nothing_of_the_one_before():
+    view = camera(160, 120)
+    trees = [Octree(0.05, threads=n) for n in (1, 2)]
+    for far in (4.0, 0.3, 0.5):  # many blocks, then too few to be worth a second thread
+        depth = np.full((120, 160), far, np.float32)
+        depth[40:80, 60:100] *= 0.6
+        for tree in trees:
+            tree.integrate_depth(depth, view, Pose(), max_range=5.0, mode="exact")
+        assert trees[0].digest() == trees[1].digest()
+
+
 @pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized", "points"])
 def test_maps_do_not_depend_on_the_number_of_threads(mode):
     boxes, view = house(), camera(160, 120)

@@ -274,3 +274,33 @@ def test_an_agent_beyond_the_map_leaves_the_map_as_it_is(away: float) -> None:
     for y, x in np.argwhere(grid.cells == 0)[::7]:
         point = (-1.0 + (x + 0.5) * 0.1, -2.0 + (y + 0.5) * 0.1, 0.0)
         assert space.places.at(point) == other.places.at(point) >= 0
+
+
+def test_where_the_agent_walked_over_is_reached_along_free_floor_or_not_at_all() -> None:
+    grid = house(0)
+    grid.cells[1:-1, 1:-1] = 0
+    grid.cells[:, 30] = 100  # the map shows no door
+    space = Space(SceneConfig(place_spacing=1.2))
+    space.update(grid, None, agent_cell(grid))
+    places, before, after = space.places, np.array([1.95, 0.2, 0.0]), np.array([2.25, 0.2, 0.0])
+    left, right = places.at([0.4, 0.2]), places.at(after)
+    places.visit(left, -1, 0)
+    places.visit(right, left, 1, np.stack([before, after]))
+    grid.cells[10:30, 20:23] = 100  # something stands between the place and the step, not from wall to wall
+    space.update(grid, None, agent_cell(grid))
+    floor = space.floors[0]
+    assert (left, right) in {(a, b) for a, b, _ in places.edges()}
+    way = places.trace([left, right])
+    cells = np.concatenate([floor.flat(*floor.cells_of(line)) for line in _dense(way)])
+    met = np.unique(cells[floor.cells.reshape(-1)[cells] > 0])
+    wall = np.unique(floor.flat(np.arange(-20, 20), np.full(40, 20)))  # through which the agent went
+    assert len(met) and np.isin(met, wall).all()
+    grid.cells[:, 20] = 100  # from wall to wall
+    space.update(grid, None, agent_cell(grid))
+    assert (left, right) not in {(a, b) for a, b, _ in places.edges()}
+    assert places.path(left, right) == []
+
+
+def _dense(way: np.ndarray) -> list[np.ndarray]:
+    """Points every few millimetres along a way."""
+    return [a + np.linspace(0.0, 1.0, 400)[:, None] * (b - a) for a, b in pairwise(way)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
+from embodied_mem.sim.explorer import Subgoal  # noqa: E402
 from embodied_mem.sim.pointing.candidates import (  # noqa: E402
     CANDIDATES,
     LOOK,
@@ -28,6 +30,7 @@ from embodied_mem.sim.pointing.candidates import (  # noqa: E402
 from embodied_mem.sim.pointing.errand import Errand, ErrandConfig, Errands  # noqa: E402
 from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
 from embodied_mem.sim.pointing.pointing import Pointing, make_pointing, pointing_of  # noqa: E402
+from embodied_mem.sim.standing import in_sight  # noqa: E402
 
 FRONTIER, OBJECT, PLACE = 0, READ.frontiers, READ.frontiers + READ.objects
 GOAL = CANDIDATES - READ.goals
@@ -126,6 +129,32 @@ def test_what_dwindles_as_it_is_looked_at_is_not_said_to_be_found() -> None:
     assert said("object", (20, 16, 12, 9)) == [None, None, 5, 5]  # these have been thought about already
 
 
+def test_who_comes_back_to_what_was_left_half_done_finishes_it() -> None:
+    def steps_to(slot: int, x: float, errands: Errands) -> int:
+        """Chooses a frontier and follows it until another choice is due, a step of 0.25 m at a time."""
+
+        def tokens_at(x: float) -> MemoryTokens:
+            tokens = tokens_with(*((s, "cell", 1.0, {}) for s in (FRONTIER, FRONTIER + 1)))
+            tokens.position[FRONTIER : FRONTIER + 2, 0] = np.array([-20.0, 20.0]) - x
+            tokens.path_distance[: FRONTIER + 2] = np.abs(tokens.position[: FRONTIER + 2, 0])
+            return tokens
+
+        errands.start(slot, look_at(x), tokens_at(x))
+        for step in range(200):
+            if errands.next(look_at(x), tokens_at(x)) is None:
+                return step
+            x += 0.25 if slot else -0.25
+            if abs(x) > 19.0:
+                return step
+        return 200
+
+    errands = Errands(ErrandConfig(budget=16))
+    assert steps_to(FRONTIER, 0.0, errands) == 16 and errands.outcome == "spent"
+    assert steps_to(FRONTIER, -4.0, errands) == 16  # nothing else was chosen between: it may think again
+    assert steps_to(FRONTIER + 1, -8.0, errands) == 16
+    assert steps_to(FRONTIER, -4.0, errands) > 50
+
+
 def test_beside_unknown_floor_it_comes_nearer_before_it_says_found_from_afar() -> None:
     config = ErrandConfig(found=5, proof=1, budget=1, patience=0)
     thing = (OBJECT, "object", 2.0, {"goal": 1})
@@ -140,6 +169,21 @@ def test_beside_unknown_floor_it_comes_nearer_before_it_says_found_from_afar() -
         assert errands.next(look_at(step=1), tokens) is None  # it came no nearer: next time afar will do
         errands.start(OBJECT, look_at(step=1), tokens)
         assert errands.next(look_at(step=1), tokens).limit == config.limit
+
+
+def test_a_part_of_the_goal_that_is_in_sight_is_the_goal_in_sight() -> None:
+    def sees(label: int, met: float, part: float) -> bool:
+        """Looks at a thing 1 m ahead; something 0.3 m before its middle, or nearer, is in the way."""
+        hit = SimpleNamespace(
+            points=np.array([[met, 0.0, 0.9]]), hit=np.array([True]), labels=np.array([label]),
+            distance=np.array([met]),
+        )  # fmt: skip
+        octree = SimpleNamespace(ray_cast=lambda *_, **__: hit, resolution=0.05)
+        thing = Subgoal(np.array([1.0, 0.0, 0.9]), np.full(3, 0.1), 0.6, label=7, part=part)
+        return bool(in_sight(SimpleNamespace(octree=octree), np.zeros((1, 3)), thing, 0.9)[0])  # type: ignore[arg-type]
+
+    assert sees(7, 0.7, 0.4) and not sees(7, 0.7, 0.0)
+    assert not sees(6, 0.7, 0.4) and not sees(7, 0.3, 0.4)  # another thing; the same kind elsewhere
 
 
 def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:

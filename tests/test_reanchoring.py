@@ -175,11 +175,13 @@ def test_the_caller_waits_for_no_scan_to_be_unpacked(monkeypatch: pytest.MonkeyP
 
 
 def test_submaps_of_the_former_format_are_read():
-    told = percept(7, True)
-    keyframe = Keyframe.of(told, (4, 2)[: len(told.detections)], 0.1, True)
+    told = next(p for p in (percept(step, True) for step in range(40)) if p.detections)
+    keyframe = Keyframe.of(told, tuple(range(len(told.detections))), 0.1, True)
     new = pack_keyframe(keyframe)
     at = new.index(ZSTD)
-    old = zstandard.compress(b"\x01" + new[1:at] + zstandard.decompress(new[at:]))
+    bare = pack_keyframe(replace(keyframe, looks=keyframe.looks[:0]))
+    assert bare[0] == 2 and not unpack_keyframe(bare).detections()
+    old = zstandard.compress(b"\x01" + bare[1 : bare.index(ZSTD)] + zstandard.decompress(new[at:]))
     assert np.array_equal(unpack_sightings(old).objects, unpack_sightings(new).objects)
     (a,), (b,) = unpack_keyframe(old).scans, unpack_keyframe(new).scans
     assert np.array_equal(a.points, b.points) and np.array_equal(a.hit, b.hit)
@@ -187,6 +189,18 @@ def test_submaps_of_the_former_format_are_read():
         unpack_keyframe(new[: at + 20])
     with pytest.raises(StoreError, match="damaged"):
         unpack_sightings(new[:10])
+
+
+def test_what_a_keyframe_saw_comes_back_as_it_was_told():
+    told = next(p for p in (percept(step, True) for step in range(40)) if p.detections)
+    keyframe = unpack_sightings(
+        pack_keyframe(Keyframe.of(told, tuple(range(len(told.detections))), 0.1, True))
+    )
+    assert len(keyframe.detections()) == len(told.detections) > 0
+    for a, b in zip(keyframe.detections(), told.detections):
+        assert np.array_equal(a.position, b.position) and np.allclose(a.covariance, b.covariance)
+        assert np.allclose(a.extent, b.extent) and a.yaw == pytest.approx(b.yaw)
+        assert a.visible == pytest.approx(b.visible)
 
 
 def test_a_replayed_correction_gives_the_same_digest_at_every_step():
@@ -262,8 +276,8 @@ def test_between_anchors_the_motion_is_interpolated():
 
 
 def test_a_submap_survives_its_bytes_within_a_fraction_of_a_voxel():
-    told = percept(7, True)
-    keyframe = Keyframe.of(told, (4, 2)[: len(told.detections)], 0.1, True)
+    told = next(p for p in (percept(step, True) for step in range(40)) if p.detections)
+    keyframe = Keyframe.of(told, tuple(range(len(told.detections))), 0.1, True)
     back = unpack_keyframe(pack_keyframe(keyframe))
     (scan,), (kept,) = back.scans, keyframe.scans
     assert np.abs(scan.points - kept.points).max() < 0.001 and np.array_equal(scan.hit, kept.hit)
@@ -296,3 +310,21 @@ def test_a_reopened_memory_waits_for_a_pose_in_its_map(tmp_path):
         assert memory.write(grid_walk.percept(6)).verdict == "rejected"
         assert memory.relocalize(grid_walk.percept(4).map_T_base).verdict == "accepted"
         assert memory.write(grid_walk.percept(7)).verdict == "accepted"
+
+
+def test_an_object_seen_from_places_that_drifted_apart_is_fused_anew():
+    """A close look and vague ones, between which the odometry had drifted by decimetres."""
+    sigmas = (0.02, 0.15, 0.15, 0.15)
+    right, wrong = Memory(), Memory()
+    for step, sigma in enumerate(sigmas):
+        true = Pose.from_xyz_yaw(0.5 * step, 0.0, 0.0, 0.0)
+        at = np.array([1.5 + sigma, sigma, 0.5])
+        seen = Detection(2, true.inverse().transform(at[None])[0], np.full(3, 0.1), sigma**2 * np.eye(3))
+        told = Percept((step + 1) * S, step, true, labels=LABELS, detections=(seen,))
+        right.write(told)
+        wrong.write(replace(told, map_T_odom=Pose.from_xyz_yaw(0.08 * step, 0.0, 0.0, 0.0)))
+    (truth,), (thing,) = right.scene.objects(), wrong.scene.objects()
+    assert np.linalg.norm(thing.position - truth.position) > 0.002
+    wrong.correct({(s + 1) * S: Pose.from_xyz_yaw(0.5 * s, 0.0, 0.0, 0.0) for s in range(len(sigmas))})
+    (thing,) = wrong.scene.objects()
+    assert np.linalg.norm(thing.position - truth.position) < 1e-6

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ascii_world import FOUR_ROOMS, TWO_ROOMS, AsciiWorld, cells_of, copy, grid_of
 
+from embodied_mem.errors import ConfigError
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.floor import Box, box_of
@@ -35,6 +36,11 @@ def flat(width: float, door: float, furniture: bool = False) -> GridMap:
     return GridMap(cells, np.array([-3.0, 0.0]), 0.05, 0.0)
 
 
+def copy_of(grid: GridMap) -> GridMap:
+    """The same map, to be changed."""
+    return GridMap(grid.cells.copy(), grid.origin, grid.resolution, grid.floor_z)
+
+
 def find(space: Space, grid: GridMap, doors: np.ndarray | None = None) -> list[int]:
     """Takes in a map with doors under cells of a mask; returns the rooms that are no more."""
     space.update(grid, None, np.array([*grid.origin, 0.0]))
@@ -43,10 +49,56 @@ def find(space: Space, grid: GridMap, doors: np.ndarray | None = None) -> list[i
     return space.find_rooms(centers, np.zeros((len(x), 3)))
 
 
+def find_between(space: Space, grid: GridMap, walls: GridMap) -> list[int]:
+    """Takes in a map and the walls in it, without doors."""
+    space.update(grid, None, np.array([*grid.origin, 0.0]))
+    return space.find_rooms(np.empty((0, 3)), np.empty((0, 3)), walls)
+
+
 def raster_of(space: Space, grid: GridMap) -> np.ndarray:
     """(H, W) ids of the rooms of a map's cells."""
     floor = space.floors[0]
     return floor.rooms[floor.slices(box_of(grid))]
+
+
+def test_a_room_full_of_furniture_is_a_room_where_walls_can_be_told_from_furniture() -> None:
+    walls = flat(6.15, 0.9)
+    grid = copy_of(walls)
+    grid.cells[4:58, 66:119] = 100  # what stands in the right room leaves 20 cm along its walls
+    config = SceneConfig(passage_width=0.95, wall_low=1.4, wall_high=1.9, room_area=1.5)
+    space = Space(config)
+    find(space, grid)
+    assert len(space.rooms) == 1  # by free floor, what is left is a part of the other room
+    space = Space(config)
+    find_between(space, grid, walls)
+    raster = raster_of(space, grid)
+    assert len(space.rooms) == 2 and raster[31, 90] == raster[1, 63] != raster[31, 30]
+    assert space.rooms.areas() == pytest.approx([9.0, 9.2], abs=0.3)
+    middle = np.array([-3.0 + 90 * 0.05, 31 * 0.05, 0.0])  # on the furniture
+    assert space.rooms.at(middle) == raster[31, 90]
+    assert (raster[:, 61][[0, 20, 45, 61]] < 0).all()  # walls are in no room
+
+
+def test_where_no_wall_was_seen_the_grid_map_tells() -> None:
+    grid = flat(6.15, 0.9)
+    unknown = GridMap(np.full((10, 10), -1, np.int8), np.array([-3.0, 0.0]), 0.05, 0.0)
+    empty = GridMap(np.empty((0, 0), np.int8), np.zeros(2), 0.05, 0.0)
+    rasters = []
+    for walls in (None, unknown, empty):
+        space = Space(SceneConfig(passage_width=0.95, wall_low=1.4, wall_high=1.9))
+        if walls is None:
+            find(space, grid)
+        else:
+            find_between(space, grid, walls)
+        rasters.append(raster_of(space, grid).copy())
+    np.testing.assert_array_equal(rasters[0], rasters[1])
+    np.testing.assert_array_equal(rasters[0], rasters[2])
+    assert len(np.unique(rasters[0])) == 3
+
+
+def test_walls_that_end_below_where_they_begin_are_refused() -> None:
+    with pytest.raises(ConfigError, match="wall_high must exceed wall_low"):
+        SceneConfig(wall_low=2.0, wall_high=1.0)
 
 
 def test_a_door_separates_rooms_and_without_it_they_are_one() -> None:

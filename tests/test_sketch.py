@@ -111,6 +111,36 @@ def test_trainings_learn_from_the_same_demonstrations_with_and_without_a_part(tm
         assert set(make_agent(result["checkpoint"], env).policy.hidden) == hidden  # type: ignore[attr-defined]
 
 
+def test_a_training_goes_through_imitation_a_round_of_its_own_and_rewards(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from embodied_mem.policy.config import ImitationConfig, PolicyConfig, PPOConfig
+    from embodied_mem.verbs.train import TrainConfig, run_training
+
+    task = {"env_id": "EmbodiedMem/House-Sketch-v0", "goals": 1, "max_steps": 60, "without": ["objects"]}
+    config = TrainConfig(
+        env="EmbodiedMem/House-Pointing-v0", env_kwargs=task, n_envs=2, total_steps=16, eval_episodes=1,
+        policy=PolicyConfig(width=16, layers=1, heads=2, segment_length=8),
+        ppo=PPOConfig(n_steps=4, n_epochs=1, minibatches=1, anchor_coef=0.1, critic_steps=8),
+        imitation=ImitationConfig(
+            sketched=3, rounds=1, round_sketched=2, round_demonstrations=1, epochs=1, lane_steps=4, lanes=2,
+            houses=1,
+        ),
+    )  # fmt: skip
+    result = run_training(config, tmp_path)
+    assert [row["round"] for row in result["imitation"]] == [0, 1]
+    assert [point["step"] for point in result["curve"]] == [8, 16] and result["steps"] == 16
+    names = sorted(f.parent.name + "/" + f.stem for f in tmp_path.rglob("*.npz"))
+    assert names == [
+        "round_1/10500000", "sketch_0/10000000", "sketch_0/10000001", "sketch_0/10000002",
+        "sketch_1/10000003", "sketch_1/10000004",
+    ]  # fmt: skip
+    imitated = (tmp_path / "imitated.zip").stat().st_mtime_ns
+    (tmp_path / "result.json").unlink()
+    again = run_training(replace(config), tmp_path, resume=True)  # past all of it: it only evaluates
+    assert again["evaluation"] == result["evaluation"] and again["steps"] == 16
+    assert (tmp_path / "imitated.zip").stat().st_mtime_ns == imitated
+
+
 def test_the_splits_are_what_they_were_frozen_as() -> None:
     frozen = json.loads((Path(__file__).parents[1] / "models" / "house_nav" / "splits.json").read_text())
     env = make_observable(TASK, split="val")

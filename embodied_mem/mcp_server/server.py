@@ -48,7 +48,7 @@ def _add_questions(server: MCPServer, source: MemorySource) -> None:
     def recall(
         label: str | None = None,
         text: str | None = None,
-        kind: Literal["object", "place", "room", "episode"] | None = None,
+        kind: Literal["object", "place", "room", "episode", "surface"] | None = None,
         near: tuple[float, float, float] | None = None,
         radius: float | None = None,
         room: int | None = None,

@@ -8,7 +8,7 @@ of the digest, and the store drops the oldest where the file itself has grown to
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,7 +28,8 @@ VOXELS, HISTORY, OBJECTS = 0.4, 0.15, 0.15
 """At most so much of the budget is for voxels, for trajectory and encounters, and for objects."""
 FILL = 0.9
 """How much of the budget is planned for: indexes, free pages and the WAL need the rest."""
-BLOCK_BYTES, RECORD_BYTES, POSITION_BYTES, ENCOUNTER_BYTES, OBJECT_BYTES = 290, 8, 34, 48, 1200
+BLOCK_BYTES, RECORD_BYTES, POSITION_BYTES, ENCOUNTER_BYTES = 290, 8, 34, 48
+OBJECT_BYTES, PLACE_BYTES = 1200, 350
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -79,6 +80,7 @@ class Evicted:
         blocks: octree blocks.
         positions: positions of the trajectory.
         encounters: encounters.
+        submaps: ids of entries that lost their submap alone.
     """
 
     entries: NDArray[np.int64]
@@ -86,6 +88,13 @@ class Evicted:
     blocks: int = 0
     positions: int = 0
     encounters: int = 0
+    submaps: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def some(self) -> bool:
+        """Whether anything went."""
+        lists = len(self.entries) or len(self.objects) or len(self.submaps)
+        return bool(lists or self.blocks or self.positions or self.encounters)
 
 
 def enforce(contents: Contents) -> Evicted | None:
@@ -94,27 +103,84 @@ def enforce(contents: Contents) -> Evicted | None:
     Args:
         contents: of a memory that has a budget.
     """
-    config = contents.config.budget
+    config, counts = contents.config.budget, contents.counts
     planned = FILL * config.limit
+    # What never goes comes first; where it is much, less is left for the rest.
+    floor = floor_bytes(contents)
+    share = min(max(planned - floor, 0.0) / planned / (VOXELS + HISTORY + OBJECTS), 1.0)
     gone = Evicted(np.empty(0, np.int64))
-    voxels = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES)
-    if voxels > VOXELS * planned:
-        gone.blocks = contents.octree.drop_oldest((voxels - (VOXELS - SPARE) * planned) / voxels)
+    voxels, most = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES), share * VOXELS * planned
+    if voxels > most:
+        gone.blocks = contents.octree.drop_oldest(min((voxels - (1.0 - SPARE) * most) / voxels, 1.0))
         voxels = contents.octree.content_bytes(BLOCK_BYTES, RECORD_BYTES)
-    history = _trim_history(contents, HISTORY * planned, gone)
-    objects = _trim_objects(contents, OBJECTS * planned, gone)
-    room = planned * (1.0 - (config.snapshots if contents.counts["snapshots"] else 0.0))
-    room = max(room - voxels - history - objects, 0.1 * planned)
-    before, counts = len(contents.episodes), contents.counts
+    history = _trim_history(contents, share * HISTORY * planned, gone)
+    objects = _trim_objects(contents, share * OBJECTS * planned, gone)
+    room = planned * (1.0 - (config.snapshots if counts["snapshots"] else 0.0))
+    places = PLACE_BYTES * len(contents.scene.place_table)
+    room = max(room - voxels - history - objects - places, 0.1 * planned, floor - places)
     used = contents.episodes.stored_bytes + counts["submap_bytes"]
     if used > room:
-        excess = (used - (1.0 - SPARE) * room) / used
-        gone.entries = choose(contents, int(np.ceil(excess * before)))
-        contents.episodes.remove(gone.entries)
-        # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
-        counts["submap_bytes"] -= counts["submap_bytes"] * len(gone.entries) // before
-    some = len(gone.entries) or gone.objects or gone.blocks or gone.positions or gone.encounters
-    return gone if some else None
+        _trim_entries(contents, (used - (1.0 - SPARE) * room) / used, gone)
+        _trim_submaps(contents, room - contents.episodes.stored_bytes, gone)
+    contents.is_full = floor > planned
+    return gone if gone.some else None
+
+
+def floor_bytes(contents: Contents) -> float:
+    """Returns about how many bytes never go: those of places, and of the last entry of each."""
+    episodes = contents.episodes
+    bytes_ = float(PLACE_BYTES * len(contents.scene.place_table))
+    if contents.config.budget.evict == "place" and len(episodes):
+        bytes_ += len(np.unique(episodes.place_ids)) * episodes.stored_bytes / len(episodes)
+    return bytes_
+
+
+def overfull(contents: Contents) -> str:
+    """Returns why nothing more can be written, in words; "" where there is room, or can be made."""
+    if not contents.is_full:
+        return ""
+    limit, places = contents.config.budget.limit, len(contents.scene.place_table)
+    contents.is_full = floor_bytes(contents) > FILL * limit
+    if not contents.is_full:
+        return ""
+    return (
+        f"the budget of {limit / 1e6:g} MB is full: {places} places, and what was last there, never go; "
+        "open the memory with a larger one"
+    )
+
+
+def _trim_entries(contents: Contents, share: float, gone: Evicted) -> None:
+    """Drops a share of the entries, as far as they may go."""
+    episodes, counts = contents.episodes, contents.counts
+    gone.entries = choose(contents, int(np.ceil(share * len(episodes))))
+    # Submaps may lie in the file alone: an entry's share of their bytes is the mean.
+    have = _with_submaps(contents)
+    had = int(np.isin(have, gone.entries, assume_unique=True).sum())
+    counts["submap_bytes"] -= counts["submap_bytes"] * had // max(len(have), 1)
+    episodes.remove(gone.entries)
+
+
+def _with_submaps(contents: Contents) -> NDArray[np.int64]:
+    """Returns the ids of the entries that have submaps, ascending: summaries have none."""
+    episodes = contents.episodes
+    own = np.ones(len(episodes), bool)
+    own[episodes.summary_rows] = False
+    return np.asarray(episodes.ids[own & (episodes.ids >= contents.submaps.first)])
+
+
+def _trim_submaps(contents: Contents, room: float, gone: Evicted) -> None:
+    """Drops the oldest submaps where entries could not go: of them a correction moves all but the voxels."""
+    counts, submaps = contents.counts, contents.submaps
+    ids = _with_submaps(contents)
+    excess = counts["submap_bytes"] - max(room, 0.0)
+    if excess <= 0 or not len(ids):
+        return
+    share = min(excess / counts["submap_bytes"] + SPARE, 1.0)
+    gone.submaps = ids[: int(np.ceil(share * len(ids)))]
+    counts["submap_bytes"] -= counts["submap_bytes"] * len(gone.submaps) // len(ids)
+    for entry_id in gone.submaps.tolist():
+        submaps.remove(entry_id)
+    submaps.first = int(gone.submaps[-1]) + 1
 
 
 def _trim_objects(contents: Contents, room: float, gone: Evicted) -> float:
@@ -132,7 +198,7 @@ def _trim_objects(contents: Contents, room: float, gone: Evicted) -> float:
         for object_id in gone.objects:
             contents.scene.forget_object(object_id)
             contents.episodes.encounters.forget_object(object_id)
-    return OBJECT_BYTES * float(len(table) + len(contents.scene.place_table))
+    return OBJECT_BYTES * float(len(table))
 
 
 def _trim_history(contents: Contents, room: float, gone: Evicted) -> float:

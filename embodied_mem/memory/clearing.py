@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.reanchoring import finish
-from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe, unpack_keyframe
+from embodied_mem.memory.recall.surfaces import surface_of
+from embodied_mem.memory.scene.graph import SceneObject
+from embodied_mem.memory.submaps.keyframe import pack_keyframe, unpack_keyframe
 from embodied_mem.types import Scan
 
 HIGHEST = 1e6
@@ -95,22 +97,57 @@ def clear_map(contents: Contents, region: Region) -> None:
     for lo, hi in region.boxes(contents.octree.resolution):
         contents.octree.clear(lo, hi)
     reach = contents.config.octree.max_range
-    lo, hi = region.corners.min(axis=0) - reach, region.corners.max(axis=0) + reach
+    low, high = region.corners.min(axis=0) - reach, region.corners.max(axis=0) + reach
+    _edit_submaps(contents, low, high, lambda scan, pose: _outside(scan, pose, region))
+
+
+def forget_surface(contents: Contents, thing: SceneObject) -> None:
+    """Takes its label off the surface of an object, in the map and in the evidence for it.
+
+    Args:
+        contents: changed in place.
+        thing: an object that is there.
+    """
+    surface = surface_of(contents, thing)
+    if not len(surface):
+        return
+    finish(contents)
+    contents.octree.unlabel(surface)
+    reach, edge = contents.config.octree.max_range, contents.octree.resolution
+    low, high = surface.min(axis=0) - edge, surface.max(axis=0) + edge
+
+    def nameless(scan: Scan, pose: Pose) -> Scan:
+        points = pose.transform(scan.points)
+        named = (scan.labels == thing.label) & ((points >= low) & (points <= high)).all(axis=1)
+        return replace(scan, labels=np.where(named, 0, scan.labels)) if named.any() else scan
+
+    _edit_submaps(contents, low[:2] - reach, high[:2] + reach, nameless)
+
+
+def _edit_submaps(
+    contents: Contents,
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    edit: Callable[[Scan, Pose], Scan],
+) -> None:
+    """Changes the scans of the keyframes between two corners, seen from above [m]."""
     for entry_id, payload in contents.submaps.packed().items():
         row = contents.episodes.index(entry_id)
         if row < 0:
             continue
         pose = Pose.from_list(contents.episodes.poses[row])
-        if ((pose.position[:2] < lo) | (pose.position[:2] > hi)).any():
+        if ((pose.position[:2] < low) | (pose.position[:2] > high)).any():
             continue
         keyframe = unpack_keyframe(payload)
-        kept = tuple(_outside(scan, pose, region) for scan in keyframe.scans)
-        if any(len(a.points) < len(b.points) for a, b in zip(kept, keyframe.scans)):
-            made = pack_keyframe(Keyframe(keyframe.stamp, kept, keyframe.objects, keyframe.positions))
+        kept = tuple(edit(scan, pose) for scan in keyframe.scans)
+        if any(a is not b for a, b in zip(kept, keyframe.scans)):
+            made = pack_keyframe(replace(keyframe, scans=kept))
             contents.submaps.add(entry_id, made)
             contents.counts["submap_bytes"] += len(made) - len(payload)
 
 
 def _outside(scan: Scan, pose: Pose, region: Region) -> Scan:
     kept = ~region.contains(pose.transform(scan.points))
+    if kept.all():
+        return scan
     return Scan(scan.points[kept], scan.hit[kept], scan.labels[kept], scan.origin)

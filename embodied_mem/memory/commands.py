@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import reanchoring
-from embodied_mem.memory.clearing import Region, clear_map
+from embodied_mem.memory.clearing import Region, clear_map, forget_surface
 from embodied_mem.memory.episodes import consolidation
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def forget(memory: Memory, kind: str, id: int) -> None:
 def _forget_object(memory: Memory, object_id: int) -> None:
     episodes = memory.episodes
     told = [i for i in episodes.summaries() if object_id in _seen(memory, i)]
-    memory.scene.forget_object(object_id)
-    episodes.forget_object(object_id)
+    _forget_thing(memory, object_id)
     for summary in told:
         _forget_episode(memory, summary)
 
@@ -52,8 +51,17 @@ def _forget_episode(memory: Memory, entry_id: int) -> None:
     if not is_evidence:
         return
     for object_id in seen:  # what nothing else tells of came from this entry alone
-        if not episodes.seen_in(object_id) and memory.scene.forget_object(object_id):
-            episodes.forget_object(object_id)
+        if not episodes.seen_in(object_id):
+            _forget_thing(memory, object_id)
+
+
+def _forget_thing(memory: Memory, object_id: int) -> None:
+    """Removes an object, its surface and what entries say of it."""
+    thing = memory.scene.object(object_id)
+    if thing is not None:
+        forget_surface(memory.contents, thing)
+        memory.scene.forget_object(object_id)
+        memory.episodes.forget_object(object_id)
 
 
 def _seen(memory: Memory, entry_id: int) -> tuple[int, ...]:

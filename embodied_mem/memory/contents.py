@@ -44,6 +44,7 @@ COUNTS = (
     "evicted_blocks",
     "evicted_positions",
     "evicted_encounters",
+    "evicted_submaps",
 )
 RUN_GAP = NS_PER_S
 """From the newest stamp to the first of a run whose clock has started again [ns]."""
@@ -86,6 +87,7 @@ class Contents:
         gone_version: grows when the octree is replaced.
         gone_blocks: keys of octree blocks that are no more -> the `gone_version` then.
         embedders: what made the embeddings.
+        is_full: what never goes had filled the budget when that was last looked at.
     """
 
     config: MemoryConfig
@@ -104,6 +106,7 @@ class Contents:
     gone_version: int = 0
     gone_blocks: dict[int, int] = field(default_factory=dict)
     embedders: Embedders = field(default_factory=Embedders)
+    is_full: bool = False
 
     def __post_init__(self) -> None:
         self.octree = self.new_octree()
@@ -197,6 +200,8 @@ class Contents:
 
     def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
         keys = sorted(key for key, version in self.gone_blocks.items() if version > since)
+        if not keys:
+            return []
         back = self.octree.holds(np.array(keys, np.int64))
         return [(key, b"") for key, is_back in zip(keys, back.tolist()) if not is_back]
 
@@ -245,6 +250,7 @@ class Contents:
             "quarantine": self.quarantine,
             "embedders": self.embedders.to_state(),
             "rebuild_left": self.rebuild_left,
+            "first_submap": self.submaps.first,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
             "next_episode": self.episodes.next_id,
@@ -266,6 +272,7 @@ class Contents:
         self.quarantine = list(state.get("quarantine", ()))
         self.embedders = Embedders.of_state(state.get("embedders"))
         self.rebuild_left = int(state.get("rebuild_left", 0))
+        self.submaps.first = int(state.get("first_submap", 0))
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]
         episodes.keyframe = None if keyframe is None else Pose.from_list(keyframe)

@@ -22,7 +22,7 @@ from embodied_mem.errors import InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory import reanchoring
 from embodied_mem.memory.asked import Asked
-from embodied_mem.memory.budget import parse_bytes, with_limit
+from embodied_mem.memory.budget import overfull, parse_bytes, with_limit
 from embodied_mem.memory.commands import COMMANDS, KEEP_FRESH
 from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.contents import Contents
@@ -42,6 +42,7 @@ from embodied_mem.memory.store.archive import Archive, create_archive, open_arch
 from embodied_mem.memory.submaps.keyframe import Keyframe, pack_keyframe
 from embodied_mem.memory.submaps.rebuild import integrate_scans
 from embodied_mem.memory.upkeep import upkeep
+from embodied_mem.memory.walls import Walls
 from embodied_mem.types import (
     Command,
     Goal,
@@ -75,7 +76,7 @@ class Memory(Asked, Filed):
         self._gate = Gate(contents.config.gate)
         self._relabel = Relabel(contents.labels)
         self._snapshots: dict[int, bytes] = {}  # without a file
-        self._ground = Ground(contents.config.navigation)
+        self._ground, self._walls = Ground(contents.config.navigation), Walls(contents.config.scene)
         self._recent = RecentRecalls()
         self.encoder = None
         self._closed = False
@@ -207,25 +208,24 @@ class Memory(Asked, Filed):
             if self._is_lost
             else ""
         )
-        reason = lost or self._gate.objection(percept, held.stamp, held.pose)
+        reason = lost or self._gate.objection(percept, held.stamp, held.pose) or overfull(held)
         if reason:
             held.reject(percept, reason)
             return self._done("rejected", reason)
         cleaned = clean(percept, held.episodes.embedding_size, held.embedders)
         percept = without_moving(self._relabel.percept(cleaned.percept), self.config.scene.dynamic)
+        percept = self.scene.align(percept)
         held.labels = percept.labels
         reach, mode = self.config.octree.max_range, self.config.octree.depth_mode
         pose, stamp = percept.map_T_base, percept.stamp
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        ground = (
-            None
-            if held.rebuild_left
-            else self._ground.take(self.octree, self.labels, held.pose, self.scene.floor_height)
-        )
-        grid_map, where = ground or (None, None)
-        changes = held.scene.update(percept, held.octree, grid_map, where)
+        grid_map = where = walls = None
+        if not held.rebuild_left:
+            here = self.octree, self.labels, held.pose, self.scene.floor_height
+            (grid_map, where), walls = self._ground.take(*here), self._walls.take(*here)
+        changes = held.scene.update(percept, held.octree, grid_map, where, walls)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
@@ -360,7 +360,7 @@ class Memory(Asked, Filed):
 
     def map_changed(self) -> None:
         """Lets go of what was made from the octree; part of `correct`."""
-        self._ground = Ground(self.config.navigation)
+        self._ground, self._walls = Ground(self.config.navigation), Walls(self.config.scene)
 
     def drop_images(self, entry_id: int) -> None:
         """Removes the snapshot and the submap of an entry, where it has them; part of `forget`."""

@@ -16,13 +16,21 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose, interpolate
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.octree import Octree
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.fusing import Known, begin_object, fuse_sighting
 from embodied_mem.memory.scene.motion import move_scene
+from embodied_mem.memory.scene.objects import Objects
+from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.submaps.correction import Correction
-from embodied_mem.memory.submaps.keyframe import Sightings, unpack_keyframe, unpack_sightings
+from embodied_mem.memory.submaps.keyframe import Keyframe, count_scans, unpack_keyframe, unpack_sightings
 from embodied_mem.memory.submaps.rebuild import Rebuild, integrate_scans
 
-BLENDED = 0.05
+BLENDED = 0.02
 """An object whose sightings move apart by more than this is a blend of different places [m]."""
+BESIDE = 1.0
+"""An object that came back this close to where it had been was taken to be where it was [m]."""
+
+Points = NDArray[np.float64]
 
 
 def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
@@ -40,7 +48,7 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     episodes = contents.episodes
     packed = contents.submaps.packed()
     keyframes = [(i, unpack_sightings(payload)) for i, payload in packed.items()]
-    shifts = _object_shifts(contents, correction, keyframes)
+    shifts, blends = _refused(contents, correction, keyframes)
     episodes.move(correction.poses(_stamps_of_evidence(contents), episodes.poses.copy()))
     now = np.array([contents.stamp or 0], np.int64)
     contents.pose = Pose.from_list(correction.poses(now, np.array([contents.pose.to_list()]))[0])
@@ -48,9 +56,11 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
         last = correction.poses(now, np.array([episodes.keyframe.to_list()]))[0]
         episodes.keyframe = Pose.from_list(last)
     move_scene(contents.scene, correction.points, shifts)
+    for object_id, known in blends.items():
+        contents.scene.object_table.place(object_id, known)
     if correction.largest <= contents.octree.resolution:
         return
-    if any(keyframe.scans for _, keyframe in keyframes):
+    if any(map(count_scans, packed.values())):
         begin(contents, packed)
     else:
         replace_octree(contents, _moved(contents, correction))
@@ -94,35 +104,56 @@ def _stamps_of_evidence(contents: Contents) -> NDArray[np.int64]:
     return stamps
 
 
-def _object_shifts(
-    contents: Contents, correction: Correction, keyframes: list[tuple[int, Sightings]]
-) -> dict[int, NDArray[np.float64]]:
-    """Returns by how much each object moves [m], from the keyframes of its present stay.
+def _refused(
+    contents: Contents, correction: Correction, keyframes: list[tuple[int, Keyframe]]
+) -> tuple[dict[int, Points], dict[int, Known]]:
+    """Returns by how much objects move [m], and what is known anew of those that were blends.
 
-    Where they all move alike, so does it. Where they do not, it is a blend of places that were
-    apart, and goes to the middle of where its sightings are now.
+    Where all sightings of an object's present stay move alike, so does it. Where they do not, it was a
+    blend of places that were apart: it is fused anew from all its sightings, where they are now.
     """
-    episodes, table = contents.episodes, contents.scene.object_table
-    sightings: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-    for entry_id, keyframe in keyframes:
+    episodes, table, config = contents.episodes, contents.scene.object_table, contents.config.scene
+    begins = {int(i): _began(table, row) for row, i in enumerate(table.ids.tolist())}
+    motions: dict[int, list[Points]] = {}
+    blends: dict[int, list[tuple[Sightings, int]]] = {}
+    for entry_id, keyframe in sorted(keyframes, key=lambda pair: pair[1].stamp):
         row = episodes.index(entry_id)
         if row < 0 or not len(keyframe.objects):
             continue
-        seen = Pose.from_list(episodes.poses[row]).transform(keyframe.positions)
-        moved = correction.points(np.full(len(seen), keyframe.stamp, np.int64), seen)
+        before = episodes.poses[row]
+        stamps = np.full(len(keyframe.objects), keyframe.stamp, np.int64)
+        seen = Pose.from_list(before).transform(keyframe.positions)
+        moved = correction.points(stamps, seen)
+        now = Pose.from_list(correction.poses(stamps[:1], before[None])[0])
+        told = Sightings.of(keyframe.detections(), now, config.position_floor**2, keyframe.origin)
         for i, object_id in enumerate(keyframe.objects.tolist()):
             at = table.index(object_id)
-            if at >= 0 and keyframe.stamp >= table.since[at] >= 0:
-                sightings.setdefault(int(table.ids[at]), []).append((seen[i], moved[i]))
-    shifts = {}
-    for object_id, pairs in sightings.items():
-        before, after = (np.array(part) for part in zip(*pairs))
-        motion = after - before
-        if np.ptp(motion, axis=0).max() <= BLENDED:
-            shifts[object_id] = motion.mean(axis=0)
-        else:
-            shifts[object_id] = np.median(after, axis=0) - table.positions[table.index(object_id)]
-    return shifts
+            if at < 0 or not keyframe.stamp >= begins[int(table.ids[at])] >= 0:
+                continue
+            motions.setdefault(int(table.ids[at]), []).append(moved[i] - seen[i])
+            if i < len(told):
+                blends.setdefault(int(table.ids[at]), []).append((told, i))
+    alike = {i: np.ptp(np.array(found), axis=0).max() <= BLENDED for i, found in motions.items()}
+    shifts = {i: np.mean(found, axis=0) for i, found in motions.items() if alike[i] or i not in blends}
+    return shifts, {i: _fused(found, config) for i, found in blends.items() if not alike[i]}
+
+
+def _began(table: Objects, row: int) -> int:
+    """Returns since when an object's place is one that was fused [ns]; it may have been gone between."""
+    began = int(table.since[row])
+    for stay in reversed(table.past[row]):
+        if np.abs(stay.position - table.positions[row]).max() > BESIDE:
+            break
+        began = stay.valid_from
+    return began
+
+
+def _fused(found: list[tuple[Sightings, int]], config: SceneConfig) -> Known:
+    """Returns what is known of an object after its sightings, in their order."""
+    known = begin_object(*found[0], config)
+    for count, (seen, d) in enumerate(found[1:], start=1):
+        fuse_sighting(known, seen, d, count, config)
+    return known
 
 
 # ---- the octree

@@ -32,4 +32,5 @@ def make_room(contents: Contents) -> list[int]:
     counts["evicted_blocks"] += gone.blocks
     counts["evicted_positions"] += gone.positions
     counts["evicted_encounters"] += gone.encounters
+    counts["evicted_submaps"] += len(gone.submaps)
     return gone.entries.tolist()

@@ -22,6 +22,8 @@ class Subgoal:
         limit: where nothing nearer can be stood at, this near is enough too [m].
         then: primitive action to take once it is reached, or None.
         label: the thing's label id in the memory, 0 where it has none.
+        part: what has this label is seen as the thing as far beyond its box [m]: of large things a map has
+            parts.
     """
 
     position: NDArray[np.float64]
@@ -30,6 +32,7 @@ class Subgoal:
     then: int | None = None
     limit: float = 0.0
     label: int = 0
+    part: float = 0.0
 
 
 @dataclass(eq=False)

@@ -51,7 +51,7 @@ def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye:
     beyond = np.abs(met.points - subgoal.position)
     voxel = memory.octree.resolution
     is_it = met.hit & (met.labels == subgoal.label) & (subgoal.label > 0)
-    is_it &= (beyond < subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
+    is_it &= (beyond < subgoal.extent / 2 + max(2.0 * voxel, subgoal.part)).all(axis=-1)
     # The rest of what is met at its middle is what it lies on, or itself.
     near = (beyond < CORE * subgoal.extent / 2 + 2.0 * voxel).all(axis=-1)
     return np.asarray((met.distance >= away) | is_it | near)

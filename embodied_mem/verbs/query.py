@@ -25,7 +25,7 @@ def query(
     until: str | None = None,
     room: str | None = None,
     text: str | None = None,
-    kind: Literal["object", "place", "room", "episode"] | None = None,
+    kind: Literal["object", "place", "room", "episode", "surface"] | None = None,
     model: str | None = None,
     k: Annotated[int, tyro.conf.arg(name="k", aliases=["-k"])] = 5,
     json: bool = False,

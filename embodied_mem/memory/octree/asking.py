@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
+RUN = 2
+"""Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 _LOW = np.uint64(0x0101010101010101)
 """The lowest bit of each byte."""
 
@@ -39,12 +41,13 @@ def _farthest(sight: Array, levels: Array, u0: int, u1: int, v0: int, v1: int, n
 
 
 @njit(cache=True, nogil=True)
-def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, float, float]:
+def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, float, float, bool]:
     """Projects a block whose first voxel is (x, y, z); clips the rectangle to the image.
 
     Returns:
         first and last column, first and last row (first > last where it is outside), smallest
-        and largest depth [m]; all of the image where the block reaches behind the camera.
+        and largest depth [m]; all of the image where the block reaches behind the camera; and
+        whether all of the block projects into the image.
     """
     r, res = view.rotation, view.resolution
     u0, v0, near = np.inf, np.inf, np.inf
@@ -69,7 +72,8 @@ def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, fl
         u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
     outside = far < 1e-6 or left < -1e-5 or right > 1e-5 or top < -1e-5 or bottom > 1e-5
     if behind or outside:
-        return (1 if outside else 0), (0 if outside else view.width - 1), 0, view.height - 1, near, far
+        return (1 if outside else 0), (0 if outside else view.width - 1), 0, view.height - 1, near, far, False
+    whole = u0 >= 0.0 and v0 >= 0.0 and u1 <= view.width - 1.0 and v1 <= view.height - 1.0
     # A hundredth of a pixel covers what rounding may do.
     first_u = np.int64(max(np.ceil(u0 - 0.01), 0.0))
     last_u = np.int64(min(np.floor(u1 + 0.01), view.width - 1.0))
@@ -77,7 +81,7 @@ def _outline(view: View, x: int, y: int, z: int) -> tuple[int, int, int, int, fl
     last_v = np.int64(min(np.floor(v1 + 0.01), view.height - 1.0))
     if first_v > last_v:
         first_u, last_u = 1, 0
-    return first_u, last_u, first_v, last_v, near, far
+    return first_u, last_u, first_v, last_v, near, far, whole
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -100,6 +104,37 @@ def scale_for(thick: float, widths: Array, heights: Array, near: float, count: i
     while level < count - 1 and 3.0 * (1 << level) < pixels:
         level += 1
     return level, (2 if 2.0 * (1 << level) >= pixels else 3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _locate_whole(
+    view: View, level: int, columns: int, x: int, y: int, z: int, depth: Array, pixel: Array, node: Array
+) -> None:  # fmt: skip
+    """Computes where the centres of the voxels of a block are that is in view as a whole, all at once.
+
+    Fills the last three, of `Work`, as `_locate_block` does.
+    """
+    r, res = view.rotation, np.float64(view.resolution)
+    a, b, c = (x + 0.5 - view.at[0]) * res, (y + 0.5 - view.at[1]) * res, (z + 0.5 - view.at[2]) * res
+    d0 = np.float32(r[0, 2] * a + r[1, 2] * b + r[2, 2] * c)
+    s0 = np.float32(view.fx * (r[0, 0] * a + r[1, 0] * b + r[2, 0] * c))
+    t0 = np.float32(view.fy * (r[0, 1] * a + r[1, 1] * b + r[2, 1] * c))
+    f, g = view.fx * res, view.fy * res
+    sx, sy, sz = np.float32(r[0, 0] * f), np.float32(r[1, 0] * f), np.float32(r[2, 0] * f)
+    tx, ty, tz = np.float32(r[0, 1] * g), np.float32(r[1, 1] * g), np.float32(r[2, 1] * g)
+    dx, dy, dz = np.float32(r[0, 2] * res), np.float32(r[1, 2] * res), np.float32(r[2, 2] * res)
+    cx, cy = np.float32(view.cx + 0.5), np.float32(view.cy + 0.5)
+    stride, across, shift = np.int32(view.width), np.int32(columns), np.int32(level)
+    one = np.float32(1.0)
+    for k in range(np.int32(512)):
+        i, j, m = np.float32(k >> 6), np.float32((k >> 3) & 7), np.float32(k & 7)
+        d = d0 + i * dx + j * dy + m * dz
+        per = one / d
+        depth[k] = d
+        column = np.int32((s0 + i * sx + j * sy + m * sz) * per + cx)
+        row = np.int32((t0 + i * tx + j * ty + m * tz) * per + cy)
+        pixel[k] = np.int32(row * stride + column)
+        node[k] = np.int32(np.int32(row >> shift) * across + np.int32(column >> shift))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -152,6 +187,16 @@ def _look_up(image: Array, places: Array, found: Array) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _ask_whole(half: float, depth: Array, here: Array, around: Array, states: Array) -> None:
+    """Fills the `states` of the voxels of a block that is in view as a whole: see `_ask_block`."""
+    thick, tiny = np.float32(half), np.float32(1e-5)
+    for k in range(512):
+        d = depth[k]
+        state = np.int32(0) if around[k] < d - thick - (tiny + d * tiny) else np.int32(2)
+        states[k] = np.int32(1) if here[k] > d + thick else state
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _ask_block(
     view: View, half: float, surely: float, margins: Array, limit: float, side: Array, down: Array,
     depth: Array, inside: Array, here: Array, around: Array, states: Array
@@ -193,8 +238,8 @@ def _ask_block(
 
 @njit(cache=True, nogil=True)
 def _mark_block(
-    words: Array, corner: int, sx: int, sy: int, states: Array, side: Array, down: Array, depth: Array,
-    x: float, y: float, z: float, count: int, left: Unsettled
+    words: Array, corner: int, sx: int, sy: int, states: Array, view: View, x: float, y: float, z: float,
+    count: int, left: Unsettled
 ) -> int:  # fmt: skip
     """Marks a block's free voxels; lists those that are neither free nor hit nor out of sight.
 
@@ -204,9 +249,7 @@ def _mark_block(
         sx: words per voxel along x.
         sy: words per voxel along y.
         states: (64,) uint64, of `_ask_block`.
-        side: of `_locate_block`.
-        down: likewise.
-        depth: likewise.
+        view: the camera.
         x: the block's corner from the camera [voxels].
         y: likewise.
         z: likewise.
@@ -216,6 +259,7 @@ def _mark_block(
     Returns:
         how many are listed now.
     """
+    before = count
     for i in range(64):
         state = states[i]
         if state == 0:
@@ -227,24 +271,29 @@ def _mark_block(
         if todo:
             for j in range(8):
                 if (todo >> np.uint64(8 * j)) & np.uint64(1):
-                    k = i * 8 + j
                     left.cells[count] = at * 8 + j
                     left.low[0, count], left.low[1, count] = x + (i >> 3), y + (i & 7)
                     left.low[2, count] = z + j
-                    left.side[count], left.down[count] = side[k], down[k]
-                    left.depth[count] = depth[k]
                     count += 1
+    r, res = view.rotation, np.float64(view.resolution)
+    for n in range(before, count):
+        a, b = (np.float64(left.low[0, n]) + 0.5) * res, (np.float64(left.low[1, n]) + 0.5) * res
+        c = (np.float64(left.low[2, n]) + 0.5) * res
+        left.side[n] = r[0, 0] * a + r[1, 0] * b + r[2, 0] * c
+        left.down[n] = r[0, 1] * a + r[1, 1] * b + r[2, 1] * c
+        left.depth[n] = r[0, 2] * a + r[1, 2] * b + r[2, 2] * c
     return count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def ask_blocks(
     view: View, work: Work, reach: Array, sight: Array, seen: Array, levels: Array, shape: Array,
-    strides: Array, cells: Array, first: int, last: int, limit: float, left: Unsettled
+    strides: Array, cells: Array, first: int, part: int, parts: int, limit: float, left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
-    """Marks FREE the voxels that the pixels at their centres see through, in some blocks of the byte map.
+    """Marks FREE the voxels that the pixels at their centres see through, in a part of the byte map.
 
     Blocks do not depend on each other: threads may take different ones, with `work` of their own.
+    Parts take turns, RUN blocks each, so that about as much is in each of them.
 
     Args:
         view: the camera.
@@ -256,13 +305,14 @@ def ask_blocks(
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
-        first: first block, counted z fastest.
-        last: the one after the last block.
+        first: the part's block to begin with.
+        part: 0 to parts - 1.
+        parts: how many there are.
         limit: what lies beyond this depth is left to the rays [m].
         left: filled with the voxels that are not settled.
 
     Returns:
-        the block to go on with, before `last` where there was no more room in `left`; and how many
+        the part's block to go on with, -1 unless there was no more room in `left`; and how many
         voxels are not settled.
     """
     # Every call below takes what it needs: to hand over all of `work` costs as much as the work.
@@ -272,24 +322,34 @@ def ask_blocks(
     )  # fmt: skip
     pixel, node, thick, certain, margins = work.pixel, work.node, work.half[2], work.certain, work.margins
     widths, heights, eights = work.widths, work.heights, work.states.view(np.uint64)
-    count = 0
-    for block in range(first, last):
+    count, total = 0, shape[0] * shape[1] * shape[2]
+    for i in range(first, total):
+        block = (i // RUN * parts + part) * RUN + i % RUN  # counted z fastest
+        if block >= total:
+            break
         if count + 512 > left.cells.shape[0]:
-            return block, count
+            return i, count
         x = block // (shape[2] * shape[1]) * 8
         y, z = block // shape[2] % shape[1] * 8, block % shape[2] * 8
-        u0, u1, v0, v1, near, far = _outline(view, x, y, z)
+        u0, u1, v0, v1, near, far, whole = _outline(view, x, y, z)
         if u0 > u1 or far < 0.0 or near > limit or _farthest(sight, levels, u0, u1, v0, v1, 4) < near:
             continue
         level, nodes = scale_for(thick, widths, heights, near, levels.shape[0])
         at, columns = levels[level, 0] + (nodes - 2) * sight.shape[0], levels[level, 2]
-        _locate_block(view, thick, level, columns, x, y, z, side, down, depth, inside, pixel, node)
+        whole = whole and far < min(limit, certain)
+        if whole:
+            _locate_whole(view, level, columns, x, y, z, depth, pixel, node)
+        else:
+            _locate_block(view, thick, level, columns, x, y, z, side, down, depth, inside, pixel, node)
         _look_up(reach, pixel, here)
         _look_up(seen[at:], node, around)
-        _ask_block(
-            view, thick, certain, margins, limit + thick, side, down, depth, inside, here, around, states
-        )
+        if whole:
+            _ask_whole(thick, depth, here, around, states)
+        else:
+            _ask_block(
+                view, thick, certain, margins, limit + thick, side, down, depth, inside, here, around, states
+            )
         corner = (PAD + x * sx + y * sy + z) >> 3
         a, b, c = x - view.at[0], y - view.at[1], z - view.at[2]
-        count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, side, down, depth, a, b, c, count, left)
-    return last, count
+        count = _mark_block(words, corner, sx >> 3, sy >> 3, eights, view, a, b, c, count, left)
+    return -1, count

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.blocks import BlockStore
-from embodied_mem.memory.octree.octants import load_blocks
-from embodied_mem.memory.octree.records import count_records
+from embodied_mem.memory.octree.octants import LogOdds, load_blocks
+from embodied_mem.memory.octree.records import count_records, list_records
 
+Array = NDArray[Any]
+
+FEW = 64
+"""Of so many blocks the contents are gathered without giving up the interpreter's lock."""
 RECORD_TYPES = ("<u2", "<u1", "<i8", "<i4")
 """Of the columns of a record: label, weight, stamp, reference."""
 CONTENT_TYPES = ("<i8", "<i1", "<u8", "<i8", *RECORD_TYPES)
@@ -39,19 +44,54 @@ class Contents(NamedTuple):
     references: NDArray[np.int32]
 
 
+@njit(cache=True)
+def _gather(
+    rows: Array, keys: Array, stamps: Array, log_odds: LogOdds, noted: Array, starts: Array
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Gathers keys, log-odds, noted masks and stamps of blocks, their records, and a block's stamp for each.
+
+    In one call that keeps the interpreter's lock. Where another thread works, such as the one that writes
+    the file, each time that the lock is given up may cost a switch of threads, which takes longer than
+    to copy a few blocks; numpy gives it up to take rows of a table, however few.
+    """
+    counts, slots = list_records(rows, noted, starts)
+    masks, repeated = np.empty((rows.shape[0], noted.shape[1]), noted.dtype), np.empty(len(slots), np.int64)
+    n = 0
+    for i in range(rows.shape[0]):
+        masks[i] = noted[rows[i]]
+        repeated[n : n + counts[i]] = stamps[rows[i]]
+        n += counts[i]
+    return keys[rows], load_blocks(rows, log_odds), masks, stamps[rows], slots, repeated
+
+
+def by_key(keys: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns rows in the order of their keys; of few, without giving up the interpreter's lock."""
+    own = keys[rows]
+    if len(rows) <= FEW:
+        return rows[sorted(range(len(rows)), key=own.tolist().__getitem__)]
+    return rows[np.argsort(own, kind="stable")]
+
+
 def contents_of(store: BlockStore, rows: NDArray[np.int64]) -> Contents:
     """Gathers the contents of rows, in their order."""
-    counts, slots = store.list_records(rows)
-    labels, weights, stamps, references, _ = store.records.columns
-    has, blocks = store.records.has, store.stamps[rows]
+    labels, weights, stamps, references, starts = store.records.columns
+    has, noted = store.records.has, store.masks.noted
+    if len(rows) <= FEW:
+        some = _gather(rows, store.keys, store.stamps, store.log_odds, noted, starts)
+        keys, log_odds, masks, blocks, slots, repeated = some
+    else:
+        counts, slots = store.list_records(rows)
+        keys, blocks = store.keys[rows], store.stamps[rows]
+        log_odds, masks = load_blocks(rows, store.log_odds), noted[rows]
+        repeated = np.repeat(blocks, counts)
     return Contents(
-        store.keys[rows],
-        load_blocks(rows, store.log_odds),
-        store.masks.noted[rows],
+        keys,
+        log_odds,
+        masks,
         blocks,
         labels[slots] if has("labels") else np.zeros(len(slots), np.uint16),
         weights[slots] if has("labels") else np.zeros(len(slots), np.uint8),
-        store.records.stamps[stamps[slots]] if has("stamps") else np.repeat(blocks, counts),
+        store.records.stamps[stamps[slots]] if has("stamps") else repeated,
         references[slots] if has("references") else np.full(len(slots), -1, np.int32),
     )
 

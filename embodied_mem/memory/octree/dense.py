@@ -10,7 +10,7 @@ OctoMap's arithmetic instead, so that the voxels are OctoMap's exactly.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,29 +26,8 @@ MAX_CELLS = 1 << 24
 """float32 counts exactly up to here."""
 TILE = 256
 CHUNK = 16
-TAIL = 8
-"""Crossings of a family, at most, that rays in lockstep are followed for."""
-_FREE, _HIT = np.uint8(1), np.uint8(2)
-"""FREE and HIT of `kernels`."""
-
-
-class Tails(NamedTuple):
-    """Scratch for a tile of rays in lockstep: see `_prepare`, `_want` and `_cross_back`.
-
-    Attributes:
-        lines: (22 * TILE,) float32.
-        goals, kinds: (TILE,) int32.
-        stops: (4 * TILE,) float32.
-        found: (3 * TAIL, TILE) int32, the cells found.
-        unsure: (TILE,) int32.
-    """
-
-    lines: Array
-    goals: Array
-    kinds: Array
-    stops: Array
-    found: Array
-    unsure: Array
+_FREE = np.uint8(1)
+"""FREE of `kernels`."""
 
 
 @njit(cache=True, nogil=True)
@@ -91,7 +70,7 @@ def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _prepare(
+def prepare_rays(
     points: Array, hit: Array, frame: Frame, lines: Array, goals: Array, kinds: Array
 ) -> None:  # fmt: skip
     """Computes the families of crossings of a tile of rays, in OctoMap's float32 geometry.
@@ -186,7 +165,7 @@ def _cross(
 
     Args:
         index: int32, filled with the cells, and up to CHUNK more after them.
-        lines: what `_prepare` filled.
+        lines: what `prepare_rays` filled.
         at: where in `lines` the number of this ray's crossings is.
         skip: how many of them to leave out at the start.
         start: cell of the voxel at the origin, along this axis alone.
@@ -253,7 +232,7 @@ def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Arra
             tile[0, j] = points[first + j, 0]
             tile[1, j] = points[first + j, 1]
             tile[2, j] = points[first + j, 2]
-        _prepare(tile, hit[first:last], frame, lines, goals, kinds)
+        prepare_rays(tile, hit[first:last], frame, lines, goals, kinds)
         for j in range(size):
             goal, kind = goals[j], kinds[j]
             ends[first + j] = goal if kind & 2 else np.int32(0)
@@ -281,166 +260,3 @@ def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Arra
                 _walk(cells, frame, lines, j, goal)
             cells[goal] = before  # the ray itself does not pass the voxel of its end
     return walked
-
-
-@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
-def _cross_back(
-    lines: Array, at: int, back: int, stops: Array, start: float, su: float, sv: float, sw: float,
-    limit: float, goals: Array, out: Array, unsure: Array
-) -> None:  # fmt: skip
-    """Finds the voxels that the rays of a tile enter at one of their last crossings of a family.
-
-    Args:
-        lines: what `_prepare` filled.
-        at: row of `lines` where the number of crossings is.
-        back: which crossing, from the last one, 0, backwards.
-        stops: (TILE,) float32, crossings before this one are not wanted.
-        start: as in `_cross`.
-        su: likewise.
-        sv: likewise.
-        sw: likewise.
-        limit: likewise.
-        goals: (TILE,) int32 cells of the ends, which are left out.
-        out: (TILE,) int32, filled with cells, 0 where there is none.
-        unsure: (TILE,) int32, set where a crossing is not to be trusted.
-    """
-    counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
-    v0, w0 = lines[at + 2 * TILE : at + 3 * TILE], lines[at + 3 * TILE : at + 4 * TILE]
-    dv, dw = lines[at + 4 * TILE : at + 5 * TILE], lines[at + 5 * TILE : at + 6 * TILE]
-    less, one = np.float32(back + 1), np.float32(1.0)
-    for j in range(TILE):
-        step = counts[j] - less
-        wanted = step >= stops[j]
-        step = step if wanted else np.float32(0.0)
-        v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
-        v, w = v if wanted else np.float32(0.0), w if wanted else np.float32(0.0)
-        fv, fw = np.rint(v), np.rint(w)
-        doubt = max(abs(v - fv), abs(w - fw)) > limit
-        cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
-        out[j] = cell if wanted & (cell != goals[j]) else np.int32(0)
-        unsure[j] |= np.int32(doubt & wanted)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _want(lines: Array, parts: Array, size: int, stops: Array) -> None:
-    """Finds which crossings of the rays of a tile are wanted.
-
-    Args:
-        lines: what `_prepare` filled.
-        parts: (TILE,) float32, the part of each ray that is left out at its start.
-        size: rays of the tile.
-        stops: (4 * TILE,) float32, filled by family with the first crossing that is wanted, then
-            with the largest number of crossings wanted of a family.
-    """
-    two, zero, none = np.float32(2.0), np.float32(0.0), np.float32(1e9)
-    stops[3 * TILE :] = zero
-    for f in range(3):
-        counts, firsts, most = lines[(4 + 6 * f) * TILE :], stops[f * TILE :], stops[3 * TILE :]
-        for j in range(size):
-            # A ray spans up to one voxel less than it crosses planes, and starts up to one before.
-            first = parts[j] * counts[j] - two
-            first = np.floor(first if first > zero else zero)
-            firsts[j] = first
-            need = counts[j] - first
-            most[j] = need if need > most[j] else most[j]
-        for j in range(size, TILE):
-            firsts[j] = none
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _mark_tile(
-    tile: Array, parts: Array, size: int, frame: Frame, cells: Array, scratch: Tails, skipped: Array
-) -> None:
-    """Marks FREE the last voxels that the rays of a tile pass, all rays in lockstep.
-
-    Args:
-        tile: (3, TILE) float32, the ends of the rays [m].
-        parts: (TILE,) float32, the part of each that is left out at its start.
-        size: rays of the tile.
-        frame: the byte map's geometry.
-        cells: the byte map.
-        scratch: arrays to write to.
-        skipped: (TILE,) bool, filled: the ray is too long for this, or too near to an edge.
-    """
-    lines, goals, kinds, stops, index, unsure = scratch
-    where = index.view(np.uint32)
-    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
-    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
-    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
-    hz = np.float32(frame.start[2]) + np.float32(PAD)
-    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
-    limit = np.float32(0.5) - np.float32(frame.eps)
-    _prepare(tile, skipped[:size], frame, lines, goals, kinds)
-    _want(lines, parts, size, stops)
-    deep = 0
-    for j in range(size):
-        need = np.int64(stops[3 * TILE + j])
-        skipped[j] = need > TAIL or kinds[j] >= 4
-        unsure[j] = 0
-        if skipped[j]:
-            stops[j] = stops[TILE + j] = stops[2 * TILE + j] = np.float32(1e9)
-        else:
-            deep = max(deep, need)
-    for k in range(deep):
-        a, b, c = stops[:TILE], stops[TILE : 2 * TILE], stops[2 * TILE : 3 * TILE]
-        _cross_back(lines, 4 * TILE, k, a, hx, sx, sy, sz, limit, goals, index[3 * k], unsure)
-        _cross_back(lines, 10 * TILE, k, b, hy, sy, sz, sx, limit, goals, index[3 * k + 1], unsure)
-        _cross_back(lines, 16 * TILE, k, c, hz, sz, sx, sy, limit, goals, index[3 * k + 2], unsure)
-    for j in range(size):
-        if unsure[j] != 0:
-            skipped[j] = True
-            index[: 3 * deep, j] = 0
-        elif parts[j] == 0.0 and goals[j] != home:
-            cells[home] = _FREE
-    for k in range(3 * deep):
-        for j in range(TILE):
-            cells[where[k, j]] = _FREE
-
-
-@njit(cache=True, nogil=True)
-def mark_tails(
-    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, first: int, last: int, left: Array
-) -> int:
-    """Marks FREE the voxels that rays pass from a certain depth on, where that is not far.
-
-    Only the voxel in which a ray ends may lose a mark of it, or a HIT.
-
-    Args:
-        points: (3, N) float32, the ends of the rays [m].
-        reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
-        starts: (N,) float32, the depth from which on each is to be followed [m].
-        frame: the byte map's geometry.
-        cells: the byte map.
-        first: first ray.
-        last: the one after the last ray.
-        left: (last - first,) int64, filled with the rays that are left to `mark_rays`.
-
-    Returns:
-        how many are left.
-    """
-    tile, parts = np.zeros((3, TILE), np.float32), np.empty(TILE, np.float32)
-    which, skipped = np.empty(TILE, np.int64), np.zeros(TILE, np.bool_)
-    scratch = Tails(
-        np.zeros(22 * TILE, np.float32),
-        np.zeros(TILE, np.int32),
-        np.zeros(TILE, np.int32),
-        np.zeros(4 * TILE, np.float32),
-        np.zeros((3 * TAIL, TILE), np.int32),
-        np.zeros(TILE, np.int32),
-    )
-    count, n = 0, 0
-    for i in range(first, last):
-        if reach[i] > starts[i]:
-            tile[0, n], tile[1, n], tile[2, n] = points[0, i], points[1, i], points[2, i]
-            parts[n] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
-            which[n] = i
-            n += 1
-        if n == TILE or (n > 0 and i == last - 1):
-            _mark_tile(tile, parts, n, frame, cells, scratch, skipped)
-            for j in range(n):
-                if skipped[j]:
-                    left[count] = which[j]
-                    skipped[j] = False
-                    count += 1
-            n = 0
-    return count

@@ -87,19 +87,21 @@ def touched_blocks(cells: Array, shape: Array) -> Array:
     words = cells.view(np.uint64)
     nx, ny, nz = shape[0], shape[1], shape[2]
     which = np.empty(nx * ny * nz, np.int64)
-    count = 0
-    touched = np.empty(nz, np.uint64)
+    count, plane = 0, ny * 8 * nz
+    touched = np.empty(plane, np.uint64)
     for bx in range(nx):
+        touched[:] = 0
+        for x in range(8):  # whole planes at once: long loops are vectorised
+            at = PAD // 8 + (bx * 8 + x) * plane
+            row = words[at : at + plane]
+            for k in range(plane):
+                touched[k] |= row[k]
         for by in range(ny):
-            touched[:] = 0
-            for x in range(8):
-                for y in range(8):
-                    at = PAD // 8 + ((bx * 8 + x) * ny * 8 + by * 8 + y) * nz
-                    row = words[at : at + nz]
-                    for bz in range(nz):
-                        touched[bz] |= row[bz]
             for bz in range(nz):
-                if touched[bz]:
+                any_ = np.uint64(0)
+                for y in range(8):
+                    any_ |= touched[(by * 8 + y) * nz + bz]
+                if any_:
                     which[count] = (bx * ny + by) * nz + bz
                     count += 1
     return which[:count]

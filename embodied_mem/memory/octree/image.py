@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling
+from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -41,6 +41,28 @@ class Lifted(NamedTuple):
     lo: NDArray[np.int64]
     hi: NDArray[np.int64]
     dropped: int
+
+
+class Sight(NamedTuple):
+    """What a depth image is asked with.
+
+    Attributes:
+        work: what `prepare_work` made of the camera.
+        starts: for each thread that asks (H * W,) float32, the depths from which on rays are followed [m].
+        follow: rays are followed through what lies beyond this depth and is not settled [m].
+        settle: whether to find out about each voxel, in which rays that are not followed may be.
+        sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
+        seen: of `spread_pyramid`, of what rays that are not followed see.
+        levels: of `pyramid_layout`.
+    """
+
+    work: Work
+    starts: list[NDArray[np.float32]]
+    follow: float
+    settle: bool
+    sight: NDArray[np.float32]
+    seen: NDArray[np.float32]
+    levels: NDArray[np.int64]
 
 
 def check_image(
@@ -83,12 +105,14 @@ def lift(
     """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
     kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
     points = byte_map.scratch("points", (3, *depth.shape), np.float32)
-    ends = byte_map.scratch("reach", depth.shape, np.float32)
+    # The depths of the ends are the first level of a pyramid of them: see `_look`.
+    pyramid = byte_map.scratch("sight", (pixels.pyramid_layout(*depth.shape)[1],), np.float32)
+    ends = pyramid[: depth.size].reshape(depth.shape)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
     clear, far = 1 if np.isfinite(reach) else 0, horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    corners = [origin]
+    corners = [pose.position]
     found: list[int] = []
 
     def lift_rows(first: int, last: int) -> None:
@@ -96,13 +120,11 @@ def lift(
         pixels.lift_depth(
             depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, far, points, ends, first, last
         )
-        part = points[:, first:last].reshape(3, -1)
-        corners.extend([part.min(axis=1), part.max(axis=1)])
+        corners.extend(pixels.ray_bounds(ends, fx, fy, cx, cy, rotation, position, first, last))
         found.append(int(np.count_nonzero(kinds[first:last])))
 
     byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
-    lo = np.min(corners, axis=0).astype(np.float64) / resolution
-    hi = np.max(corners, axis=0).astype(np.float64) / resolution
+    lo, hi = np.min(corners, axis=0) / resolution, np.max(corners, axis=0) / resolution
     if max(np.abs(lo).max(), np.abs(hi).max()) >= kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
     first, last = np.floor(lo).astype(np.int64) - 1, np.floor(hi).astype(np.int64) + 1
@@ -133,14 +155,16 @@ def mark_exact(
     cells = byte_map.cover(lifted.lo, lifted.hi)
     frame = byte_map.frame(origin, np.inf, resolution)
     ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
-
-    def mark_ends(i: int, j: int) -> None:
-        where, kinds = lifted.points[:, i:j], lifted.kinds[i:j]
-        pixels.mark_surfaces(where, kinds, frame.lo, frame.strides, frame.inverse, cells, ends[i:j])
-
-    byte_map.spread(mark_ends, len(ends), 1)
-    starts = _ask(lifted, _camera(lifted, view, pose, frame), byte_map, cells, settle)
-    _follow(lifted, starts, frame, byte_map, cells)
+    camera = _camera(lifted, view, pose, frame)
+    sights: list[Sight] = []
+    byte_map.together(
+        lambda: pixels.mark_surfaces(
+            lifted.points, lifted.kinds, frame.lo, frame.strides, frame.inverse, cells, ends
+        ),
+        lambda: sights.append(_look(lifted, camera, byte_map, settle)),
+    )
+    _ask(camera, sights[0], byte_map, cells)
+    _follow(lifted, sights[0].starts, frame, byte_map, cells)
     keys, marks, names = byte_map.take(cells, ends, labels)
     return Marks(keys, marks, names, lifted.dropped)
 
@@ -163,95 +187,84 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
     )
 
 
-def _ask(
-    lifted: Lifted, camera: View, byte_map: ByteMap, cells: NDArray[np.uint8], settle: bool
-) -> NDArray[np.float32]:
-    """Marks the voxels that pixels show to be free; returns the depths (N,) from which to follow rays."""
+def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
+    """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
     work = prepare_work(camera)
     follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
-    count = len(lifted.kinds)
-    reach = lifted.reach.reshape(-1)
-    starts = [byte_map.scratch(f"starts {k}", (count,), np.float32) for k in range(byte_map.threads)]
-    for own in starts:
-        own.fill(work.certain)
-    tailed = bool(np.count_nonzero(reach > follow) > count * TAILED)
-    settle = settle or tailed
-    if not settle:
+    shape, hands = lifted.kinds.shape, byte_map.hands(5000.0 * float(byte_map.shape.prod()))
+    starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in range(hands)]
+    starts[0].fill(work.certain)
+    beyond = pixels.count_beyond(lifted.reach.reshape(-1), follow)
+    tailed = beyond > len(lifted.kinds) * TAILED
+    if not (settle or tailed):
         width = camera.resolution * min(camera.fx, camera.fy)
         pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
-    sight, seen, levels = _depths_around(lifted.reach, work, follow if tailed else None, starts[0], byte_map)
-    free = list(zip(starts, [work, *(renew_scratch(work) for _ in starts[1:])], byte_map.unsettled()))
-    shape, strides = byte_map.shape, byte_map.strides
-
-    def ask_part(first: int, last: int) -> None:
-        # What threads lower and list, each lowers and lists in arrays of its own.
-        own = mine, scratch, left = free.pop()
-        while first < last:
-            first, found = asking.ask_blocks(
-                camera, scratch, reach, sight, seen, levels, shape, strides, cells, first, last,
-                work.certain, left,
-            )  # fmt: skip
-            if settle:
-                settling.settle_voxels(
-                    camera, scratch, reach, sight, levels, cells, mine, left, found, follow
-                )
-        free.append(own)
-
-    byte_map.spread(ask_part, int(byte_map.shape.prod()), 5000, 8)
-    for own in starts[1:]:
-        np.minimum(starts[0], own, out=starts[0])
-    return starts[0]
-
-
-def _depths_around(
-    reach: NDArray[np.float32],
-    work: Work,
-    follow: float | None,
-    starts: NDArray[np.float32],
-    byte_map: ByteMap,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Builds the pyramids of the largest depths: of the image, and of what rays do not follow.
-
-    With `follow` the tails of the rays that end beyond it [m] are chosen to be followed.
-    """
-    levels, size = pixels.pyramid_layout(*reach.shape)
-    sight = byte_map.scratch("sight", (size,), np.float32)
-    sight[: reach.size] = reach.reshape(-1)
+    levels, size = pixels.pyramid_layout(*lifted.reach.shape)
+    sight = byte_map.scratch("sight", (size,), np.float32)  # of which `lift` has filled the first level
     pixels.farthest_pyramid(sight, levels)
     rest = sight
-    if follow is not None:
+    if tailed:
         rest = byte_map.scratch("rest", (size,), np.float32)
         back = 2.0 * float(work.half[2]) + 2e-5
-        shown = rest[: reach.size].reshape(reach.shape)
-        pixels.lay_tails(reach, back, follow, starts.reshape(reach.shape), shown)
+        shown = rest[: lifted.reach.size].reshape(lifted.reach.shape)
+        pixels.lay_tails(lifted.reach, back, follow, starts[0].reshape(shown.shape), shown)
         pixels.farthest_pyramid(rest, levels)
     seen = byte_map.scratch("seen", (2 * size,), np.float32)
     near = min(work.certain, float(sight[-1]))
     finest, _ = asking.scale_for(float(work.half[2]), work.widths, work.heights, near, len(levels))
     pixels.spread_pyramid(rest, levels, finest, seen)
-    return sight, seen, levels
+    return Sight(work, starts, follow, settle or tailed, sight, seen, levels)
+
+
+def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
+    """Marks the voxels that pixels show to be free; lowers the depths from which to follow rays."""
+    work, sight, levels = view.work, view.sight, view.levels
+    reach = sight[: camera.width * camera.height]
+    works = [work, *(renew_scratch(work) for _ in view.starts[1:])]
+    lists, parts = byte_map.unsettled(), len(works)
+    shape, strides = byte_map.shape, byte_map.strides
+
+    def ask_part(part: int, _: int) -> None:
+        # What threads lower and list, each lowers and lists in arrays of its own.
+        mine, scratch, left, first = view.starts[part], works[part], lists[part], 0
+        if part:
+            mine.fill(work.certain)
+        while first >= 0:
+            first, found = asking.ask_blocks(
+                camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, part, parts,
+                work.certain, left,
+            )  # fmt: skip
+            if view.settle:
+                settling.settle_voxels(
+                    camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
+                )
+
+    byte_map.spread(ask_part, parts, np.inf)
 
 
 def _follow(
     lifted: Lifted,
-    starts: NDArray[np.float32],
+    starts: list[NDArray[np.float32]],
     frame: Frame,
     byte_map: ByteMap,
     cells: NDArray[np.uint8],
 ) -> None:
-    """Marks the voxels that rays pass from `starts` on."""
-    reach = lifted.reach.reshape(-1)
-    left = byte_map.scratch("left", starts.shape, np.int64)
+    """Marks the voxels that rays pass from the lowest of `starts` on."""
+    reach, begins = lifted.reach.reshape(-1), starts[0]
+    left = byte_map.scratch("left", begins.shape, np.int64)
     long: list[NDArray[np.int64]] = []
 
     def follow_part(first: int, last: int) -> None:
-        count = dense.mark_tails(lifted.points, reach, starts, frame, cells, first, last, left[first:last])
+        part = begins[first:last]
+        for own in starts[1:]:
+            np.minimum(part, own[first:last], out=part)
+        count = tails.mark_tails(lifted.points, reach, begins, frame, cells, first, last, left[first:last])
         long.append(left[first : first + count])
 
-    byte_map.spread(follow_part, len(starts), 3)
+    byte_map.spread(follow_part, len(begins), 3)
     rays = np.concatenate(long)
     if len(rays):
         points = np.ascontiguousarray(lifted.points[:, rays].T)
-        skips = np.maximum(starts[rays] - np.float32(1e-3), np.float32(0.0)) / reach[rays]
+        skips = np.maximum(begins[rays] - np.float32(1e-3), np.float32(0.0)) / reach[rays]
         hit, unused = np.zeros(len(rays), np.bool_), np.empty(len(rays), np.int32)
         dense.mark_rays(points, hit, skips, frame, cells, unused)

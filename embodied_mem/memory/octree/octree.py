@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels
-from embodied_mem.memory.octree.contents import Contents, contents_of, digest_of, put_contents
+from embodied_mem.memory.octree.contents import Contents, by_key, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.discretized import mark_discretized
 from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_exact
 from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
@@ -201,6 +201,19 @@ class Octree(OctreeReader):
         self._store.versions[rows[good]] = self.version
         return len(np.unique(slots[good]))
 
+    def unlabel(self, points: ArrayLike) -> int:
+        """Takes the labels off the voxels of points (N, 3) [m]; returns how many voxels had one."""
+        rows, slots = self._slots(as_points(points))
+        columns = self._store.records.columns
+        good = slots >= 0 if self._store.records.has("labels") else np.zeros(len(slots), bool)
+        good[good] = columns.labels[slots[good]] > 0
+        if not good.any():
+            return 0
+        columns.labels[slots[good]] = columns.weights[slots[good]] = 0
+        self.version += 1
+        self._store.versions[rows[good]] = self.version
+        return len(np.unique(slots[good]))
+
     def clear(self, lo: ArrayLike, hi: ArrayLike) -> int:
         """Makes the voxels unknown whose centres lie in the box [lo, hi] [m]; returns how many."""
         rows, inside = self._box(as_vector(lo, "lo"), as_vector(hi, "hi"))
@@ -273,7 +286,7 @@ class Octree(OctreeReader):
         """Returns copies of the blocks changed after a version, sorted by key, for `payloads.pack_blocks`."""
         store = self._store
         rows = np.flatnonzero(store.versions[: store.count] > since_version)
-        return contents_of(store, rows[np.argsort(store.keys[rows], kind="stable")])
+        return contents_of(store, by_key(store.keys, rows))
 
     def import_blocks(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Replaces or adds blocks from what `export_blocks` made, all or none.

@@ -125,6 +125,55 @@ def lift_depth(
 
 
 @njit(cache=True, nogil=True)
+def ray_bounds(
+    reach: Array, fx: float, fy: float, cx: float, cy: float, rotation: Array, position: Array, first: int,
+    last: int
+) -> tuple[Array, Array]:  # fmt: skip
+    """Bounds the ends of the rays of some rows of a depth image, from the farthest of each few columns.
+
+    Args:
+        reach: (H, W) float32 of `lift_depth`.
+        fx: focal length [px].
+        fy: focal length [px].
+        cx: principal point [px].
+        cy: principal point [px].
+        rotation: (3, 3) float64 map_R_camera.
+        position: (3,) float64 of the camera in the map [m].
+        first: first row.
+        last: the one after the last row.
+
+    Returns:
+        lower and upper corner of a box around the camera and all ends, (3,) float64 each [m].
+    """
+    bits = reach.view(np.int32)  # positive floats are ordered like their bits
+    farthest = np.zeros(1, np.int32)
+    lo, hi = position.copy(), position.copy()
+    step = (reach.shape[1] + 7) // 8
+    for v in range(first, last):
+        for u in range(0, reach.shape[1], step):
+            end = min(u + step, reach.shape[1])
+            row, most = bits[v, u:end], np.int32(0)
+            for k in range(row.shape[0]):
+                most = np.int32(max(most, row[k]))
+            farthest[0] = most
+            z, b = np.float64(farthest.view(np.float32)[0]), (v - cy) / fy
+            for a in ((u - cx) / fx, (end - 1 - cx) / fx):
+                for i in range(3):
+                    p = z * (rotation[i, 0] * a + rotation[i, 1] * b + rotation[i, 2]) + position[i]
+                    lo[i], hi[i] = min(lo[i], p), max(hi[i], p)
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def count_beyond(reach: Array, depth: float) -> int:
+    """Counts the rays of (N,) float32 planar depths that end beyond a depth [m]."""
+    limit, count = np.float32(depth), np.int32(0)
+    for i in range(reach.shape[0]):
+        count += np.int32(reach[i] > limit)
+    return count
+
+
+@njit(cache=True, nogil=True)
 def mark_surfaces(
     points: Array, kinds: Array, lo: Array, strides: Array, inverse: float, cells: Array, ends: Array
 ) -> None:

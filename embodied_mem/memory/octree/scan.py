@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -67,35 +66,37 @@ class ByteMap:
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
 
-    def spread(
-        self, work: Callable[[int, int], Any], size: int, each: float = 300.0, pieces: int = 1
-    ) -> None:
+    def spread(self, work: Callable[[int, int], Any], size: int, each: float = 300.0) -> None:
         """Calls work(first, last) for parts of range(size), on the threads there are.
 
         The kernels that the work calls release the GIL. `each` says about how long an item takes
-        [ns]: with less than WORTH in all, one thread is quicker. `pieces` parts for each thread
-        even out parts that take longer than others.
+        [ns]: with less than WORTH in all, one thread is quicker.
         """
-        if self.threads == 1 or size * each < WORTH:
-            work(0, size)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="octree")
-        count = self.threads * pieces
-        parts = deque(pairwise([size * k // count for k in range(count + 1)]))
-
-        def drain() -> None:
-            while parts:
-                try:
-                    part = parts.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                work(*part)
-
-        others = [self._pool.submit(drain) for _ in range(self.threads - 1)]
-        drain()
+        parts = max(min(self.hands(size * each), size), 1)
+        ends = [size * k // parts for k in range(parts + 1)]
+        others = [self._workers().submit(work, *part) for part in pairwise(ends[1:])]
+        work(*ends[:2])
         for done in others:
             done.result()
+
+    def hands(self, work: float) -> int:
+        """Returns how many threads some work is worth that takes one of them so long [ns]."""
+        return 1 if work < WORTH else self.threads
+
+    def together(self, one: Callable[[], Any], other: Callable[[], Any]) -> None:
+        """Does two things that do not touch each other, at once where there are threads for it."""
+        if self.threads == 1:
+            one()
+            other()
+            return
+        first = self._workers().submit(one)
+        other()
+        first.result()
+
+    def _workers(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="octree")
+        return self._pool
 
     def cast(
         self,

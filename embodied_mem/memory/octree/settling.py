@@ -95,6 +95,67 @@ def _outline_voxels(view: View, half: Array, left: Unsettled, count: int) -> Non
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _meet_nearest(view: View, left: Unsettled, count: int, passes: Array) -> None:
+    """Finds whether the ray of the pixel nearest to a voxel's centre passes the voxel, all at once.
+
+    That pixel is not always in the voxel's middle: at the image's border, and where voxels look
+    as narrow as pixels. A line passes a cube unless an axis across both the line and one of the
+    cube's edges parts them.
+
+    Args:
+        view: the camera.
+        left: the voxels; the first row of its `box` is filled with the pixel.
+        count: how many.
+        passes: (C,) uint8, filled; 0 for voxels that are not in front of the camera.
+    """
+    r = view.rotation
+    r00, r01, r02 = np.float32(r[0, 0]), np.float32(r[0, 1]), np.float32(r[0, 2])
+    r10, r11, r12 = np.float32(r[1, 0]), np.float32(r[1, 1]), np.float32(r[1, 2])
+    r20, r21, r22 = np.float32(r[2, 0]), np.float32(r[2, 1]), np.float32(r[2, 2])
+    half = np.float32(view.resolution * (0.495 - 2.0 * view.eps))
+    fx, fy, cx, cy = np.float32(view.fx), np.float32(view.fy), np.float32(view.cx), np.float32(view.cy)
+    per_x, per_y, stride = np.float32(1.0 / view.fx), np.float32(1.0 / view.fy), np.int32(view.width)
+    right, bottom = np.float32(view.width - 1), np.float32(view.height - 1)
+    zero, one, nearest = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    side, down, depth, pixel = left.side[:count], left.down[:count], left.depth[:count], left.box[0]
+    front = np.float32(2.0 * view.resolution)
+    for n in range(count):
+        s, t, d = side[n], down[n], depth[n]
+        ahead = d > front
+        per = one / (d if ahead else one)
+        u, v = fx * s * per + cx, fy * t * per + cy
+        u, v = u if u > zero else zero, v if v > zero else zero
+        u, v = u if u < right else right, v if v < bottom else bottom
+        column, row = np.int32(u + nearest), np.int32(v + nearest)
+        pixel[n] = np.int32(row * stride + column)
+        p, q = (np.float32(column) - cx) * per_x, (np.float32(row) - cy) * per_y
+        e, f = s - p * d, t - q * d
+        g = f * p - e * q
+        ax, ay, az = (
+            abs(r00 * p + r01 * q + r02), abs(r10 * p + r11 * q + r12), abs(r20 * p + r21 * q + r22)
+        )  # fmt: skip
+        meets = (
+            (abs(r01 * e - r00 * f + r02 * g) < half * (ay + az))
+            & (abs(r11 * e - r10 * f + r12 * g) < half * (az + ax))
+            & (abs(r21 * e - r20 * f + r22 * g) < half * (ax + ay))
+        )
+        passes[n] = np.uint8(ahead & meets)
+
+
+@njit(cache=True, nogil=True)
+def _see_through(
+    cells: Array, reach: Array, places: Array, pixel: Array, depth: Array, thick: float, passes: Array
+) -> None:
+    """Marks FREE the voxels which the ray that `_meet_nearest` found passes and ends beyond.
+
+    `passes` is left 1 for those.
+    """
+    for n in range(passes.shape[0]):
+        passes[n] = passes[n] & np.uint8(reach[pixel[n]] > depth[n] + thick)
+        cells[places[n]] |= passes[n]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _try_row(
     line: Array, depths: Array, first: int, count: int, x: float, y: float, z: float, nearest: float,
     eps: float
@@ -214,7 +275,11 @@ def _try_rows(
     doubts = False
     # Whole chunks are quicker; pixels beyond the outline may be tried too.
     count = min((u1 - u0 + CHUNK) // CHUNK * CHUNK, width - u0)
-    for v in range(v0, v1 + 1, step):
+    rows = (v1 - v0) // step + 1
+    for i in range(rows):
+        # From the middle outwards: most rays that pass a voxel do so there.
+        half = (i + 1) >> 1
+        v = v0 + ((rows - 1) // 2 + (half if i & 1 else -half)) * step
         at = v * width + u0
         if not _reaches(reach[at : at + count], nearest):
             continue
@@ -320,9 +385,14 @@ def settle_voxels(
     pinhole, ring, rays, line, low = work.pinhole, work.ring, work.rays, work.line, work.low
     ball, eps = 0.49 * view.resolution, np.float32(view.eps)
     tiny, close = np.float32(1e-5), np.float32(1e-3)
-    _outline_voxels(view, work.half, left, count)
     side, down, depth, box, lows, places = left.side, left.down, left.depth, left.box, left.low, left.cells
+    passes = left.passes[:count]
+    _meet_nearest(view, left, count, passes)
+    _see_through(cells, reach, places, box[0], depth, thick, passes)
+    _outline_voxels(view, work.half, left, count)
     for n in range(count):
+        if passes[n]:
+            continue
         nearest = depth[n] - thick
         low[0], low[1], low[2] = lows[0, n], lows[1, n], lows[2, n]
         if nearest <= close:

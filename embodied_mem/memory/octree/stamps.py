@@ -34,7 +34,8 @@ class Stamps:
 
     def __getitem__(self, numbers: NDArray[Any]) -> NDArray[np.int64]:
         """Returns the (N,) int64 stamps of numbers."""
-        return self._values[numbers]
+        # Indices of another type than its own numpy converts without the interpreter's lock, however few.
+        return self._values[numbers.astype(np.intp)]
 
     def forget(self, column: NDArray[np.int32]) -> None:
         """Forgets the stamps that are not in a column of numbers, where that is worth it.

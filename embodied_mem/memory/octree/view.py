@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -88,6 +89,7 @@ class Unsettled(NamedTuple):
         low: (3, C) float32, their lower corners from the camera, along the map's axes [voxels].
         side, down, depth: (C,) float32, their centres in the camera's frame [m].
         box: (4, C) int32, first and last column, first and last row of their outlines.
+        passes: (C,) uint8, 1 where the ray of the nearest pixel passes.
     """
 
     cells: Array
@@ -96,13 +98,14 @@ class Unsettled(NamedTuple):
     down: Array
     depth: Array
     box: Array
+    passes: Array
 
     @classmethod
     def room_for(cls, count: int) -> Unsettled:
         """Returns arrays for so many voxels."""
         side, down, depth = np.empty((3, count), np.float32)
         low, box = np.empty((3, count), np.float32), np.empty((4, count), np.int32)
-        return cls(np.empty(count, np.int64), low, side, down, depth, box)
+        return cls(np.empty(count, np.int64), low, side, down, depth, box, np.empty(count, np.uint8))
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)
@@ -112,37 +115,44 @@ _RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_A
 
 def prepare_work(view: View) -> Work:
     """Computes a view's constants and allots its scratch."""
-    r, res = view.rotation, view.resolution
-    a, b = r[:, 0] / (view.fx * res), r[:, 1] / (view.fy * res)
-    rays = np.stack([a, b, r[:, 2] / res - a * view.cx - b * view.cy], axis=-1)
+    rays, spread, half = np.empty((3, 3)), np.empty((3, 2)), np.empty(3)
+    widths, heights, margins = np.empty(2), np.empty(2), np.empty(4)
+    certain = _measure(view, rays, spread, half, widths, heights, margins)
     right, bottom = view.width - 1.0, view.height - 1.0
-    corners = np.array([[u, v, 1.0] for u in (0.0, right) for v in (0.0, bottom)])
-    ends = (rays[:, None, :] * corners).sum(axis=-1)
-    half = 0.5 * res * np.abs(r).sum(axis=0) * 1.0001 + 1e-6 + 2.0 * view.eps * res
+    pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
+    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, *_scratch())
+
+
+@njit(cache=True, nogil=True)
+def _measure(
+    view: View, rays: Array, spread: Array, half: Array, widths: Array, heights: Array, margins: Array
+) -> float:
+    """Fills the constants of `Work`; returns `certain`."""
+    r, res, eps = view.rotation, view.resolution, view.eps
+    right, bottom = view.width - 1.0, view.height - 1.0
+    for i in range(3):
+        a, b = r[i, 0] / (view.fx * res), r[i, 1] / (view.fy * res)
+        rays[i, 0], rays[i, 1], rays[i, 2] = a, b, r[i, 2] / res - a * view.cx - b * view.cy
+        spread[i, 0] = rays[i, 2] + min(a * right, 0.0) + min(b * bottom, 0.0)
+        spread[i, 1] = rays[i, 2] + max(a * right, 0.0) + max(b * bottom, 0.0)
+        across = abs(r[0, i]) + abs(r[1, i]) + abs(r[2, i])
+        half[i] = 0.5 * res * across * 1.0001 + 1e-6 + 2.0 * eps * res
     tan_u = max(view.cx, right - view.cx) / view.fx
     tan_v = max(view.cy, bottom - view.cy) / view.fy
-    normals = np.array(
-        [
-            [view.fx, 0, view.cx],
-            [view.fx, 0, view.cx - right],
-            [0, view.fy, view.cy],
-            [0, view.fy, view.cy - bottom],
-        ]
-    )
-    margins = (np.abs((r[None] * normals[:, None]).sum(axis=-1)).sum(axis=-1)) * 0.5 * res
-    slack = max(view.fx, view.fy) * (1e-6 + 2.0 * view.eps * res)
-    return Work(
-        rays,
-        np.stack([ends.min(axis=1), ends.max(axis=1)], axis=-1),
-        half,
-        0.49 * res * min(view.fx, view.fy) / 0.708,
-        view.fx * np.array([half[0] + half[2] * tan_u, half[2] * (half[2] * tan_u + half[0])]),
-        view.fy * np.array([half[1] + half[2] * tan_v, half[2] * (half[2] * tan_v + half[1])]),
-        margins + slack,
-        _RING,
-        np.array([view.fx, view.fy, view.cx, view.cy, right, bottom], np.float64),
-        *_scratch(),
-    )
+    widths[0], widths[1] = half[0] + half[2] * tan_u, half[2] * (half[2] * tan_u + half[0])
+    heights[0], heights[1] = half[1] + half[2] * tan_v, half[2] * (half[2] * tan_v + half[1])
+    widths *= view.fx
+    heights *= view.fy
+    slack = max(view.fx, view.fy) * (1e-6 + 2.0 * eps * res)
+    for side in range(4):
+        axis = side // 2
+        f = view.fy if axis else view.fx
+        c = (view.cy - (bottom if side % 2 else 0.0)) if axis else (view.cx - (right if side % 2 else 0.0))
+        across = 0.0
+        for i in range(3):
+            across += abs(f * r[i, axis] + c * r[i, 2])
+        margins[side] = across * 0.5 * res + slack
+    return 0.49 * res * min(view.fx, view.fy) / 0.708
 
 
 def _scratch() -> tuple[Array, ...]:

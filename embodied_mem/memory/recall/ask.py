@@ -130,6 +130,8 @@ class _Asked:
             room = self._room_id() if q.room.startswith("room ") and q.room[5:].isdigit() else q.room
         elif q.here:
             room = self.contents.scene.room_at(self.contents.pose.position)
+            if room < 0:
+                raise InputError("the newest pose is in no room that is known yet; name a room")
         near = self._beside()
         return Query(
             room=room,
@@ -164,10 +166,12 @@ class _Asked:
     def _where(self) -> Answer:
         q, label = self.asked, _head(self.asked.subject, self.contents)
         if not self.contents.labels.matching(label):
-            return self._text()
-        query = self._query(kind="object", label=label)
+            told = self._text()
+            never = f'I have never seen anything called "{q.subject}". {self._hint()}'
+            return told if told.answers else Answer(f'where "{q.subject}" is', never, ())
+        query = self._query(label=label)
         found = self.recall(query)
-        understood = f'{q.intent} was an object whose label holds "{label}" last seen{self._bounds()}'
+        understood = f'{q.intent} was a thing whose label holds "{label}" last seen{self._bounds()}'
         if not found:
             return Answer(
                 understood, f"I have not seen any {q.subject}{self._room_words(query)}{self._bounds()}.", ()
@@ -183,6 +187,7 @@ class _Asked:
         if self.asked.until is not None and self.asked.since is None:
             query = replace(query, until=None, as_of=self.asked.until)  # as it stood then
         found = self.recall(query)
+        found += self.recall(replace(query, kind="surface"))
         names = sorted({a.label for a in found})
         where = self._room_words(query)
         understood = f"what is{where}{self._bounds()}"

@@ -17,6 +17,10 @@ class RecallConfig:
     """Embeddings at least this similar (cosine) are about the same thing."""
     pool: int = 48
     """So many of the most relevant entries are compared, at least four times k."""
+    structure: tuple[str, ...] = (
+        "unknown", "wall", "floor", "ceiling", "door", "window", "stairs", "door frame", "window frame",
+    )  # fmt: skip
+    """Labels of what rooms are made of: their surfaces are no things in a room."""
     utility: bool = False
     """Rank the relevant entries by learned utility too."""
     utility_weight: float = 0.5

@@ -16,6 +16,7 @@ from embodied_mem.memory.episodes.entries import Episode
 from embodied_mem.memory.recall.episodes import recall_episodes
 from embodied_mem.memory.recall.rooms import rooms_of
 from embodied_mem.memory.recall.sentences import SentenceIndex
+from embodied_mem.memory.recall.surfaces import Seen, Surface, seen_surfaces
 from embodied_mem.memory.recall.terms import KINDS, Candidate, Terms
 from embodied_mem.memory.scene.graph import SceneObject
 from embodied_mem.types import NS_PER_S, Query, Recall
@@ -41,16 +42,13 @@ def recall(
         sentences: finds words by their meaning; None where there is no model.
 
     Raises:
-        InputError: the query makes no sense.
+        InputError: the query makes no sense, or names a room or a place that there is not.
     """
     terms = Terms(query, contents, sentences)
-    sources = {
-        "object": _objects,
-        "place": _places,
-        "room": _rooms,
-        "episode": recall_episodes,
-    }
-    candidates = [c for kind in terms.kinds for c in sources[kind](terms, contents)]
+    sources = {"place": _places, "room": _rooms, "episode": recall_episodes}
+    candidates = [c for kind in terms.kinds if kind in sources for c in sources[kind](terms, contents)]
+    if "object" in terms.kinds or "surface" in terms.kinds:
+        candidates += _things(terms, contents)
     for candidate in candidates:
         candidate.score = terms.score(candidate)
     candidates = _sorted(candidates, contents)
@@ -61,6 +59,8 @@ def recall(
             kept.append(answer)
         if len(kept) == query.k:
             break
+    if not kept:
+        terms.check_where(contents)
     return kept
 
 
@@ -77,31 +77,76 @@ def _trust(candidate: Candidate, newest: Episode | None) -> float:
     return 1.0 if newest is None else newest.trust
 
 
-def _objects(terms: Terms, contents: Contents) -> list[Candidate]:
+def _things(terms: Terms, contents: Contents) -> list[Candidate]:
+    """Returns objects, and what is known by its surface alone."""
     things = contents.scene.objects(as_of=terms.until, labels=contents.labels)
-    candidates = (_object(thing, terms, contents) for thing in things)
-    return [candidate for candidate in candidates if candidate is not None]
+    seen = Seen((), {})
+    labels = terms.label_ids
+    if labels is None and terms.kinds == ("surface",):
+        structure = contents.config.recall.structure
+        labels = frozenset(i for i, name in enumerate(contents.labels.names) if name not in structure)
+    if labels:
+        seen = seen_surfaces(contents, labels, things, terms.since, terms.until)
+    found = [_object(thing, terms, contents, seen.stamps.get(thing.id)) for thing in things]
+    return [
+        *(c for c in found if c is not None and "object" in terms.kinds),
+        *(
+            c
+            for surface in (seen.surfaces if "surface" in terms.kinds else ())
+            if (c := _surface(surface, terms, contents)) is not None
+        ),
+    ]
 
 
-def _object(thing: SceneObject, terms: Terms, contents: Contents) -> Candidate | None:
+def _surface(surface: Surface, terms: Terms, contents: Contents) -> Candidate | None:
+    scene, name = contents.scene, contents.labels.name(surface.label)
+    place_id, room_id = scene.place_at(surface.position), scene.room_at(surface.position)
+    if surface.existence < terms.query.min_existence or not terms.place_fits(place_id, room_id):
+        return None
+    candidate = Candidate(
+        kind="surface",
+        id=surface.id,
+        label=name,
+        text=f"{name}, known by its surface",
+        stamp=surface.stamp,
+        position=surface.position,
+        place_id=place_id,
+        room_id=room_id,
+        matches=[],
+        why=_reasons(terms.query),
+        existence=surface.existence,
+    )
+    return candidate if terms.judge(candidate, name) else None
+
+
+def _row_at(stamp: int, contents: Contents) -> int:
+    """Returns the row of the entry that was the newest at a time; -1 before the first."""
+    return int(np.searchsorted(contents.episodes.stamps, stamp, side="right")) - 1
+
+
+def _reasons(query: Query) -> list[str]:
+    why = [f'its label holds "{query.label}"'] if query.label is not None else []
+    why += [f"it is in room {query.room}"] if query.room is not None else []
+    return why + ([f"it is at place {query.place}"] if query.place is not None else [])
+
+
+def _object(thing: SceneObject, terms: Terms, contents: Contents, surface: int | None) -> Candidate | None:
+    """Judges an object; `surface` is when its surface was last seen, detected or not, or None."""
     query = terms.query
     if terms.label_ids is not None and thing.label not in terms.label_ids:
         return None
     if thing.existence < query.min_existence or not terms.place_fits(thing.place_id, thing.room_id):
         return None
-    stamp, why = thing.last_seen, []
-    if query.label is not None:
-        why.append(f'its label holds "{query.label}"')
-    if query.room is not None:
-        why.append(f"it is in room {query.room}")
-    if query.place is not None:
-        why.append(f"it is at place {query.place}")
+    stamp, why = thing.last_seen, _reasons(query)
     if terms.is_timed:
         span = contents.episodes.encounters.last_between(thing.id, terms.since, terms.until)
-        if span is None:
+        if span is None and surface is None:
             return None
-        stamp = span[0]
+        stamp = -1 if span is None else span[0]
         why.append("it was in view then")
+    if surface is not None and surface > stamp:
+        stamp = surface
+        why.append("its surface was seen later than it was detected")
     gone = "; believed gone" if thing.existence < 0.5 else ""
     candidate = Candidate(
         kind="object",
@@ -192,6 +237,9 @@ def _evidence(candidate: Candidate, terms: Terms, contents: Contents) -> tuple[i
             if span is not None and not episodes.seen_in(candidate.id, since, terms.until):
                 since = min(since, span[1])
         return episodes.seen_in(candidate.id, since, terms.until)[:EVIDENCE]
+    if candidate.kind == "surface":  # the entry that was the newest when it was seen
+        row = _row_at(candidate.stamp, contents)
+        return (int(episodes.ids[row]),) if row >= 0 else ()
     rows = _stays(contents, candidate.kind, candidate.id)
     ids = [int(episodes.ids[row]) for row in rows[::-1] if terms.covers(int(episodes.stamps[row]))]
     return tuple(ids[:EVIDENCE])

@@ -15,7 +15,9 @@ from embodied_mem.memory.recall.sentences import ALIKE, SentenceIndex
 from embodied_mem.memory.recall.words import content_words, words_of
 from embodied_mem.types import NS_PER_S, Query
 
-KINDS = ("object", "place", "room", "episode")
+KINDS = ("object", "place", "room", "episode", "surface")
+LABELLED = ("object", "surface")
+"""The kinds that have labels; surfaces are only asked for by a label or as such."""
 HALF_LIFE_S = 60.0
 """Age [s] at which recency, the score of a query that ranks by nothing else, is one half."""
 
@@ -77,8 +79,8 @@ class Terms:
         self.query = query
         self.sentences = sentences
         self._check()
-        # Only objects have labels; entries in which one was seen are asked for by their kind.
-        any_kind = KINDS if query.label is None else ("object",)
+        # Entries in which a label was seen are asked for by their kind.
+        any_kind = KINDS[:-1] if query.label is None else LABELLED
         self.kinds = any_kind if query.kind is None else (query.kind,)
         self.since = query.since
         bounds = [t for t in (query.until, query.as_of) if t is not None]
@@ -117,6 +119,19 @@ class Terms:
                 f"like must hold {size} numbers, as the embeddings in this memory do, got {len(wide)}"
             )
         return wide / np.sqrt((wide * wide).sum())
+
+    def check_where(self, contents: Contents) -> None:
+        """Raises `InputError` where nothing is known of the room or the place asked for, not even its id."""
+        episodes, scene, place = contents.episodes, contents.scene, self.query.place
+        is_new = self.room_id is not None and scene.room_table.index(self.room_id) < 0
+        if is_new and not (episodes.room_ids == self.room_id).any():
+            names = ", ".join(f"{r.name} ({r.id})" for r in scene.rooms()) or "none yet"
+            raise InputError(f"there is no room {self.room_id}; give one of: {names}")
+        is_new = place is not None and scene.place_table.index(place) < 0
+        if is_new and not (episodes.place_ids == place).any():
+            ids = scene.place_table.ids
+            known = f"their ids are from {ids[0]} to {ids[-1]}" if len(ids) else "there are none yet"
+            raise InputError(f"there is no place {place}; {known}")
 
     @property
     def is_timed(self) -> bool:

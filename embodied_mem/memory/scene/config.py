@@ -63,7 +63,12 @@ class SceneConfig:
     place_clearance: float = 0.15
     """Free space closer than this to anything else gets no place of its own [m]."""
     passage_width: float = 1.0
-    """Free space narrower than this separates rooms, as the grid map shows it [m]."""
+    """Free space narrower than this separates rooms, as the grid map shows it, or the walls [m]."""
+    wall_low: float = 0.0
+    """With `wall_high`: what stands between these heights above the floor are walls, which most furniture is
+    too low to be, and rooms lie between walls; `passage_width` is that of a gap in them [m]."""
+    wall_high: float = 0.0
+    """0: rooms are told apart by the grid map alone [m]."""
     room_area: float = 2.0
     """Smaller pieces of free space are not a room of their own [m^2]."""
     room_every: int = 1
@@ -72,6 +77,15 @@ class SceneConfig:
     """Squares of 32 x 32 cells that are brought up to date on one write; what is more waits, newest first."""
     room_reach: float = 1.5
     """What stands on no room's floor belongs to the nearest room at most this far away [m]."""
+    align_sigma: float = 0.0
+    """Standard deviation of the slowly varying error of the poses that come in [m]: each frame is laid onto
+    the surfaces that are known, before anything is compared; 0: poses are taken as they are."""
+    align_yaw: float = 0.0175
+    """That of the heading [rad]."""
+    align_frames: float = 50.0
+    """After so many writes an error has become another one: its correlation fell to 1/e."""
+    align_hold: float = 0.3
+    """So much of an error is left in, in [0, 1]: the map stays in the frame that the poses come in."""
     diagonal: bool = True
     """Whether the agent can move diagonally from cell to cell; False for grid worlds."""
     trajectory_spacing: float = 0.1
@@ -83,7 +97,7 @@ class SceneConfig:
                 "scene.false_rate and scene.detection_rate must hold 0 < false_rate < detection_rate < 1, "
                 f"got {self.false_rate} and {self.detection_rate}"
             )
-        for name in ("gate", "position_floor", "place_spacing"):
+        for name in ("gate", "position_floor", "place_spacing", "align_yaw", "align_frames"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"scene.{name} must be positive, got {getattr(self, name)}")
         for name in (
@@ -93,6 +107,8 @@ class SceneConfig:
             "blind_radius",
             "place_clearance",
             "passage_width",
+            "wall_low",
+            "align_sigma",
             "room_area",
             "room_reach",
             "trajectory_spacing",
@@ -102,6 +118,10 @@ class SceneConfig:
         for name in ("room_every", "tiles_per_update", "least_count"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"scene.{name} must be at least 1, got {getattr(self, name)}")
+        if self.use_walls and not self.wall_high > self.wall_low:
+            raise ConfigError(
+                f"scene.wall_high must exceed wall_low or be 0, got {self.wall_high} and {self.wall_low}"
+            )
         if self.assignment not in ("optimal", "greedy"):
             raise ConfigError(f'scene.assignment must be "optimal" or "greedy", got "{self.assignment}"')
         if not 0.0 <= self.label_noise < 0.5:
@@ -110,7 +130,7 @@ class SceneConfig:
             raise ConfigError(f"scene.notice_rate must be in [0, 1), got {self.notice_rate}")
         if not 0.0 < self.prior < 1.0:
             raise ConfigError(f"scene.prior must be in (0, 1), got {self.prior}")
-        for name in ("move_likeness", "least_likeness"):
+        for name in ("move_likeness", "least_likeness", "align_hold"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"scene.{name} must be in [0, 1], got {getattr(self, name)}")
 
@@ -118,6 +138,16 @@ class SceneConfig:
     def label_cost(self) -> float:
         """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def use_walls(self) -> bool:
+        """Whether rooms are told apart by what is as high as walls."""
+        return self.wall_high > 0.0
+
+    @property
+    def aligns(self) -> bool:
+        """Whether frames are laid onto the surfaces that are known."""
+        return self.align_sigma > 0.0
 
     @property
     def strays(self) -> bool:

@@ -1,7 +1,7 @@
 """The scene graph: objects, places and rooms that stay themselves, and the agent's trajectory.
 
-`SceneGraph.update` is the only way in beside `forget_object`; whatever the digest covers
-depends on the writes alone. What a grid map implies (which place owns which cell) is a
+`SceneGraph.update`, with `align` before it, is the only way in beside `forget_object`; whatever
+the digest covers depends on the writes alone. What a grid map implies (which place owns which cell) is a
 cache, so that reading never changes anything.
 """
 
@@ -18,6 +18,7 @@ from embodied_mem.errors import InputError
 from embodied_mem.memory.navigation import Point
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.absence import looks_before, miss_objects
+from embodied_mem.memory.scene.alignment import Alignment
 from embodied_mem.memory.scene.changes import SceneChange, changes_since
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.coverage import Coverage
@@ -62,12 +63,25 @@ class SceneGraph:
         self.place_table, self.room_table = self.space.places, self.space.rooms
         self.trajectory_table = Trajectory(self.config.trajectory_spacing)
         self.coverage = Coverage()
+        self.alignment = Alignment(self.config)
         self.passers = Passers()
         self._writes = 0
         self._boundary: tuple[tuple[str, ...], NDArray[np.bool_]] = ((), np.zeros(1, bool))
-        self._rows = SceneRows(self.object_table, self.space, self.trajectory_table, self.coverage)
+        self._rows = SceneRows(
+            self.object_table, self.space, self.trajectory_table, self.coverage, self.alignment
+        )
 
     # ---- writing
+
+    def align(self, percept: Percept) -> Percept:
+        """Returns a percept whose pose fits what is known around it, if that is asked for (`align_sigma`).
+
+        Called by `Memory.write` before the octree takes in the scans. Of the detections nothing is looked at.
+
+        Args:
+            percept: what is written next.
+        """
+        return self.alignment.correct(percept) if percept.map_T_base.is_finite else percept
 
     def update(
         self,
@@ -75,6 +89,7 @@ class SceneGraph:
         octree: HasVoxels,
         grid_map: GridMap | None,
         where: tuple[int, int, int, int] | None = None,
+        walls: GridMap | None = None,
     ) -> SceneChanges:
         """Takes in one percept; called by `Memory.write` after the octree has taken in its scans.
 
@@ -86,6 +101,7 @@ class SceneGraph:
                 where there is none yet. It must depend on the writes only.
             where: cells (first y, x, end y, x) from the map's origin outside which the grid map is as at
                 the last update; None where that is not known.
+            walls: what is as high as walls around the agent, if rooms are told apart by it.
 
         Raises:
             InputError: the pose is not finite; nothing is changed.
@@ -115,7 +131,7 @@ class SceneGraph:
         self._rows.remove("object", dead, self.version)
         ids = [o.aliases.get(i, i) for i in ids]
         place_id, new_place = self._update_places(grid_map, where, percept)
-        self._update_rooms()
+        self._update_rooms(walls)
         chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
         self._rows.touch("object", [*ids, *(e.object_id for e in settled)], self.version)
@@ -157,7 +173,8 @@ class SceneGraph:
         self._rows.touch(kind, numbers, self.version)
 
     def forget_coverage(self) -> None:
-        """Lets go of which surfaces were seen: they are elsewhere now."""
+        """Lets go of which surfaces were seen, and of where: they are elsewhere now."""
+        self._rows.remove("surface", self.alignment.forget(), self.version)
         self._rows.remove("coverage", list(self.coverage.payloads()), self.version)
         self.coverage.restore({})
 
@@ -191,13 +208,13 @@ class SceneGraph:
         self.agent_place = place
         return place, first
 
-    def _update_rooms(self) -> None:
+    def _update_rooms(self, walls: GridMap | None) -> None:
         """Finds rooms anew where the floor or its doors have changed; a fixed pace, so that replay agrees."""
         if self.grid_map is None or self._writes % self.config.room_every:
             return
         o = self.object_table
         doors = self._is_boundary(o.labels) & (o.log_odds >= 0.0)
-        gone = self.space.find_rooms(o.positions[doors], o.extents[doors])
+        gone = self.space.find_rooms(o.positions[doors], o.extents[doors], walls)
         self._rows.remove("room", gone, self.version)
 
     def _is_boundary(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -423,6 +440,7 @@ class SceneGraph:
         self.labels = LabelMap(tuple(meta["labels"]))
         self.object_table.aliases = {int(a): int(b) for a, b in meta.get("aliases", [])}
         self.passers.last = {int(a): int(b) for a, b in meta.get("passers", [])}
+        self.alignment.restore_facts(meta.get("alignment", []))
         self.identity.together.update({(int(a), int(b)): int(n) for a, b, n in meta.get("together", [])})
 
     def _meta(self) -> dict[str, Any]:
@@ -433,5 +451,6 @@ class SceneGraph:
             "labels": list(self.labels.names),
             "aliases": sorted(self.object_table.aliases.items()),
             "passers": sorted(self.passers.last.items()),
+            **({"alignment": self.alignment.facts()} if self.config.aligns else {}),
             "together": sorted((a, b, n) for (a, b), n in self.identity.together.items()),
         }

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import SAME_LOOK, likeness, overlap
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.objects import MARGIN, WHOLE, Objects
+from embodied_mem.memory.scene.fusing import WHOLE
+from embodied_mem.memory.scene.objects import MARGIN, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
 
 NEAR = 1.0
@@ -200,7 +201,7 @@ class Identity:
             near = _away(o.positions[before], o.positions[after]) < NEAR and o.counts[after] >= PIECE_COUNT
             if not near or (int(o.ids[before]), int(o.ids[after])) in self.together:
                 return False
-        new = not o.past[after] and o.first_seen[after] > o.last_seen[before]
+        new = o.first_seen[after] > o.last_seen[before]
         if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0):
             return False
         a, b = float(o.extents[before].max()), float(o.extents[after].max())

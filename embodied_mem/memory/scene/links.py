@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -91,11 +91,14 @@ class Links:
                 table.pop(place, None)
             self.changed.discard(place)
 
-    def all(self) -> list[tuple[int, int, float]]:
+    def all(self, is_open: Callable[[int, int], bool] = lambda a, b: True) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted.
 
         What was only walked counts where the map has no way at all from one place to the other, and the
         shortest first.
+
+        Args:
+            is_open: whether the map leads from two places to where the agent went from one to the other.
         """
         found: dict[tuple[int, int], float] = {}
         part: dict[int, int] = {}
@@ -116,15 +119,23 @@ class Links:
         steps = [(length, a, b) for a, others in self.walked.items() for b, length in others.items() if a < b]
         for length, a, b in sorted(steps):
             low, high = sorted((root(a), root(b)))
-            if low != high:
+            if low != high and is_open(a, b):
                 found[a, b] = length
                 part[a] = part[b] = part[high] = low
         return [(a, b, length) for (a, b), length in sorted(found.items())]
 
-    def path(self, start: int, goal: int) -> list[int]:
-        """Returns the ids on a shortest path, both ends included; empty where there is none."""
+    def path(
+        self, start: int, goal: int, is_open: Callable[[int, int], bool] = lambda a, b: True
+    ) -> list[int]:
+        """Returns the ids on a shortest path, both ends included; empty where there is none.
+
+        Args:
+            start: id.
+            goal: id.
+            is_open: as for `all`.
+        """
         near: dict[int, list[tuple[int, float]]] = {}
-        for a, b, length in self.all():
+        for a, b, length in self.all(is_open):
             near.setdefault(a, []).append((b, length))
             near.setdefault(b, []).append((a, length))
         done: dict[int, int] = {}
@@ -146,16 +157,24 @@ class Links:
             path.append(done[path[-1]])
         return path[::-1]
 
-    def payload(self, place: int) -> dict[str, list[list[Any]]]:
-        """Returns the edges from a place to those of higher id, as plain values."""
+    def take_payload(self, place: int) -> Callable[[], dict[str, list[list[Any]]]]:
+        """Copies the edges from a place to those of higher id; returns what makes plain values of them."""
         tables = {"links": self.seen, "bent": self.bent, "walked": self.walked}
-        rows: dict[str, list[list[Any]]] = {
-            name: [[b, length] for b, length in sorted(table.get(place, {}).items()) if b > place]
-            for name, table in tables.items()
-        }
-        steps = [(b, *self.steps[place, b]) for b, _ in rows["walked"] if (place, b) in self.steps]
-        rows["steps"] = [[b, stamp, *where.ravel().tolist()] for b, stamp, where in steps]
-        return rows
+        held = {name: dict(table[place]) for name, table in tables.items() if table.get(place)}
+        walked = [b for b in held.get("walked", ()) if b > place and (place, b) in self.steps]
+        steps = {b: self.steps[place, b] for b in walked}  # which are replaced, never changed
+
+        def make() -> dict[str, list[list[Any]]]:
+            rows: dict[str, list[list[Any]]] = {
+                name: sorted([b, length] for b, length in held.get(name, {}).items() if b > place)
+                for name in tables
+            }
+            rows["steps"] = [
+                [b, stamp, *where.ravel().tolist()] for b, (stamp, where) in sorted(steps.items())
+            ]
+            return rows
+
+        return make
 
     def restore(self, place: int, payload: dict[str, Any]) -> None:
         """Sets the edges from a place to those of higher id."""

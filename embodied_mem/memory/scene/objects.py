@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.fusion import displacement, fuse, grow
+from embodied_mem.memory.scene.fusing import MEAN_COUNT, Known, fuse_sighting
+from embodied_mem.memory.scene.fusion import displacement
+from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
 from embodied_mem.memory.scene.visibility import sides_of
@@ -22,20 +24,18 @@ MARGIN = 4.0
 """Farther away no object belongs to a sighting, however large both are [m]."""
 CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
-MEAN_COUNT = 20
-"""Extents and embeddings are running means over about this many detections."""
 STRAY, STRAYS = 0.2, 3
 """What is seen so far from its place [m], so many times in a row, has moved."""
 FAR = 0.3
 """What is seen this far from its place [m] needs to be seen there once less."""
+PARTLY = 2
+"""And so many times more where only a part of it was seen."""
 PORTABLE, MOSTLY = 0.7, 0.75
 """What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
 CLEAR = 0.6
 """This part of its votes tells what an object is."""
 AGAIN = 0.7
 """How much a second look from the same place counts."""
-WHOLE = 0.85
-"""What is visible to this part tells its size."""
 
 
 class Objects:
@@ -230,6 +230,11 @@ class Objects:
         self.past[row] += self.past[other]
         self.absorb(row, other)
 
+    def place(self, object_id: int, known: Known) -> None:
+        """Sets position, extent and covariance of an object, as its sightings say where they are now."""
+        row = self.index(object_id)
+        self.positions[row], self.extents[row], self.covariances[row] = known
+
     def _see_again(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
         detection, events = seen.detections[d], []
         if self.since[row] < 0:
@@ -242,31 +247,10 @@ class Objects:
             self._start_stay(row, detection.state, stamp)
             events.append(SceneEvent("state", int(self.ids[row]), detection.state))
         if self.config.strays and self._strays(row, seen, d, stamp):
-            return [*events, *self._follow(row, stamp)]
+            return [*events, *self._follow(row, seen, d, stamp)]
         self.stray_count[row] = 0
-        floor = self.config.position_floor**2
-        # The robot's own error does not average out within a frame, but does over time.
-        noise = seen.covariances[d] + np.eye(3) * self.config.pose_sigma**2
-        whole = bool(seen.visible[d] >= WHOLE)
-        weight = 1.0 / min(int(self.counts[row]) + 1, MEAN_COUNT)
-        if self.config.gate_sigma > 0.0:
-            before = self.positions[row].copy()
-            fuse(before, self.covariances[row], seen.positions[d], noise, floor)
-            outside = seen.positions[d] - seen.origin
-            grow(
-                self.positions[row],
-                self.extents[row],
-                seen.positions[d],
-                seen.extents[d],
-                outside,
-                whole,
-                weight,
-                self.config.pose_sigma,
-            )
-        else:
-            fuse(self.positions[row], self.covariances[row], seen.positions[d], noise, floor)
-            size = seen.extents[d] if whole else np.maximum(self.extents[row], seen.extents[d])
-            self.extents[row] += weight * (size - self.extents[row])
+        known = self.positions[row], self.extents[row], self.covariances[row]
+        fuse_sighting(known, seen, d, int(self.counts[row]), self.config)
         if seen.visible[d] > self.best_views[row]:
             self.best_views[row], self.yaws[row] = seen.visible[d], seen.yaws[d]
         return events
@@ -279,7 +263,7 @@ class Objects:
         a, b = float(seen.extents[d].max()), float(self.extents[row].max())
         if off < STRAY or self.counts[row] < 2 or max(a, b) > PORTABLE:
             return False
-        if is_whole and min(a, b) >= 0.6 * max(a, b):
+        if (is_whole and min(a, b) >= 0.6 * max(a, b)) or off >= FAR:
             if self.stray_count[row] == 0:
                 self.stray_since[row] = stamp
             self.stray_count[row] += 1
@@ -287,12 +271,13 @@ class Objects:
             self.stray_at[row] = mean + (seen.positions[d] - mean) / float(self.stray_count[row])
         return True
 
-    def _follow(self, row: int, stamp: int) -> list[SceneEvent]:
+    def _follow(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
         """Moves an object to where it was seen several times in a row."""
         at = self.stray_at[row].copy()
         off = np.abs(at[:2] - self.positions[row, :2])
         is_far = off[0] ** 2 + off[1] ** 2 >= FAR * FAR
-        if self.stray_count[row] < STRAYS - int(is_far):
+        whole = min(float(seen.visible[d]), float(self.best_views[row])) >= MOSTLY
+        if self.stray_count[row] < STRAYS - int(is_far) + PARTLY * (not whole):
             return []
         state = self.states[row]
         if self.since[row] >= 0 and self.since[row] < self.stray_since[row]:
@@ -361,25 +346,25 @@ class Objects:
         self.past.append(past)
         self.votes.append(votes)
 
-    def payloads(self, object_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
-        """Returns everything about objects (all where None) by id as plain values."""
-        wanted = self.ids.tolist() if object_ids is None else object_ids
-        rows = [self.index(object_id) for object_id in wanted]
-        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
-        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
-        return {i: values | self._varying(row) for i, row, values in zip(wanted, rows, found)}
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns everything about objects by id as plain values."""
+        return self.take_payloads(self.ids.tolist())()
 
-    def _varying(self, row: int) -> dict[str, Any]:
-        embedding = self.embeddings[row]
-        return {
-            "state": self.states[row],
-            "embedding": None if embedding is None else embedding.tolist(),
-            "votes": sorted(self.votes[row].items()),
-            "past": [
-                [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
-                for s in self.past[row]
-            ],
-        }
+    def take_payloads(self, object_ids: list[int]) -> Callable[[], dict[int, dict[str, Any]]]:
+        """Copies what `payloads` needs of some objects; returns what makes it, on any thread."""
+        rows = rows_of(self.ids, (self.aliases.get(i, i) for i in object_ids))
+        columns = [plain_rows(getattr(self, name), rows) for name in _ARRAYS]
+        # Embeddings and stays are replaced where they change, never changed.
+        varying = [
+            (self.states[row], self.embeddings[row], dict(self.votes[row]), list(self.past[row]))
+            for row in rows
+        ]
+
+        def make() -> dict[int, dict[str, Any]]:
+            found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+            return {i: v | _varying(*more) for i, v, more in zip(object_ids, found, varying)}
+
+        return make
 
     def restore(self, payloads: Sequence[dict[str, Any]]) -> None:
         """Replaces all objects by those of `payloads`, in any order."""
@@ -392,6 +377,20 @@ class Objects:
             votes = payload.get("votes") or [[payload["labels"], float(payload["counts"])]]
             table = {int(label): float(weight) for label, weight in votes}
             self._add_row(payload, payload["state"], embedding, past, table)
+
+
+def _varying(
+    state: str, embedding: NDArray[np.float32] | None, votes: dict[int, float], past: list[Stay]
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "embedding": None if embedding is None else embedding.tolist(),
+        "votes": sorted(votes.items()),
+        "past": [
+            [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
+            for s in past
+        ],
+    }
 
 
 def _heaviest(votes: dict[int, float]) -> int:

@@ -9,6 +9,7 @@ each other through roomy space are connected.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ from embodied_mem.memory.scene.floors import Floors
 from embodied_mem.memory.scene.grid_kernels import STRAIGHT
 from embodied_mem.memory.scene.line_kernels import bends, sightlines
 from embodied_mem.memory.scene.links import Links, least
-from embodied_mem.memory.scene.ways import trace
+from embodied_mem.memory.scene.plain import plain_rows, rows_of
+from embodied_mem.memory.scene.ways import trace, walked
 
 REACH = 1.5
 """Cells farther than this from every place, in spacings along a path, are nobody's."""
@@ -322,13 +324,17 @@ class Places:
 
     def edges(self) -> list[tuple[int, int, float]]:
         """Returns (a, b, length [m]) with a < b, sorted: edges of the map, and those only ever walked."""
-        return self.links.all()
+        return self.links.all(self._is_open)
 
     def path(self, start: int, goal: int) -> list[int]:
         """Returns the ids of the places on a shortest path, both ends included; empty where none is."""
         if self.index(start) < 0 or self.index(goal) < 0:
             return []
-        return self.links.path(start, goal)
+        return self.links.path(start, goal, self._is_open)
+
+    def _is_open(self, a: int, b: int) -> bool:
+        """Whether the map leads from two places to where the agent walked from one to the other."""
+        return walked(self, a, b) is not None
 
     def way(self, start: int, goal: int) -> NDArray[np.float64]:
         """Returns (M, 3) float64 [m]: where to turn on the path between two places, both included.
@@ -372,13 +378,21 @@ class Places:
             setattr(self, name, getattr(self, name)[keep])
         self.changed.difference_update(gone)
 
-    def payloads(self, place_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
-        """Returns places (all where None) by id as plain values, with their edges to those of higher id."""
-        wanted = self.ids.tolist() if place_ids is None else place_ids
-        rows = [self.index(place_id) for place_id in wanted]
-        columns = (getattr(self, name)[rows].tolist() for name in _ARRAYS)
-        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
-        return {i: values | self.links.payload(i) for i, values in zip(wanted, found)}
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns places by id as plain values, with their edges to those of higher id."""
+        return self.take_payloads(self.ids.tolist())()
+
+    def take_payloads(self, place_ids: list[int]) -> Callable[[], dict[int, dict[str, Any]]]:
+        """Copies what `payloads` needs of some places; returns what makes it, on any thread."""
+        rows = rows_of(self.ids, place_ids)
+        columns = [plain_rows(getattr(self, name), rows) for name in _ARRAYS]
+        links = [self.links.take_payload(i) for i in place_ids]
+
+        def make() -> dict[int, dict[str, Any]]:
+            found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+            return {i: values | edges() for i, values, edges in zip(place_ids, found, links)}
+
+        return make
 
     def restore(self, payloads: list[dict[str, Any]]) -> None:
         """Replaces all places and edges by those of `payloads`, in any order."""

@@ -2,7 +2,8 @@
 
 Morphological segmentation (survey: Bormann et al., ICRA 2016): free space that is wide
 enough is split into connected pieces, and these grow back into the narrow parts. Doors
-are cut out. A piece takes the id of the earlier room it overlaps most.
+are cut out. A piece takes the id of the earlier room it overlaps most. Where walls can be
+told from furniture by their height, a room is what lies between walls, furniture included.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.navigation import Point, clearance
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.field_kernels import narrow_passages
-from embodied_mem.memory.scene.floor import Box, Floor
+from embodied_mem.memory.scene.floor import Box, Floor, box_of
 from embodied_mem.memory.scene.floors import Floors
 from embodied_mem.memory.scene.region_kernels import gateways, measure, nearest_label, overlaps
 from embodied_mem.memory.scene.segmentation import segment
@@ -53,7 +55,7 @@ class Room:
         id: stable, never reused.
         position: (3,) float64 [m], the centre of its roomiest cell, map frame.
         extent: (3,) float64 [m], edges of the box around it; no height.
-        area: [m^2] of floor known so far.
+        area: [m^2] of floor known so far, with what stands on it where rooms lie between walls.
         place_ids: the places in it.
         name: from the objects in it, or "room 3".
     """
@@ -116,6 +118,28 @@ def beyond(floor: Floor, window: Box, rooms: NDArray[np.int64]) -> NDArray[np.in
     return result if (result >= 0).any() else None
 
 
+def between(
+    cells: NDArray[np.int8], window: Box, walls: GridMap
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Returns (H, W) bool, what lies between walls, and (H, W) float64 [m], how far it is from them.
+
+    Where nothing is known as high as walls, the grid map tells.
+
+    Args:
+        cells: (H, W) int8 of the grid map in a window.
+        window: where they lie.
+        walls: what is as high as walls.
+    """
+    high = np.full(cells.shape, -1, np.int8)
+    whole = box_of(walls) if walls.cells.size else Box(0, 0, 0, 0)
+    both = whole.within(window)
+    if both.size:
+        part = walls.cells[both.y0 - whole.y0 : both.y1 - whole.y0, both.x0 - whole.x0 : both.x1 - whole.x0]
+        high[both.y0 - window.y0 : both.y1 - window.y0, both.x0 - window.x0 : both.x1 - window.x0] = part
+    blocked = (high > 0) | ((high < 0) & (cells > 0))
+    return ~blocked & ((high == 0) | (cells == 0)), clearance(blocked, walls.resolution)
+
+
 class Rooms:
     """The rooms of all storeys; which cell belongs to which is on the floors.
 
@@ -143,7 +167,9 @@ class Rooms:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def update(self, floor: Floor, where: Box, doors: NDArray[np.int64]) -> list[int]:
+    def update(
+        self, floor: Floor, where: Box, doors: NDArray[np.int64], walls: GridMap | None = None
+    ) -> list[int]:
         """Finds the rooms anew whose floor has changed; returns the ids of rooms that are no more.
 
         Rooms that have no cell near the change stay as they are.
@@ -152,6 +178,7 @@ class Rooms:
             floor: the storey.
             where: all cells that have changed lie in it.
             doors: (D, 4) int64 cells under doors: lowest and highest y, lowest and highest x.
+            walls: what is as high as walls, of the floor's resolution; None where that is not looked at.
         """
         config, resolution = self.config, floor.resolution
         width = config.passage_width / resolution
@@ -170,12 +197,13 @@ class Rooms:
         at = floor.slices(window)
         cells, raster = floor.cells[at], floor.rooms[at]
         room = clearance(cells > 0, resolution)
-        free = (cells == 0) & ~mark_doors(window, doors)
+        open_, inner = (cells == 0, room) if walls is None else between(cells, window, walls)
+        free = open_ & ~mark_doors(window, doors)
         place = np.full(self.next_id + 1, -1, np.int32)  # of each id in `old`; the last for cells of no room
         place[old] = np.arange(len(old))
         before = place[raster]
         free &= (raster < 0) | (before >= 0)
-        wide = room >= config.passage_width / 2
+        wide = inner >= config.passage_width / 2
         if width <= 1.5:  # a gap in a wall is one cell wide: no clearance tells it from a room
             wide &= ~narrow_passages(np.ascontiguousarray(cells))
         anchors = beyond(floor, window, old)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from embodied_mem.errors import StoreError
+from embodied_mem.memory.scene.alignment import Alignment
 from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.space import Space
@@ -27,12 +28,20 @@ class SceneRows:
         space: the scene graph's.
         trajectory: the scene graph's.
         coverage: the scene graph's.
+        alignment: the scene graph's.
     """
 
-    def __init__(self, objects: Objects, space: Space, trajectory: Trajectory, coverage: Coverage) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        space: Space,
+        trajectory: Trajectory,
+        coverage: Coverage,
+        alignment: Alignment,
+    ) -> None:
         self.objects, self.space = objects, space
         self.places, self.rooms = space.places, space.rooms
-        self.trajectory, self.coverage = trajectory, coverage
+        self.trajectory, self.coverage, self.alignment = trajectory, coverage, alignment
         self._touched: dict[Key, int] = {}
         self._removed: dict[Key, int] = {}
 
@@ -69,12 +78,14 @@ class SceneRows:
             since_version: the version of an earlier export, or 0.
         """
         self._note_changes(version)
-        held = self._payloads(_newer(self._touched, since_version))
+        take_rest = self._take(_newer(self._touched, since_version))
         result: list[Row] = [(*key, b"") for key in _newer(self._removed, since_version)]
-        if version > since_version:
-            held.append(("meta", 0, self._facts(meta)))
+        facts = self._facts(meta) if version > since_version else None
 
         def encode() -> list[Row]:
+            held = take_rest()
+            if facts is not None:
+                held.append(("meta", 0, facts))
             made = [(k, n, p if isinstance(p, bytes) else _encode(p)) for k, n, p in held]
             return sorted(result + made)
 
@@ -87,7 +98,7 @@ class SceneRows:
             StoreError: a row that no export has written.
         """
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in ("meta", "object", "place", "room")}
-        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}}
+        chunks: dict[str, dict[int, bytes]] = {"trajectory": {}, "coverage": {}, "floor": {}, "surface": {}}
         try:
             for kind, number, payload in rows:
                 if kind in chunks and payload:
@@ -99,6 +110,7 @@ class SceneRows:
             self.space.restore(meta.get("space", {}), chunks["floor"], found["place"], found["room"])
             self.trajectory.restore(chunks["trajectory"])
             self.coverage.restore(chunks["coverage"])
+            self.alignment.restore(chunks["surface"])
             if not found["meta"]:
                 return None
             self.objects.next_id = int(meta["next_object"])
@@ -124,12 +136,14 @@ class SceneRows:
 
     def _note_changes(self, version: int) -> None:
         """Takes over from places, rooms and floors which of their rows have changed."""
-        places = self.places.changed | self.places.links.changed
+        places = (self.places.changed | self.places.links.changed).intersection(self.places.ids.tolist())
         floors = {(f.key(tile), f.payload(tile)) for f in self.space.floors for tile in f.touched}
-        self.touch("place", sorted(i for i in places if self.places.index(i) >= 0), version)
+        self.touch("place", sorted(places), version)
         self.touch("room", sorted(self.rooms.changed), version)
         self.touch("floor", sorted(key for key, payload in floors if payload), version)
         self.remove("floor", sorted(key for key, payload in floors if not payload), version)
+        self.touch("surface", sorted(self.alignment.touched), version)
+        self.alignment.touched.clear()
         for noted in (self.places.changed, self.places.links.changed, self.rooms.changed):
             noted.clear()
         for floor in self.space.floors:
@@ -142,26 +156,33 @@ class SceneRows:
         rows |= {("floor", f.key(tile)): f.payload(tile) for f in self.space.floors for tile in f.tiles()}
         rows |= {("object", number): _encode(p) for number, p in self.objects.payloads().items()}
         rows |= {("trajectory", number): chunk for number, chunk in self.trajectory.payloads().items()}
+        rows |= {("surface", number): block for number, block in self.alignment.payloads().items()}
         rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
-    def _payloads(self, keys: list[Key]) -> list[tuple[str, int, bytes | dict[str, Any]]]:
-        """Returns rows that are there as plain values or bytes: one kind after the other."""
+    def _take(self, keys: list[Key]) -> Callable[[], list[tuple[str, int, bytes | dict[str, Any]]]]:
+        """Copies rows, one kind after the other; returns what makes plain values or bytes of them."""
         wanted: dict[str, list[int]] = {}
         for kind, number in keys:
             wanted.setdefault(kind, []).append(number)
         single: dict[str, Callable[[int], bytes | dict[str, Any]]] = {
             "trajectory": self.trajectory.payload,
             "coverage": self.coverage.payload,
+            "surface": self.alignment.payload,
             "floor": self.space.floors.payload,
             "room": self.rooms.payload,
         }
-        many = {"object": self.objects.payloads, "place": self.places.payloads}
-        held: list[tuple[str, int, bytes | dict[str, Any]]] = []
-        for kind, numbers in wanted.items():
-            found = many[kind](numbers).items() if kind in many else ((n, single[kind](n)) for n in numbers)
-            held += [(kind, number, payload) for number, payload in found]
-        return held
+        many = {"object": self.objects.take_payloads, "place": self.places.take_payloads}
+        later = [(kind, many[kind](numbers)) for kind, numbers in wanted.items() if kind in many]
+        ready = [
+            (kind, n, single[kind](n)) for kind, numbers in wanted.items() if kind in single for n in numbers
+        ]
+
+        def make() -> list[tuple[str, int, bytes | dict[str, Any]]]:
+            made = [(kind, n, payload) for kind, maker in later for n, payload in maker().items()]
+            return [*ready, *made]
+
+        return make
 
 
 def _newer(changed: dict[Key, int], since_version: int) -> list[Key]:

@@ -57,12 +57,15 @@ class Space:
             self._stale[floor.number] = around.joined(self._stale.get(floor.number))
         return self.places.settle(floor, changed, position)
 
-    def find_rooms(self, positions: NDArray[np.float64], extents: NDArray[np.float64]) -> list[int]:
+    def find_rooms(
+        self, positions: NDArray[np.float64], extents: NDArray[np.float64], walls: GridMap | None = None
+    ) -> list[int]:
         """Finds the rooms anew where the floor or its doors have changed; returns ids of those no more.
 
         Args:
             positions: (N, 3) float64 [m] of the doors' centres, map frame.
             extents: (N, 3) float64 [m] of the boxes around them.
+            walls: what is as high as walls on this floor; None: rooms are told apart by the grid map.
         """
         floor = self.floors[self.floors.current]
         on = np.array([self._is_on(floor, p) for p in positions], bool)
@@ -74,7 +77,7 @@ class Space:
         if stale is None:
             return []
         self._doors[floor.number] = doors
-        gone = self.rooms.update(floor, stale, boxes)
+        gone = self.rooms.update(floor, stale, boxes, walls)
         if self.config.diagonal:  # in a grid world a passage is a cell, and its place stands in it already
             self.places.add_gateways(floor, self.rooms.gateways)
         return gone

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied_mem.memory.navigation import nearest_traversable, steps_from
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.field_kernels import borders
 from embodied_mem.memory.scene.floor import Floor
-from embodied_mem.memory.scene.grid_kernels import STRAIGHT
+from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, descend
 from embodied_mem.memory.scene.line_kernels import bends, line, tighten
 from embodied_mem.memory.scene.links import least
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from embodied_mem.memory.scene.places import Places
 
 Array = NDArray[Any]
+BESIDE = 0.3
+"""Where the map says that one cannot stand there, free floor this near will do [m]."""
 
 
 def trace(places: Places, path: list[int]) -> NDArray[np.float64]:
@@ -36,12 +40,56 @@ def trace(places: Places, path: list[int]) -> NDArray[np.float64]:
         floor = places.floors[number] if number < len(places.floors) and number == other else None
         cells = None if floor is None else _cells(places, floor, a, b)
         if cells is None:
-            corners += [*_tight(places, storey, run), *places.links.step(a, b), places.positions[rows[1]]]
+            corners += [
+                *_tight(places, storey, run),
+                *(walked(places, a, b) or ()),
+                places.positions[rows[1]],
+            ]
             run = []
         else:
             storey = number
             run.append(cells if not run else cells[1:])
     return np.array(corners + _tight(places, storey, run)).reshape(-1, 3)
+
+
+def walked(places: Places, a: int, b: int) -> list[Array] | None:
+    """Returns (3,) corners [m] of the way from one place to the other where the agent once walked over.
+
+    From the places to where it stepped over the way goes along free floor. None where that is closed now.
+    """
+    step = places.links.step(a, b)
+    if not step:
+        return []
+    first = _leg(places, a, step[0])
+    last = _leg(places, b, step[1])
+    return None if first is None or last is None else [*first, *step, *last[::-1]]
+
+
+def _leg(places: Places, place: int, goal: Array) -> list[Array] | None:
+    """Returns corners along free floor from a place to a position; None where the map closes the way."""
+    row = places.index(place)
+    number, diagonal = int(places.storeys[row]), places.config.diagonal
+    if number >= len(places.floors) or not places.floors[number].cells.size:
+        return []
+    floor = places.floors[number]
+    ends = np.stack([places.positions[row], goal])
+    flat = floor.flat(*floor.cells_of(ends))
+    if flat.min() < 0 or (floor.cells.reshape(-1)[flat] < 0).any():
+        return []  # where the map knows nothing it closes nothing
+    around = floor.around(flat)
+    assert around is not None
+    window = around.grown(places.reach(floor) // STRAIGHT + 1).within(floor.box)
+    origin = np.array([window.x0, window.y0]) * floor.resolution
+    grid = GridMap(floor.cells[floor.slices(window)], origin, floor.resolution, floor.height)
+    near = max(BESIDE, 1.5 * floor.resolution)
+    start, end = (nearest_traversable(grid, position, near) for position in ends)
+    steps = steps_from(grid, start, diagonal, end)
+    if end < 0 or steps.reshape(-1)[end] >= FAR:
+        return None
+    way = descend(steps, end, diagonal)[::-1]
+    across = window.x1 - window.x0
+    cells = floor.flat(way // across + window.y0, way % across + window.x0)
+    return [floor.centers(cells[:1])[0], *_tight(places, number, [cells])]
 
 
 def _tight(places: Places, storey: int, run: list[Array]) -> list[Array]:

@@ -145,7 +145,9 @@ class StoreWriter:
             buffer = bytearray(image.nbytes)
         if not image.flags.c_contiguous:
             image = np.ascontiguousarray(image)
-        buffer[:] = image.data.cast("B")  # numpy's own copying gives up the interpreter's lock
+        # By views, since numpy's own copying gives up the interpreter's lock, and a bytearray that takes
+        # anything but a bytearray makes one of it first.
+        memoryview(buffer)[:] = image.data.cast("B")
         return buffer
 
     def submit(self, batch: Batch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import StoreError
 from embodied_mem.memory.submaps.thin import one_per_voxel
-from embodied_mem.types import Percept, Scan
+from embodied_mem.types import Detection, Percept, Scan
 
-_FORMAT = 2
+_FORMAT = 3
+_BARE = 2
+"""The last format that had no sizes and covariances of what was seen."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
 """Bytes that format 1 began with: there all was compressed, sightings too."""
 _LEVEL = 1
 _HEAD = struct.Struct("<BqII")
+_UPPER = np.triu_indices(3)
+LOOK = 11
+"""Numbers of a row of `Keyframe.looks`."""
 _SCAN = struct.Struct("<I?fddd")
 
 
@@ -31,12 +36,17 @@ class Keyframe:
         scans: range evidence in the base frame, thinned.
         objects: (M,) int64 ids of the objects seen.
         positions: (M, 3) float64 [m], where, in the base frame.
+        looks: (M, 11) float32, what else there is to fuse: covariance (upper triangle, 6), extent (3), yaw
+            and visible fraction; (0, 11) in files of earlier releases.
+        origin: (3,) float64 [m], the sensor in the base frame.
     """
 
     stamp: int
     scans: tuple[Scan, ...]
     objects: NDArray[np.int64]
     positions: NDArray[np.float64]
+    looks: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, LOOK), np.float32))
+    origin: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
 
     @classmethod
     def of(cls, percept: Percept, object_ids: tuple[int, ...], resolution: float, scans: bool) -> Keyframe:
@@ -49,9 +59,23 @@ class Keyframe:
             scans: whether range evidence is kept.
         """
         kept = tuple(_thin(scan, resolution) for scan in percept.scans) if scans else ()
-        told = [d.position for d in percept.detections] if len(object_ids) == len(percept.detections) else []
+        told = percept.detections if len(object_ids) == len(percept.detections) else ()
         ids = np.array(object_ids if told else (), np.int64)
-        return cls(percept.stamp, kept, ids, np.array(told, np.float64).reshape(-1, 3))
+        positions = np.array([d.position for d in told], np.float64).reshape(-1, 3)
+        looks = [(*d.covariance[_UPPER], *d.extent, d.yaw, d.visible) for d in told]
+        origin = next((scan.origin for scan in percept.scans if scan.origin is not None), np.zeros(3))
+        return cls(percept.stamp, kept, ids, positions, np.array(looks, np.float32).reshape(-1, LOOK), origin)
+
+    def detections(self) -> tuple[Detection, ...]:
+        """Returns the sightings as detections without labels; none in files of earlier releases."""
+        found = []
+        for position, look in zip(self.positions, self.looks.astype(np.float64)):
+            covariance = np.empty((3, 3))
+            covariance[_UPPER] = covariance.T[_UPPER] = look[:6]
+            found.append(
+                Detection(0, position, look[6:9], covariance, yaw=float(look[9]), visible=float(look[10]))
+            )
+        return tuple(found)
 
 
 def _thin(scan: Scan, resolution: float) -> Scan:
@@ -66,8 +90,13 @@ def pack_keyframe(keyframe: Keyframe) -> bytes:
 
     Points are int16, in steps that fit the farthest.
     """
-    head = _HEAD.pack(_FORMAT, keyframe.stamp, len(keyframe.scans), len(keyframe.objects))
+    form, looks = _FORMAT, keyframe.looks
+    if len(looks) < len(keyframe.objects):
+        form, looks = _BARE, looks[:0]
+    head = _HEAD.pack(form, keyframe.stamp, len(keyframe.scans), len(keyframe.objects))
     seen = keyframe.objects.astype("<i8").tobytes() + keyframe.positions.astype("<f8").tobytes()
+    if form == _FORMAT:
+        seen += looks.astype("<f4").tobytes() + keyframe.origin.astype("<f8").tobytes()
     parts = []
     for scan in keyframe.scans:
         reach = float(np.abs(scan.points).max()) if len(scan.points) else 0.0
@@ -80,30 +109,22 @@ def pack_keyframe(keyframe: Keyframe) -> bytes:
     return head + seen + (zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts)) if parts else b"")
 
 
-@dataclass(frozen=True, eq=False)
-class Sightings:
-    """What of a keyframe can be read without its scans.
-
-    Attributes:
-        stamp: [ns].
-        scans: how many scans it has.
-        objects: (M,) int64 ids of the objects seen.
-        positions: (M, 3) float64 [m], where, in the base frame.
-    """
-
-    stamp: int
-    scans: int
-    objects: NDArray[np.int64]
-    positions: NDArray[np.float64]
-
-
-def unpack_sightings(payload: bytes) -> Sightings:
-    """Reads stamp and sightings of what `pack_keyframe` made, in microseconds.
+def unpack_sightings(payload: bytes) -> Keyframe:
+    """Reads what `pack_keyframe` made without its scans, in microseconds.
 
     Raises:
         StoreError: the payload is damaged.
     """
     return _opened(payload)[0]
+
+
+def count_scans(payload: bytes) -> int:
+    """Returns how many scans there are in what `pack_keyframe` made.
+
+    Raises:
+        StoreError: the payload is damaged.
+    """
+    return _opened(payload)[1]
 
 
 def unpack_keyframe(payload: bytes) -> Keyframe:
@@ -112,27 +133,32 @@ def unpack_keyframe(payload: bytes) -> Keyframe:
     Raises:
         StoreError: the payload is damaged.
     """
-    seen, reader = _opened(payload)
+    seen, count, reader = _opened(payload)
     try:
-        if seen.scans and payload[:4] != _ZSTD:
+        if count and payload[:4] != _ZSTD:
             reader = _Reader(zstandard.ZstdDecompressor().decompress(payload[reader.at :]), 0)
-        scans = tuple(_read_scan(reader) for _ in range(seen.scans))
+        scans = tuple(_read_scan(reader) for _ in range(count))
     except (zstandard.ZstdError, struct.error, ValueError) as error:
         raise StoreError("a submap is damaged; restore the memory from a copy") from error
-    return Keyframe(seen.stamp, scans, seen.objects, seen.positions)
+    return replace(seen, scans=scans)
 
 
-def _opened(payload: bytes) -> tuple[Sightings, _Reader]:
+def _opened(payload: bytes) -> tuple[Keyframe, int, _Reader]:
+    """Returns a keyframe without its scans, how many these are, and what reads them."""
     try:
         is_old = payload[:4] == _ZSTD
         data = zstandard.ZstdDecompressor().decompress(payload) if is_old else payload
-        _, stamp, scans, count = _HEAD.unpack_from(data)
+        form, stamp, scans, count = _HEAD.unpack_from(data)
         reader = _Reader(data, _HEAD.size)
         objects = reader.take("<i8", count).astype(np.int64)
         positions = reader.take("<f8", 3 * count).reshape(-1, 3).astype(np.float64)
+        found = Keyframe(int(stamp), (), objects, positions)
+        if form > _BARE:
+            looks = reader.take("<f4", LOOK * count).reshape(-1, LOOK)
+            found = replace(found, looks=looks, origin=reader.take("<f8", 3).astype(np.float64))
     except (zstandard.ZstdError, struct.error, ValueError) as error:
         raise StoreError("a submap is damaged; restore the memory from a copy") from error
-    return Sightings(int(stamp), scans, objects, positions), reader
+    return found, scans, reader
 
 
 class _Reader:

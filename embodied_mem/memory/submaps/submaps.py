@@ -11,10 +11,11 @@ class Submaps:
     Attributes:
         version: grows with every change.
         fetch: reads (entry id, payload) of everything in the file; None without one.
+        first: entries with a lower id have none any more.
     """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version = self.first = 0
         self.fetch: Callable[[], Iterable[tuple[int, bytes]]] | None = None
         self._packed: dict[int, bytes] = {}
         self._gone: set[int] = set()

@@ -8,12 +8,15 @@ from embodied_mem.sim.house.catalog import FURNITURE_LABELS, OBJECT_LABELS
 from embodied_mem.sim.house.config import HouseConfig
 
 
-def house_memory_config(house: HouseConfig | None = None, margin: float = 0.05) -> MemoryConfig:
+def house_memory_config(
+    house: HouseConfig | None = None, margin: float = 0.05, walls: bool = True
+) -> MemoryConfig:
     """Returns settings for a robot in a house: 5 cm voxels, 5 m of range, no doors that open.
 
     Args:
         house: has the robot's size.
         margin: what is free floor is so much farther from obstacles than the robot's radius [m].
+        walls: whether rooms are told apart by their walls; otherwise by free floor alone.
     """
     house = house or HouseConfig()
     return MemoryConfig(
@@ -25,12 +28,15 @@ def house_memory_config(house: HouseConfig | None = None, margin: float = 0.05) 
             robot_radius=house.robot_radius + margin,
             passable=(),
         ),
-        # As the map shows them, doors are narrower by the robot's width on both sides.
         # Who looks for something again needs to know more places than the nearest few.
         read=ReadConfig(tokens=64, objects=16, places=24, rooms=4, episodes=4, goals=8, reach=1.5),
         scene=SceneConfig(
             boundary=(),
-            passage_width=0.65,
+            # Most furniture is lower than walls are looked at, and the lintels of doors are higher. On
+            # free floor doors are narrower, by the robot's width on both sides.
+            wall_low=1.4,
+            wall_high=1.9 if walls else 0.0,
+            passage_width=0.95 if walls else 0.65,
             room_area=1.5,
             room_every=4,
             gate_sigma=3.5,

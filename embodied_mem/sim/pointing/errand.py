@@ -18,14 +18,11 @@ from embodied_mem.sim.pointing.candidates import (
     is_thing,
     known_goals,
 )
+from embodied_mem.sim.pointing.sightings import Sightings
 from embodied_mem.types import MemoryTokens, Observation
 
-FRESH = 0.02
-"""Ages of tokens up to this are of this very step."""
 WIDE = 0.3
 """Narrower frontiers are mere corners behind things [m]."""
-STILL = 0.9
-"""Cubes of the map that have less than this of the voxels that they had dwindle."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class ErrandConfig:
     """A thing is reached from this near to its box, with the box in sight [m]."""
     proof: int = 5
     """A thing is said to be found once it has been seen in so many steps: one wrong label proves nothing."""
+    part: float = 0.4
+    """What has the goal's label and is no farther from a part of it is a part of it too [m]."""
     near: float = 0.35
     """A place is reached from this near [m]."""
     progress: float = 0.3
@@ -76,6 +75,7 @@ class Errand:
         config: how it is carried out.
         proven: tells whether something at a map position was seen often enough.
         patient: a thing beside floor that is not known yet is not said to be found from `config.limit`.
+        committed: its budget begins anew whenever it has come nearer.
 
     Attributes:
         outcome: one of `OUTCOMES` once it is over.
@@ -90,16 +90,18 @@ class Errand:
         config: ErrandConfig,
         proven: Callable[[NDArray[np.float64]], bool] = lambda _: True,
         patient: bool = False,
+        committed: bool = False,
     ) -> None:
         self.config, self.choice, self._proven, self._patient = config, choice, proven, patient
+        self._committed, self._since = committed, 0
         self.outcome, self.steps = "", 0
         self._goal = _goal_of(obs)
         self._known = self._news(tokens)
-        self._start = self._nearest = float("inf")
+        self._start = self._nearest = self._mark = float("inf")
         self._began = obs.map_T_base.position
         self._moved = 0.0
         if choice != LOOK:
-            self._start = self._nearest = float(tokens.path_distance[choice])
+            self._start = self._nearest = self._mark = float(tokens.path_distance[choice])
             self._token = (int(tokens.kind[choice]), int(tokens.id[choice]))
             self._is_thing = bool(is_thing(tokens)[choice])
             self._is_frontier = bool(tokens.frontier[choice])
@@ -131,8 +133,10 @@ class Errand:
                 return "reached" if self._is_frontier else "gone"
             self._subgoal = self._aim(slot, obs, tokens)
             self._nearest = min(self._nearest, float(tokens.path_distance[slot]))
+            if self._committed and self._nearest < self._mark - config.progress:
+                self._mark, self._since = self._nearest, self.steps
             self._moved = float(np.abs(obs.map_T_base.position - self._began)[:2].max())
-        if self.steps >= config.budget:
+        if self.steps - self._since >= config.budget:
             return "spent"
         if self._is_goal or self._is_frontier:
             return ""
@@ -147,6 +151,12 @@ class Errand:
         follows = self.choice != LOOK and (self._is_thing or self._is_frontier)
         stuck = max(self._start - self._nearest, self._moved) < self.config.progress
         return self.outcome == "spent" and follows and stuck
+
+    @property
+    def is_half_done(self) -> bool:
+        """True where it used up its budget on the way to a frontier or a thing, but has come nearer."""
+        follows = self.choice != LOOK and (self._is_thing or self._is_frontier)
+        return self.outcome == "spent" and follows and not self.is_in_vain
 
     @property
     def is_to_thing(self) -> bool:
@@ -195,6 +205,7 @@ class Errand:
             self.config.found if self._is_goal and self._proven(position) else None,
             reach if waits else self.config.limit,
             int(tokens.label[slot]),
+            self.config.part,
         )
 
     def _is_beside_unknown(
@@ -214,7 +225,8 @@ class Errands:
     """One errand after another, and what was gone to in vain.
 
     Frontiers that were gone to in vain are not offered again until nothing else is left, things until
-    there is another goal.
+    there is another goal. Who leaves what is half done for something else and comes back to it has to finish
+    it: otherwise two candidates that are far apart, and as good as each other, keep a policy between them.
 
     Args:
         config: how they are carried out.
@@ -232,6 +244,7 @@ class Errands:
         self._goal = (0, "")
         self._gone: list[NDArray[np.float64]] = []
         self._looks: list[NDArray[np.float64]] = []
+        self._left: list[NDArray[np.float64]] = []
         self._sightings = Sightings(config.same, config.trust)
 
     @property
@@ -249,6 +262,7 @@ class Errands:
             self._goal = _goal_of(obs)
             self._things.clear()
             self._gone.clear()
+            self._left.clear()
             self._sightings = Sightings(self.config.same, self.config.trust)
         offered = candidate_mask(tokens)
         positions = obs.map_T_base.transform(tokens.position[:CANDIDATES])
@@ -296,10 +310,24 @@ class Errands:
     def start(self, choice: int, obs: Observation, tokens: MemoryTokens) -> None:
         """Begins an errand."""
         fresh = choice != LOOK and not self.tried(obs, tokens)[choice]
-        self._errand = Errand(choice, obs, tokens, self.config, self._is_proven, patient=fresh)
+        committed = self._comes_back(choice, obs, tokens)
+        self._errand = Errand(choice, obs, tokens, self.config, self._is_proven, fresh, committed)
         self._count += 1
         if choice == LOOK:
             self._looks.append(obs.map_T_base.position)
+
+    def _comes_back(self, choice: int, obs: Observation, tokens: MemoryTokens) -> bool:
+        """Tells whether a choice was half done once, and left for another; notes what is left now."""
+        if choice == LOOK:
+            return False
+        at, last = obs.map_T_base.transform(tokens.position[choice]), self._errand
+
+        def is_there(target: NDArray[np.float64]) -> bool:
+            return bool(np.abs(at - target)[:2].max() <= self.config.same)
+
+        if last is not None and last.is_half_done and not is_there(last.target):
+            self._left.append(last.target)
+        return any(map(is_there, self._left))
 
     def next(self, obs: Observation, tokens: MemoryTokens) -> Any:
         """Returns the sub-goal or the primitive action of this step; None where a choice is due."""
@@ -320,58 +348,6 @@ class Errands:
 
     def _is_proven(self, position: NDArray[np.float64]) -> bool:
         return self._sightings.count(position) >= self.config.proof
-
-
-class Sightings:
-    """In how many steps something that the goal names was seen, place by place.
-
-    An object of the scene graph counts whenever it is seen: many images made it what it is. Cubes of the map
-    count as long as they do not dwindle: a wrong label in one image is outvoted, voxel by voxel, by those
-    that follow, and what was only mistaken for the goal shrinks as it is looked at.
-
-    Args:
-        same: what is no farther apart than this is the same [m].
-        trust: objects less likely to exist do not count.
-    """
-
-    def __init__(self, same: float, trust: float) -> None:
-        self.same, self.trust = same, trust
-        self._places = np.empty((0, 2))
-        self._counts = np.empty(0, np.int64)
-        self._voxels = np.empty(0)
-        self._step = -1
-
-    def add(self, obs: Observation, tokens: MemoryTokens) -> None:
-        """Counts what is seen in a step; the same step counts once."""
-        if obs.step == self._step:
-            return
-        self._step = obs.step
-        seen = known_goals(tokens, self.trust) & (tokens.age <= FRESH)
-        if not seen.any():
-            return
-        at = obs.map_T_base.transform(tokens.position[seen])[:, :2]  # (S, 2)
-        known = self._apart(at) <= self.same  # (P, S)
-        voxels = np.where(tokens.kind[seen] == OBJECT, 0.0, np.expm1(tokens.visits[seen]))
-        there = known @ voxels  # (P,)
-        dwindles = (there < STILL * self._voxels) & ~known[:, tokens.kind[seen] == OBJECT].any(axis=1)
-        met = known.any(axis=1)
-        self._counts = np.where(met, np.where(dwindles, 0, self._counts + 1), self._counts)
-        self._voxels = np.where(met, there, self._voxels)
-        for place in at[~known.any(axis=0)]:
-            if not (self._apart(place[None]) <= self.same).any():
-                self._places = np.concatenate([self._places, place[None]])
-                near = np.abs(at - place).max(axis=-1) <= self.same
-                self._counts = np.append(self._counts, 1)
-                self._voxels = np.append(self._voxels, voxels[near].sum())
-
-    def count(self, position: NDArray[np.float64]) -> int:
-        """Returns in how many steps something was seen at a map position."""
-        near = self._apart(np.asarray(position)[None, :2])[:, 0] <= self.same
-        return int(self._counts[near].max(initial=0))
-
-    def _apart(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns (P, S) distances from the places to some points, along the farther axis [m]."""
-        return np.asarray(np.abs(self._places[:, None] - at[None]).max(axis=-1, initial=0.0))
 
 
 def _goal_of(obs: Observation) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 from embodied_mem.memory import MemoryConfig
@@ -61,7 +62,14 @@ class SurveyConfig:
 
     def memory(self) -> MemoryConfig:
         """Returns the settings of the memory."""
-        return house_memory_config()
+        memory = house_memory_config()
+        scene = dataclasses.replace(
+            memory.scene,
+            align_sigma=self.position_sigma,
+            align_yaw=math.radians(self.yaw_sigma),
+            align_frames=self.error_frames,
+        )
+        return dataclasses.replace(memory, scene=scene)
 
     @property
     def labels(self) -> tuple[str, ...]:

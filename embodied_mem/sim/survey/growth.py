@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from embodied_mem.memory.config import MemoryConfig
 from embodied_mem.memory.ground import Ground
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.memory.walls import Walls
 from embodied_mem.types import Detection, LabelMap, Percept, Scan
 
 Array = NDArray[Any]
-ROOM, CORRIDOR, DOOR, WALL = (6.0, 5.0), 2.0, 1.0, 0.1
+ROOM, CORRIDOR, DOOR, WALL = (6.0, 5.0), 2.0, 0.9, 0.1
 """Size of the rooms, width of corridors and doors, thickness of walls [m]."""
 EYE = 0.5
 """Height of the sensor, and of all that there is [m]."""
+SLICE = 0.1
+"""Walls are looked for this far around it [m]."""
 RAYS, VIEW, RANGE = 320, math.radians(79.0), 5.0
 NAMES = ("unknown", "wall", *(f"thing {i}" for i in range(40)))
 STEP_NS = 500_000_000
@@ -202,7 +206,8 @@ def _time(config: MemoryConfig, columns: int, corridors: int, things: int) -> di
     known = columns - 6
     tree = octree_of(building, known * ROOM[0])
     scene, ground, drive = SceneGraph(config.scene), Ground(config.navigation), Drive(building)
-    _introduce(scene, tree, ground, drive, building, known)
+    walls = Walls(dataclasses.replace(config.scene, wall_low=EYE - SLICE, wall_high=EYE + SLICE))
+    _introduce(scene, tree, (ground, walls), drive, building, known)
     parts: dict[str, list[float]] = {"ground": [], "places": [], "rooms": [], "update": [], "whole": []}
     _watch(scene, "_update_places", parts["places"])
     _watch(scene, "_update_rooms", parts["rooms"])
@@ -214,8 +219,9 @@ def _time(config: MemoryConfig, columns: int, corridors: int, things: int) -> di
         tree.integrate(points, origin, hit=scan.hit, stamp=percept.stamp, max_range=RANGE)
         start = time.perf_counter()
         grid, where = ground.take(tree, percept.labels, pose)
+        high = walls.take(tree, percept.labels, pose, None)
         middle = time.perf_counter()
-        scene.update(percept, tree, grid, where)
+        scene.update(percept, tree, grid, where, high)
         end = time.perf_counter()
         for name, seconds in (("ground", middle - start), ("update", end - middle), ("whole", end - start)):
             parts[name].append(seconds)
@@ -225,7 +231,12 @@ def _time(config: MemoryConfig, columns: int, corridors: int, things: int) -> di
 
 
 def _introduce(
-    scene: SceneGraph, tree: Octree, ground: Ground, drive: Drive, building: Building, known: int
+    scene: SceneGraph,
+    tree: Octree,
+    maps: tuple[Ground, Walls],
+    drive: Drive,
+    building: Building,
+    known: int,
 ) -> None:
     """Lets a scene graph take in the known part: things first, then the ground, tile after tile."""
     for i in range(0, len(building.things), 10):
@@ -241,10 +252,11 @@ def _introduce(
             scene.update(percept, tree, None)
     start = Pose.from_xyz_yaw(3.0, ROOM[1] + CORRIDOR / 2, 0.0, 0.0)
     while True:
-        grid, where = ground.take(tree, drive.labels, start)
+        grid, where = maps[0].take(tree, drive.labels, start)
+        walls = maps[1].take(tree, drive.labels, start, None)
         drive.step += 1
         percept = Percept(drive.step * STEP_NS, drive.step, start, labels=drive.labels)
-        scene.update(percept, tree, grid, where)
+        scene.update(percept, tree, grid, where, walls)
         if not any(floor.pending for floor in scene.space.floors) and where == (0, 0, 0, 0):
             return
 

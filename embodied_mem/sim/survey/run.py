@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from embodied_mem.memory import Memory
@@ -65,21 +65,26 @@ def run_survey(
 def _write(memory: Memory, percept: Any, times: list[float]) -> Any:
     """Writes a percept and returns what it changed in the scene graph; notes how long that took [s]."""
     found: list[Any] = []
-    update = memory.scene.update
+    parts: list[float] = []
 
-    def watched(*args: Any) -> Any:
-        start = time.perf_counter()
-        found.append(update(*args))
-        times.append(time.perf_counter() - start)
-        return found[0]
+    def watched(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter()
+            found.append(inner(*args))
+            parts.append(time.perf_counter() - start)
+            return found[-1]
 
-    memory.scene.update = watched  # type: ignore
+        return timed
+
+    memory.scene.align = watched(memory.scene.align)  # type: ignore
+    memory.scene.update = watched(memory.scene.update)  # type: ignore
     try:
         receipt = memory.write(percept)
     finally:
-        del memory.scene.update
+        del memory.scene.align, memory.scene.update
     assert receipt.verdict == "accepted", receipt.reason
-    return found[0]
+    times.append(sum(parts))
+    return found[-1]
 
 
 def graph_variants(config: SceneConfig) -> dict[str, SceneGraph]:

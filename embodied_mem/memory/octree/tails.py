@@ -1,0 +1,276 @@
+"""Numba kernels that mark the voxels which rays pass near their ends, many rays in lockstep.
+
+What they pass before that is known already where a depth image has been asked. Rays are
+sorted by how many voxels are left of them, so that those in lockstep have about as many.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodied_mem.memory.octree.dense import PAD, TILE, prepare_rays
+from embodied_mem.memory.octree.frame import Frame
+
+Array = NDArray[Any]
+
+_FREE = np.uint8(1)
+"""FREE of `kernels`."""
+LENGTHS = (1.5, 3.0, 4.5, 6.0, 8.0, 12.0, 20.0, 35.0, 60.0)
+"""Rays in lockstep are followed for about as many voxels: those of each bin for up to so many."""
+
+
+class Tails(NamedTuple):
+    """Scratch for a tile of rays in lockstep: see `dense.prepare_rays`, `_want` and `_cross_back`.
+
+    Attributes:
+        lines: (22 * TILE,) float32.
+        goals, kinds: (TILE,) int32.
+        stops: (3 * TILE,) float32.
+        found: (TILE,) int32, the cells found.
+        unsure: (TILE,) int32.
+    """
+
+    lines: Array
+    goals: Array
+    kinds: Array
+    stops: Array
+    found: Array
+    unsure: Array
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def _cross_back(
+    lines: Array, at: int, back: int, stops: Array, start: float, su: float, sv: float, sw: float,
+    limit: float, goals: Array, out: Array, unsure: Array
+) -> None:  # fmt: skip
+    """Finds the voxels that the rays of a tile enter at one of their last crossings of a family.
+
+    Args:
+        lines: what `prepare_rays` filled.
+        at: row of `lines` where the number of crossings is.
+        back: which crossing, from the last one, 0, backwards.
+        stops: (TILE,) float32, crossings before this one are not wanted.
+        start: as in `_cross`.
+        su: likewise.
+        sv: likewise.
+        sw: likewise.
+        limit: likewise.
+        goals: (TILE,) int32 cells of the ends, which are left out.
+        out: (TILE,) int32, filled with cells, 0 where there is none to be trusted.
+        unsure: (TILE,) int32, set where a crossing is not to be trusted.
+    """
+    counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
+    v0, w0 = lines[at + 2 * TILE : at + 3 * TILE], lines[at + 3 * TILE : at + 4 * TILE]
+    dv, dw = lines[at + 4 * TILE : at + 5 * TILE], lines[at + 5 * TILE : at + 6 * TILE]
+    less, one = np.float32(back + 1), np.float32(1.0)
+    for j in range(TILE):
+        step = counts[j] - less
+        wanted = step >= stops[j]
+        step = step if wanted else np.float32(0.0)
+        v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
+        v, w = v if wanted else np.float32(0.0), w if wanted else np.float32(0.0)
+        fv, fw = np.rint(v), np.rint(w)
+        doubt = max(abs(v - fv), abs(w - fw)) > limit
+        cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
+        out[j] = cell if wanted & (not doubt) & (cell != goals[j]) else np.int32(0)
+        unsure[j] |= np.int32(doubt & wanted)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _want(lines: Array, parts: Array, size: int, frame: Frame, stops: Array) -> tuple[int, int, int]:
+    """Finds which crossings of the rays of a tile are wanted: those after the part that is left out.
+
+    Args:
+        lines: what `prepare_rays` filled.
+        parts: (TILE,) float32, the part of each ray that is left out at its start.
+        size: rays of the tile.
+        frame: the byte map's geometry.
+        stops: (3 * TILE,) float32, filled by family with the first crossing that is wanted.
+
+    Returns:
+        the largest number of crossings wanted, by family.
+    """
+    inverse = np.float32(frame.inverse)
+    zero, one, none = np.float32(0.0), np.float32(1.0), np.float32(1e9)
+    most = np.zeros(3, np.float32)
+    for f in range(3):
+        # How far the first plane is, for rays that go up and those that go down the axis; a
+        # hundredth of a voxel covers what rounding may do.
+        down = np.float32(frame.at[f] - frame.start[f] + 0.01)
+        up = np.float32(frame.start[f] + 1.0 - frame.at[f] + 0.01)
+        at = (4 + 6 * f) * TILE
+        aims, lengths = lines[f * TILE : (f + 1) * TILE], lines[3 * TILE : 4 * TILE]
+        counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
+        firsts = stops[f * TILE : (f + 1) * TILE]
+        for j in range(size):
+            gap = up if signs[j] > zero else down
+            first = np.floor(parts[j] * lengths[j] * inverse * abs(aims[j]) - gap) + one
+            firsts[j] = first if first > zero else zero
+        for j in range(size, TILE):
+            firsts[j] = none
+        for j in range(size):
+            most[f] = max(most[f], counts[j] - firsts[j])
+    return np.int64(most[0]), np.int64(most[1]), np.int64(most[2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mark_tile(
+    tile: Array, parts: Array, size: int, frame: Frame, cells: Array, scratch: Tails, skipped: Array
+) -> None:
+    """Marks FREE the last voxels that the rays of a tile pass, all rays in lockstep.
+
+    Args:
+        tile: (3, TILE) float32, the ends of the rays [m].
+        parts: (TILE,) float32, the part of each that is left out at its start.
+        size: rays of the tile.
+        frame: the byte map's geometry.
+        cells: the byte map.
+        scratch: arrays to write to.
+        skipped: (TILE,) bool, filled: the ray is too near to an edge for this.
+    """
+    lines, goals, kinds, stops, found, unsure = scratch
+    where = found.view(np.uint32)
+    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
+    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
+    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
+    hz = np.float32(frame.start[2]) + np.float32(PAD)
+    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
+    limit = np.float32(0.5) - np.float32(frame.eps)
+    skipped[:] = False
+    prepare_rays(tile, skipped[:size], frame, lines, goals, kinds)
+    deep = _want(lines, parts, size, frame, stops)
+    for j in range(size):
+        unsure[j] = np.int32(kinds[j] >= 4)
+        if kinds[j] >= 4:  # how many crossings there are is in doubt
+            stops[j] = stops[TILE + j] = stops[2 * TILE + j] = np.float32(1e9)
+    for f in range(3):
+        a, stop = (4 + 6 * f) * TILE, stops[f * TILE : (f + 1) * TILE]
+        start = hx if f == 0 else (hy if f == 1 else hz)
+        su = sx if f == 0 else (sy if f == 1 else sz)
+        sv = sy if f == 0 else (sz if f == 1 else sx)
+        sw = sz if f == 0 else (sx if f == 1 else sy)
+        for k in range(deep[f]):
+            _cross_back(lines, a, k, stop, start, su, sv, sw, limit, goals, found, unsure)
+            for j in range(TILE):
+                cells[where[j]] = _FREE
+    for j in range(size):
+        skipped[j] = unsure[j] != 0
+        if not skipped[j] and parts[j] == 0.0 and goals[j] != home:
+            cells[home] = _FREE
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sort_tails(
+    points: Array, reach: Array, starts: Array, frame: Frame, first: int, size: int, parts: Array, bins: Array
+) -> None:
+    """Finds how much of some rays is followed: which part is left out, and which bin of tails it is.
+
+    Args:
+        points: of `mark_tails`.
+        reach: likewise.
+        starts: likewise.
+        frame: likewise.
+        first: first ray.
+        size: how many.
+        parts: (TILE,) float32, filled with the part of each that is left out at its start.
+        bins: (TILE,) int32, filled; -1 for rays that are not followed.
+    """
+    ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
+    inverse, zero, one, edge = np.float32(frame.inverse), np.float32(0.0), np.float32(1.0), np.float32(1e-3)
+    last = first + size
+    px, py, pz = points[0, first:last], points[1, first:last], points[2, first:last]
+    ends, begins = reach[first:last], starts[first:last]
+    for j in range(size):
+        part = (begins[j] - edge if begins[j] > edge else zero) / ends[j]
+        most = max(max(abs(px[j] - ox), abs(py[j] - oy)), abs(pz[j] - oz))
+        need = (one - part) * most * inverse
+        b = np.int32(0)
+        for n in LENGTHS:
+            b += np.int32(need > np.float32(n))
+        parts[j] = part
+        bins[j] = b if ends[j] > begins[j] else np.int32(-1)
+
+
+@njit(cache=True, nogil=True)
+def mark_tails(
+    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, first: int, last: int, left: Array
+) -> int:
+    """Marks FREE the voxels that rays pass from a certain depth on, where that is not far.
+
+    Only the voxel in which a ray ends may lose a mark of it, or a HIT.
+
+    Args:
+        points: (3, N) float32, the ends of the rays [m].
+        reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
+        starts: (N,) float32, the depth from which on each is to be followed [m].
+        frame: the byte map's geometry.
+        cells: the byte map.
+        first: first ray.
+        last: the one after the last ray.
+        left: (last - first,) int64, filled with the rays that are left to `mark_rays`.
+
+    Returns:
+        how many are left.
+    """
+    kinds = len(LENGTHS)
+    tiles, parts = np.zeros((kinds, 3, TILE), np.float32), np.zeros((kinds, TILE), np.float32)
+    which, sizes = np.empty((kinds, TILE), np.int64), np.zeros(kinds, np.int64)
+    own, bins, skipped = np.empty(TILE, np.float32), np.empty(TILE, np.int32), np.zeros(TILE, np.bool_)
+    scratch = Tails(
+        np.zeros(22 * TILE, np.float32),
+        np.zeros(TILE, np.int32),
+        np.zeros(TILE, np.int32),
+        np.zeros(3 * TILE, np.float32),
+        np.zeros(TILE, np.int32),
+        np.zeros(TILE, np.int32),
+    )
+    count = 0
+    for at in range(first, last, TILE):
+        size = min(TILE, last - at)
+        _sort_tails(points, reach, starts, frame, at, size, own, bins)
+        for j in range(size):
+            b = bins[j]
+            if b < 0:
+                continue
+            i = at + j
+            if b == kinds:
+                left[count] = i
+                count += 1
+                continue
+            n = sizes[b]
+            tiles[b, 0, n], tiles[b, 1, n], tiles[b, 2, n] = points[0, i], points[1, i], points[2, i]
+            parts[b, n], which[b, n] = own[j], i
+            sizes[b] = n + 1
+            if n + 1 == TILE:
+                sizes[b] = 0
+                _mark_tile(tiles[b], parts[b], TILE, frame, cells, scratch, skipped)
+                count = _leave(skipped, which[b], TILE, left, count)
+    n = 0
+    for b in range(kinds):  # what is left in the bins is marked together, shortest tails first
+        for j in range(sizes[b]):
+            if n == TILE:
+                _mark_tile(tiles[0], parts[0], TILE, frame, cells, scratch, skipped)
+                count = _leave(skipped, which[0], TILE, left, count)
+                n = 0
+            for a in range(3):
+                tiles[0, a, n] = tiles[b, a, j]
+            parts[0, n], which[0, n] = parts[b, j], which[b, j]
+            n += 1
+    if n > 0:
+        _mark_tile(tiles[0], parts[0], n, frame, cells, scratch, skipped)
+        count = _leave(skipped, which[0], n, left, count)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _leave(skipped: Array, which: Array, size: int, left: Array, count: int) -> int:
+    """Lists the rays of a tile that were skipped after `count` others; returns how many are listed."""
+    for j in range(size):
+        if skipped[j]:
+            left[count] = which[j]
+            count += 1
+    return count
