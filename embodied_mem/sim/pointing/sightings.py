@@ -53,10 +53,9 @@ class Sightings:
                 self._counts = np.append(self._counts, 1)
 
     def _dwindling(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.float64]:
-        """Returns (D, 2) where cubes are that have fewer voxels of the goal's label than they had at most.
+        """Returns (D, 2) where cubes are that have fewer voxels of the goal's label than a step before.
 
-        Neighbours make up for each other: what counts is the sum within `same`. What has dwindled is compared
-        with what is left from then on.
+        Neighbours make up for each other: what counts is the sum within `same`.
         """
         slots = np.flatnonzero(tokens.mask & (tokens.feature[:, 0] > 0) & (tokens.kind == CELL))
         at = obs.map_T_base.transform(tokens.position[slots])[:, :2]
@@ -64,19 +63,14 @@ class Sightings:
         now = {int(i): (p, float(n)) for i, p, n in zip(tokens.id[slots], at, voxels)}
         if len(slots) >= READ.goals:  # there may be more, which are not shown: these are as they were
             now = {**self._cubes, **now}
-        most = {i: max(self._cubes.get(i, cube), cube, key=lambda c: c[1]) for i, cube in now.items()}
-        self._cubes = {**self._cubes, **most}
-        if not self._cubes:
+        before, self._cubes = self._cubes, now
+        if not before:
             return np.empty((0, 2))
-        places = np.array([place for place, _ in self._cubes.values()])
-        had = np.array([count for _, count in self._cubes.values()])
-        has = np.array([now[i][1] if i in now else 0.0 for i in self._cubes])
+        places = np.array([place for place, _ in before.values()])
+        had = np.array([count for _, count in before.values()])
+        has = np.array([now[i][1] if i in now else 0.0 for i in before])
         near = np.abs(places[:, None] - places[None]).max(axis=-1) <= self.same
-        less = near @ has < STILL * (near @ had)
-        for i, dwindles, cube in zip(tuple(self._cubes), less, zip(places, has)):
-            if dwindles:
-                self._cubes[i] = cube
-        return places[less]
+        return places[near @ has < STILL * (near @ had)]
 
     def count(self, position: NDArray[np.float64]) -> int:
         """Returns in how many steps something was seen at a map position."""
