@@ -200,6 +200,8 @@ class Contents:
 
     def _gone_rows(self, since: int) -> list[tuple[int, bytes]]:
         keys = sorted(key for key, version in self.gone_blocks.items() if version > since)
+        if not keys:
+            return []
         back = self.octree.holds(np.array(keys, np.int64))
         return [(key, b"") for key, is_back in zip(keys, back.tolist()) if not is_back]
 

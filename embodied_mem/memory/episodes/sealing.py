@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -235,14 +236,16 @@ class Sealing:
     def take_rows(self, entry_ids: NDArray[np.int64]) -> Callable[[], Rows]:
         """Copies entries that are rows of their own; returns what makes the rows; b"" where one is gone."""
         e = self._episodes
-        rows = np.searchsorted(e.ids, entry_ids)
-        there = np.append(e.ids, -1)[rows] == entry_ids
-        rows = rows[there]
+        wanted: list[int] = entry_ids.tolist()
+        # Not by numpy, which searches and takes several vectors without the interpreter's lock: that may
+        # cost a switch of threads.
+        first = bisect_left(e.ids, wanted[0]) if wanted else len(e.ids)
+        row_of = {entry_id: row for row, entry_id in enumerate(e.ids[first:].tolist(), start=first)}
+        rows = np.array([row_of[i] for i in wanted if i in row_of], np.int64)
         heads, details = e.heads[rows], [e.details.take(row) for row in rows.tolist()]
         held, _ = e.vectors.some(rows)
-        # One by one: numpy takes several without the interpreter's lock, which may cost a switch of threads.
         some, vectors = e.vectors.has[rows].tolist(), [held[row].copy() for row in rows.tolist()]
-        gone = [(i, b"") for i in entry_ids[~there].tolist()]
+        gone = [(i, b"") for i in wanted if i not in row_of]
 
         def pack_rows() -> Rows:
             packed = [

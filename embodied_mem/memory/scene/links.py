@@ -157,15 +157,24 @@ class Links:
             path.append(done[path[-1]])
         return path[::-1]
 
-    def payload(self, place: int) -> dict[str, list[list[Any]]]:
-        """Returns the edges from a place to those of higher id, as plain values."""
-        rows: dict[str, list[list[Any]]] = {}
-        for name, table in (("links", self.seen), ("bent", self.bent), ("walked", self.walked)):
-            others = table.get(place)
-            rows[name] = sorted([b, others[b]] for b in others if b > place) if others else []
-        steps = [(b, *self.steps[place, b]) for b, _ in rows["walked"] if (place, b) in self.steps]
-        rows["steps"] = [[b, stamp, *where.ravel().tolist()] for b, stamp, where in steps]
-        return rows
+    def take_payload(self, place: int) -> Callable[[], dict[str, list[list[Any]]]]:
+        """Copies the edges from a place to those of higher id; returns what makes plain values of them."""
+        tables = {"links": self.seen, "bent": self.bent, "walked": self.walked}
+        held = {name: dict(table[place]) for name, table in tables.items() if table.get(place)}
+        walked = [b for b in held.get("walked", ()) if b > place and (place, b) in self.steps]
+        steps = {b: self.steps[place, b] for b in walked}  # which are replaced, never changed
+
+        def make() -> dict[str, list[list[Any]]]:
+            rows: dict[str, list[list[Any]]] = {
+                name: sorted([b, length] for b, length in held.get(name, {}).items() if b > place)
+                for name in tables
+            }
+            rows["steps"] = [
+                [b, stamp, *where.ravel().tolist()] for b, (stamp, where) in sorted(steps.items())
+            ]
+            return rows
+
+        return make
 
     def restore(self, place: int, payload: dict[str, Any]) -> None:
         """Sets the edges from a place to those of higher id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -346,25 +346,25 @@ class Objects:
         self.past.append(past)
         self.votes.append(votes)
 
-    def payloads(self, object_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
-        """Returns everything about objects (all where None) by id as plain values."""
-        wanted = self.ids.tolist() if object_ids is None else object_ids
-        rows = rows_of(self.ids, (self.aliases.get(i, i) for i in wanted))
-        columns = (plain_rows(getattr(self, name), rows) for name in _ARRAYS)
-        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
-        return {i: values | self._varying(row) for i, row, values in zip(wanted, rows, found)}
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns everything about objects by id as plain values."""
+        return self.take_payloads(self.ids.tolist())()
 
-    def _varying(self, row: int) -> dict[str, Any]:
-        embedding = self.embeddings[row]
-        return {
-            "state": self.states[row],
-            "embedding": None if embedding is None else embedding.tolist(),
-            "votes": sorted(self.votes[row].items()),
-            "past": [
-                [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
-                for s in self.past[row]
-            ],
-        }
+    def take_payloads(self, object_ids: list[int]) -> Callable[[], dict[int, dict[str, Any]]]:
+        """Copies what `payloads` needs of some objects; returns what makes it, on any thread."""
+        rows = rows_of(self.ids, (self.aliases.get(i, i) for i in object_ids))
+        columns = [plain_rows(getattr(self, name), rows) for name in _ARRAYS]
+        # Embeddings and stays are replaced where they change, never changed.
+        varying = [
+            (self.states[row], self.embeddings[row], dict(self.votes[row]), list(self.past[row]))
+            for row in rows
+        ]
+
+        def make() -> dict[int, dict[str, Any]]:
+            found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+            return {i: v | _varying(*more) for i, v, more in zip(object_ids, found, varying)}
+
+        return make
 
     def restore(self, payloads: Sequence[dict[str, Any]]) -> None:
         """Replaces all objects by those of `payloads`, in any order."""
@@ -377,6 +377,20 @@ class Objects:
             votes = payload.get("votes") or [[payload["labels"], float(payload["counts"])]]
             table = {int(label): float(weight) for label, weight in votes}
             self._add_row(payload, payload["state"], embedding, past, table)
+
+
+def _varying(
+    state: str, embedding: NDArray[np.float32] | None, votes: dict[int, float], past: list[Stay]
+) -> dict[str, Any]:
+    return {
+        "state": state,
+        "embedding": None if embedding is None else embedding.tolist(),
+        "votes": sorted(votes.items()),
+        "past": [
+            [s.position.tolist(), s.state, s.valid_from, s.valid_to, s.last_seen, s.existence, s.looks]
+            for s in past
+        ],
+    }
 
 
 def _heaviest(votes: dict[int, float]) -> int:

@@ -9,6 +9,7 @@ each other through roomy space are connected.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -377,13 +378,21 @@ class Places:
             setattr(self, name, getattr(self, name)[keep])
         self.changed.difference_update(gone)
 
-    def payloads(self, place_ids: list[int] | None = None) -> dict[int, dict[str, Any]]:
-        """Returns places (all where None) by id as plain values, with their edges to those of higher id."""
-        wanted = self.ids.tolist() if place_ids is None else place_ids
-        rows = rows_of(self.ids, wanted)
-        columns = (plain_rows(getattr(self, name), rows) for name in _ARRAYS)
-        found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
-        return {i: values | self.links.payload(i) for i, values in zip(wanted, found)}
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Returns places by id as plain values, with their edges to those of higher id."""
+        return self.take_payloads(self.ids.tolist())()
+
+    def take_payloads(self, place_ids: list[int]) -> Callable[[], dict[int, dict[str, Any]]]:
+        """Copies what `payloads` needs of some places; returns what makes it, on any thread."""
+        rows = rows_of(self.ids, place_ids)
+        columns = [plain_rows(getattr(self, name), rows) for name in _ARRAYS]
+        links = [self.links.take_payload(i) for i in place_ids]
+
+        def make() -> dict[int, dict[str, Any]]:
+            found = (dict(zip(_ARRAYS, values)) for values in zip(*columns))
+            return {i: values | edges() for i, values, edges in zip(place_ids, found, links)}
+
+        return make
 
     def restore(self, payloads: list[dict[str, Any]]) -> None:
         """Replaces all places and edges by those of `payloads`, in any order."""

@@ -78,12 +78,14 @@ class SceneRows:
             since_version: the version of an earlier export, or 0.
         """
         self._note_changes(version)
-        held = self._payloads(_newer(self._touched, since_version))
+        take_rest = self._take(_newer(self._touched, since_version))
         result: list[Row] = [(*key, b"") for key in _newer(self._removed, since_version)]
-        if version > since_version:
-            held.append(("meta", 0, self._facts(meta)))
+        facts = self._facts(meta) if version > since_version else None
 
         def encode() -> list[Row]:
+            held = take_rest()
+            if facts is not None:
+                held.append(("meta", 0, facts))
             made = [(k, n, p if isinstance(p, bytes) else _encode(p)) for k, n, p in held]
             return sorted(result + made)
 
@@ -158,8 +160,8 @@ class SceneRows:
         rows |= {("coverage", number): block for number, block in self.coverage.payloads().items()}
         return rows
 
-    def _payloads(self, keys: list[Key]) -> list[tuple[str, int, bytes | dict[str, Any]]]:
-        """Returns rows that are there as plain values or bytes: one kind after the other."""
+    def _take(self, keys: list[Key]) -> Callable[[], list[tuple[str, int, bytes | dict[str, Any]]]]:
+        """Copies rows, one kind after the other; returns what makes plain values or bytes of them."""
         wanted: dict[str, list[int]] = {}
         for kind, number in keys:
             wanted.setdefault(kind, []).append(number)
@@ -170,12 +172,17 @@ class SceneRows:
             "floor": self.space.floors.payload,
             "room": self.rooms.payload,
         }
-        many = {"object": self.objects.payloads, "place": self.places.payloads}
-        held: list[tuple[str, int, bytes | dict[str, Any]]] = []
-        for kind, numbers in wanted.items():
-            found = many[kind](numbers).items() if kind in many else ((n, single[kind](n)) for n in numbers)
-            held += [(kind, number, payload) for number, payload in found]
-        return held
+        many = {"object": self.objects.take_payloads, "place": self.places.take_payloads}
+        later = [(kind, many[kind](numbers)) for kind, numbers in wanted.items() if kind in many]
+        ready = [
+            (kind, n, single[kind](n)) for kind, numbers in wanted.items() if kind in single for n in numbers
+        ]
+
+        def make() -> list[tuple[str, int, bytes | dict[str, Any]]]:
+            made = [(kind, n, payload) for kind, maker in later for n, payload in maker().items()]
+            return [*ready, *made]
+
+        return make
 
 
 def _newer(changed: dict[Key, int], since_version: int) -> list[Key]:
