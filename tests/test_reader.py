@@ -165,6 +165,18 @@ def test_every_supported_space_is_encoded(space: spaces.Space) -> None:
     assert not used, f"no gradient reaches {used}"
 
 
+def test_metres_of_a_large_room_do_not_drown_what_comes_in_units_of_one() -> None:
+    box = spaces.Box
+    space = spaces.Dict({"pose": box(0.0, 50.0, (2,), np.float32), "status": box(0.0, 1.0, (2,), np.float32)})
+    torch.manual_seed(0)
+    encoder = ObservationEncoder(space, 256)
+    zero = {key: torch.zeros(1, 2) for key in ("pose", "status")}
+    far, told = ({**zero, key: torch.full((1, 2), top)} for key, top in (("pose", 50.0), ("status", 1.0)))
+    with torch.no_grad():
+        of_pose, of_status = ((encoder(obs) - encoder(zero)).norm().item() for obs in (far, told))
+    assert of_pose == pytest.approx(of_status, rel=0.3)
+
+
 def test_nan_is_found_with_its_environment_and_infinity_is_not_nan() -> None:
     obs = tokens(5)
     assert find_nan(obs) is None

@@ -121,3 +121,13 @@ def test_a_thing_with_an_unknown_name_has_never_been_seen(memory: Memory):
     answer = memory.ask("where did I last see the unicorn?")
     assert answer.sentence.startswith('I have never seen anything called "unicorn"') and not answer.answers
     assert answer.understood
+
+
+def test_things_a_hand_apart_stay_two():
+    memory = Memory()
+    here, beside = surface(FRIDGE, 0.6, 2), surface(FRIDGE + np.array([0.0, 0.8, 0.0]), 0.6, 2)
+    seen = Detection(2, FRIDGE, np.array([0.05, 0.2, 0.2]), 1e-4 * np.eye(3))
+    look(memory, 0, here, detections=(seen,))
+    look(memory, 2, beside)
+    newest, older = memory.recall(Query(label="fridge"))
+    assert (newest.kind, newest.step) == ("surface", 2) and (older.kind, older.step) == ("object", 0)

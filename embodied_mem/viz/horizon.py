@@ -49,7 +49,7 @@ def draw_horizon(
             ax.fill_between(ends, values.min(0), values.max(0), color=color, alpha=0.12, lw=0)
     ax.axvline(length, color=QUIET, lw=1, ls=":")
     ax.annotate(
-        "trained to here", (length, 1), (4, -10), xycoords=("data", "axes fraction"),
+        "trained to here", (length, 0), (4, 5), xycoords=("data", "axes fraction"),
         textcoords="offset points", fontsize=8, color=QUIET,
     )  # fmt: skip
     ax.set_xlabel(f"calls in the trial, in stretches of {length}", color=INK)

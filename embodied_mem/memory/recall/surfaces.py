@@ -91,12 +91,14 @@ def seen_surfaces(
     for label in np.unique(voxels.labels).tolist():
         own = voxels.select(voxels.labels == label)
         objects = [t for t in things if t.label == label and t.existence >= 0.5]
-        parts, owners = _owners(own, objects, octree.resolution)
+        owners = _owners(own, objects, octree.resolution)
         for row in np.unique(owners[owners >= 0]).tolist():
             stamps[objects[row].id] = _last_seen(own.stamps[owners == row])
-        for part in np.unique(parts[owners < 0]).tolist():
+        rest = own.select(owners < 0)
+        parts = _parts(rest.centers, octree.resolution, GAP)
+        for part in np.unique(parts).tolist():
             if (parts == part).sum() >= LEAST:
-                surfaces.append(_surface(own.select(parts == part), label, octree.resolution))
+                surfaces.append(_surface(rest.select(parts == part), label, octree.resolution))
     return Seen(tuple(surfaces), stamps)
 
 
@@ -104,21 +106,17 @@ def surface_of(contents: Contents, thing: SceneObject) -> NDArray[np.float32]:
     """Returns (M, 3) float32 [m], the centres of the voxels that belong to an object by place and label."""
     others = [t for t in contents.scene.objects(thing.label) if t.existence >= 0.5 and t.id != thing.id]
     voxels = contents.octree.labelled((thing.label,))
-    _, owners = _owners(voxels, [thing, *others], contents.octree.resolution)
+    owners = _owners(voxels, [thing, *others], contents.octree.resolution)
     return voxels.centers[owners == 0]
 
 
-def _owners(
-    voxels: Voxels, objects: list[SceneObject], resolution: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tells to which surface and to which object voxels of one label belong.
+def _owners(voxels: Voxels, objects: list[SceneObject], resolution: float) -> NDArray[np.int64]:
+    """Returns (M,) int64, to which object voxels of one label belong; -1 for none.
 
-    A surface that touches objects is theirs, each voxel the nearest one's.
-
-    Returns:
-        (M,) int64 numbers of surfaces, and (M,) int64 indices of objects, -1 for none.
+    What hangs together without a gap and touches objects is theirs, each voxel the nearest one's: things on
+    both sides of a thin wall stay apart.
     """
-    parts, owners = _parts(voxels.centers, resolution), np.full(len(voxels), -1, np.int64)
+    parts, owners = _parts(voxels.centers, resolution, 1), np.full(len(voxels), -1, np.int64)
     away = np.empty((len(voxels), len(objects)))
     for index, thing in enumerate(objects):
         outside = np.maximum(np.abs(voxels.centers - thing.position) - thing.extent / 2, 0.0)
@@ -127,7 +125,7 @@ def _owners(
         inside = parts == part
         touched = np.flatnonzero((away[inside] <= SLACK).any(axis=0))
         owners[inside] = touched[away[np.ix_(inside, touched)].argmin(axis=1)]
-    return parts, owners
+    return owners
 
 
 def _surface(voxels: Voxels, label: int, resolution: float) -> Surface:
@@ -146,11 +144,11 @@ def _last_seen(stamps: NDArray[np.int64]) -> int:
     return int(np.sort(stamps)[-LEAST]) if len(stamps) >= LEAST else -1
 
 
-def _parts(centers: NDArray[np.float32], resolution: float) -> NDArray[np.int64]:
-    """Returns (M,) int64 from 0 on: which voxels hang together, by cubes of `GAP` voxels that touch."""
+def _parts(centers: NDArray[np.float32], resolution: float, gap: int) -> NDArray[np.int64]:
+    """Returns (M,) int64 from 0 on: which voxels hang together, by cubes of `gap` voxels that touch."""
     if not len(centers):
         return np.empty(0, np.int64)
-    cells = np.floor(centers.astype(np.float64) / (GAP * resolution)).astype(np.int64) + BIAS
+    cells = np.floor(centers.astype(np.float64) / (gap * resolution)).astype(np.int64) + BIAS
     keys, where = np.unique(cells[:, 2] << 42 | cells[:, 1] << 21 | cells[:, 0], return_inverse=True)
     steps = np.indices((3, 3, 3)).reshape(3, -1).T - 1
     links = []
