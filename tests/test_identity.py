@@ -314,6 +314,40 @@ def test_what_moved_a_hand_further_keeps_its_id_and_has_moved():
     assert np.allclose(change.before, [2.0, 0.5, 0.8], atol=0.03)
 
 
+def test_what_is_only_seen_in_part_has_moved_when_it_is_seen_far_off_again_and_again():
+    walk, old, new = Walk(HOME), (2.0, 0.5), (2.0, 0.85)
+    walk.look(seen(BOOK, *old, size=0.2), times=4)
+    walk.look(seen(BOOK, *new, size=0.15, visible=0.5), times=2)  # perhaps of another one
+    (book,) = walk.scene.objects("book")
+    assert np.allclose(book.position[:2], old, atol=0.03) and walk.scene.changes(3 * S) == []
+    walk.look(seen(BOOK, *new, size=0.15, visible=0.5), times=3)
+    (change,) = walk.scene.changes(3 * S)
+    assert change.kind == "moved" and change.object_id == book.id
+    assert np.allclose(change.before[:2], old, atol=0.03) and np.allclose(change.after[:2], new, atol=0.03)
+
+
+def test_a_piece_that_size_could_explain_moves_nothing():
+    walk = Walk(HOME)
+    walk.look(seen(TABLE, 2.5, 0.5, size=0.6), times=4)
+    walk.look(seen(TABLE, 2.5, 0.7, size=0.2, visible=0.4), times=12)  # its one end
+    assert walk.scene.changes(3 * S) == [] and len(walk.scene.objects()) == 1
+
+
+def test_a_move_is_found_too_when_the_new_place_was_first_believed_a_little_elsewhere():
+    walk, old, new = Walk(HOME), (2.0, 0.8, 0.8), (2.0, -0.8, 0.8)
+    walk.look(seen(MUG, *old), scans=(through(new, (2.0, -0.55, 0.8)),), times=6)
+    walk.look(seen(MUG, 2.0, -0.55), times=3)
+    walk.look(seen(MUG, *new), times=4)
+    assert (
+        len(walk.scene.objects("mug")) == 2 and walk.scene.objects("mug")[1].history[0].valid_to is not None
+    )
+    walk.look(seen(MUG, *new), scans=(through(old),), times=8)
+    (mug,) = walk.scene.objects("mug")
+    (change,) = walk.scene.changes(since=5 * S)
+    assert mug.id == 0 and change.kind == "moved"
+    assert np.allclose(change.before, old, atol=0.03) and np.allclose(change.after, new, atol=0.03)
+
+
 def test_a_single_sighting_that_strays_moves_nothing():
     walk = Walk(HOME)
     walk.look(seen(MUG, 2.0, 0.5), times=5)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embodied_mem.errors import ConfigError
 from embodied_mem.sim.house.house import SPLITS, House, make_house
 
-HOUSES = 48
+HOUSES = 24
 """So many houses of a split are played in, the last ones: each is drawn once and measured once."""
 WAY_COST, LOCKED_COST, PARCEL = 0.02, 0.3, 1.0
 """A metre of way, a locked thing, and a parcel, as rewards."""

@@ -41,14 +41,15 @@ def run_survey(
         changes = _write(memory, percept, times)
         tracks["memory"].append(changes.seen_objects)
         for name, graph in variants.items():
-            tracks[name].append(graph.update(percept, memory.octree, None).seen_objects)
+            own = graph.align(percept) if isinstance(graph, SceneGraph) else percept
+            tracks[name].append(graph.update(own, memory.octree, None).seen_objects)
         pose = percept.map_T_base.position
         where = survey.before.layout.room_at(float(pose[0]), float(pose[1]))
-        own = memory.scene.room_at(pose)
-        if where >= 0 and own >= 0:
+        room = memory.scene.room_at(pose)
+        if where >= 0 and room >= 0:
             updates += where in truth_last
-            kept += truth_last.get(where) == own
-            truth_last[where] = own
+            kept += truth_last.get(where) == room
+            truth_last[where] = room
     scores = {}
     for name, graph in (("memory", memory.scene), *variants.items()):
         score = scores[name] = Score()
@@ -90,6 +91,7 @@ def _write(memory: Memory, percept: Any, times: list[float]) -> Any:
 def graph_variants(config: SceneConfig) -> dict[str, SceneGraph]:
     """Returns scene graphs with one idea less each, for the ablation."""
     less: dict[str, dict[str, Any]] = {
+        "no alignment": {"align_sigma": 0.0},
         "greedy": {"assignment": "greedy"},
         "no negative evidence": {"negative_evidence": False, "moves": False},
         "no moves": {"moves": False},
