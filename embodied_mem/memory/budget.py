@@ -38,7 +38,8 @@ class BudgetConfig:
     """How large a memory may grow, and what goes then."""
 
     limit: int = 0
-    """Bytes of the file, its WAL included; 0 is without limit."""
+    """Bytes of the file, its WAL included; 0 is without limit, 1 MB the least. Under 2 MB one batch of
+    writes in the WAL is a large part of it: 8 % more than the limit were seen, for moments."""
     evict: Literal["place", "fifo", "lru", "utility"] = "place"
     """Which entries go first. "place": of the places with the most entries, entries without words
     first, the oldest first, and never the last one of a place; "fifo": the oldest; "lru": those

@@ -288,12 +288,12 @@ def _mark_block(
 @njit(cache=True, nogil=True, error_model="numpy")
 def ask_blocks(
     view: View, work: Work, reach: Array, sight: Array, seen: Array, levels: Array, shape: Array,
-    strides: Array, cells: Array, first: int, part: int, parts: int, limit: float, left: Unsettled
+    strides: Array, cells: Array, first: int, share: Array, limit: float, left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
     """Marks FREE the voxels that the pixels at their centres see through, in a part of the byte map.
 
     Blocks do not depend on each other: threads may take different ones, with `work` of their own.
-    Parts take turns, RUN blocks each, so that about as much is in each of them.
+    Shares take turns, RUN blocks for each of their parts, so that about as much is in each part.
 
     Args:
         view: the camera.
@@ -305,14 +305,13 @@ def ask_blocks(
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
-        first: the part's block to begin with.
-        part: 0 to parts - 1.
-        parts: how many there are.
+        first: the share's block to begin with.
+        share: (3,) int64: its first part, how many it has, and how many parts there are in all.
         limit: what lies beyond this depth is left to the rays [m].
         left: filled with the voxels that are not settled.
 
     Returns:
-        the part's block to go on with, -1 unless there was no more room in `left`; and how many
+        the share's block to go on with, -1 unless there was no more room in `left`; and how many
         voxels are not settled.
     """
     # Every call below takes what it needs: to hand over all of `work` costs as much as the work.
@@ -323,8 +322,9 @@ def ask_blocks(
     pixel, node, thick, certain, margins = work.pixel, work.node, work.half[2], work.certain, work.margins
     widths, heights, eights = work.widths, work.heights, work.states.view(np.uint64)
     count, total = 0, shape[0] * shape[1] * shape[2]
-    for i in range(first, total):
-        block = (i // RUN * parts + part) * RUN + i % RUN  # counted z fastest
+    own, turn = share[1] * RUN, share[2] * RUN
+    for i in range(first, (total // turn + 1) * own):
+        block = i // own * turn + share[0] * RUN + i % own  # counted z fastest
         if block >= total:
             break
         if count + 512 > left.cells.shape[0]:

@@ -15,7 +15,7 @@ from embodied_mem.memory.octree.segments import Segments, roomy
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
 
-Spread = Callable[[Callable[[int, int], None], int], None]
+Spread = Callable[..., None]
 """Calls work(first, last) on parts of a range, on several threads if there are."""
 
 _NO_NAMES = np.empty((0, 512), np.int32)
@@ -186,7 +186,7 @@ class BlockStore:
             part = (rows[i:j], marks[i:j], self.log_odds, self.masks, steps, wanted[i:j])
             counts.append(octants.add_marks(*part))
 
-        spread(add, len(rows))
+        spread(add, len(rows), 600)
         self._fit(rows, marks.view(np.uint64), wanted)
         if self.records.used:
             noted = self.masks.occupied[rows] | named | (before & ~seen)

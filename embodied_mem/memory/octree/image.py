@@ -23,6 +23,10 @@ TAILED = 0.4
 """Where more of the rays than this end beyond there, the last voxels of all of those are followed."""
 
 
+PARTS, LARGE = 8, 6
+"""In how many parts blocks are asked for each thread, and how many of those it does at first."""
+
+
 class Lifted(NamedTuple):
     """A depth image in the map.
 
@@ -221,25 +225,42 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
     work, sight, levels = view.work, view.sight, view.levels
     reach = sight[: camera.width * camera.height]
     works = [work, *(renew_scratch(work) for _ in view.starts[1:])]
-    lists, parts = byte_map.unsettled(), len(works)
+    lists, hands = byte_map.unsettled(), len(works)
     shape, strides = byte_map.shape, byte_map.strides
+    large, small = _share_out(hands)
 
-    def ask_part(part: int, _: int) -> None:
+    def ask_part(hand: int, _: int) -> None:
         # What threads lower and list, each lowers and lists in arrays of its own.
-        mine, scratch, left, first = view.starts[part], works[part], lists[part], 0
-        if part:
+        mine, scratch, left = view.starts[hand], works[hand], lists[hand]
+        if hand:
             mine.fill(work.certain)
-        while first >= 0:
-            first, found = asking.ask_blocks(
-                camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, part, parts,
-                work.certain, left,
-            )  # fmt: skip
-            if view.settle:
-                settling.settle_voxels(
-                    camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
-                )
+        share = large[hand]
+        while True:
+            first = 0
+            while first >= 0:
+                first, found = asking.ask_blocks(
+                    camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, share,
+                    work.certain, left,
+                )  # fmt: skip
+                if view.settle:
+                    settling.settle_voxels(
+                        camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
+                    )
+            try:
+                share = small.pop()
+            except IndexError:
+                return
 
-    byte_map.spread(ask_part, parts, np.inf)
+    byte_map.spread(ask_part, hands, np.inf)
+
+
+def _share_out(hands: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Returns a large share of the blocks for each thread, and small ones for whoever is done first."""
+    if hands == 1:
+        return [np.array([0, 1, 1])], []
+    total = PARTS * hands
+    large = [np.array([k * LARGE, LARGE, total]) for k in range(hands)]
+    return large, [np.array([k, 1, total]) for k in range(hands * LARGE, total)]
 
 
 def _follow(

@@ -19,7 +19,7 @@ FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
 
 
-WORTH = 400_000
+WORTH = 150_000
 """Work that takes one thread less than this is not worth waking another one for [ns]."""
 
 
