@@ -134,7 +134,10 @@ def test_the_table_tells_the_interquartile_mean_and_its_interval(tmp_path: Path)
             "evaluation": {"1x": {"success": success, "return": 0.0, "counts": {}}},
         }  # fmt: skip
         (folder / f"gru-{seed}.json").write_text(json.dumps(row))
-    assert "| gru | 0, 1 | 1,000 | 5 | 1.0 | 0.75 [0.50, 1.00] |" in write_table(tmp_path)
+    (folder / "notes.md").write_text("Seed 1 was lucky.\n")
+    table = write_table(tmp_path)
+    assert "| gru | 0, 1 | 1,000 | 5 | 1.0 | 0.75 [0.50, 1.00] |" in table
+    assert "## task: success\n\nSeed 1 was lucky.\n\n| method" in table
 
 
 def test_a_curriculum_ends_where_the_policy_is_evaluated_and_the_table_says_so(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+NOTES = "notes.md"
+"""File in a task's folder of rows with what is to be known of them; it goes into the table as it is."""
+
 TABLE = "README.md"
 """File of the table in the folder of rows."""
 
@@ -74,7 +77,9 @@ def write_table(folder: Path) -> str:
         horizons = sorted({h for row in rows for h in row["evaluation"]}, key=lambda h: int(h[:-1]))
         told = any(spl(row) is not None for row in rows)
         name = measure(rows[0]["evaluation"]["1x"])[0]
-        parts.append(f"\n## {task}: {name}\n\n{_curriculum(rows[0])}{_header(horizons, told)}")
+        notes = folder / task / NOTES
+        said = notes.read_text().strip() + "\n\n" if notes.exists() else ""
+        parts.append(f"\n## {task}: {name}\n\n{said}{_curriculum(rows[0])}{_header(horizons, told)}")
         for method in dict.fromkeys(row["method"] for row in rows):
             mine = [row for row in rows if row["method"] == method]
             for steps in sorted({row["steps"] for row in mine}):
