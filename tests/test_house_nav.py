@@ -102,6 +102,18 @@ def test_several_goals_follow_each_other_and_some_come_again():
     assert revisits >= 3
 
 
+def test_a_goal_that_is_not_found_in_time_is_followed_by_the_next():
+    env = MultiObjectNav(goals=4, revisit=0.0, robot=SMALL, goal_steps=3)
+    env.reset(seed=2)
+    told = [env.step(action) for action in (Action.LEFT, Action.LEFT, Action.LEFT, Action.FOUND, Action.LEFT)]
+    assert [info["goal_index"] for *_, info in told] == [0, 0, 1, 2, 2]  # out of time; wrongly found
+    assert not any(terminated for _, _, terminated, _, _ in told)
+    for _ in range(5):
+        *_, terminated, _, info = env.step(Action.LEFT)
+    assert info["goal_index"] == 3 and terminated  # the last one ran out of time too
+    assert info["goals_found"] == 0 and not info["success"]
+
+
 def test_the_episode_is_truncated_at_its_limit():
     env = ObjectNav(max_steps=3, robot=SMALL)
     env.reset(seed=0)
