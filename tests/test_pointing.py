@@ -17,6 +17,8 @@ from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
+from embodied_mem.sim.agents import make_observable  # noqa: E402
+from embodied_mem.sim.evaluation import play  # noqa: E402
 from embodied_mem.sim.explorer import Subgoal  # noqa: E402
 from embodied_mem.sim.pointing.candidates import (  # noqa: E402
     CANDIDATES,
@@ -435,3 +437,14 @@ def test_a_checkpoint_that_points_plays_in_the_loop_of_the_evaluator(tmp_path: P
     assert kept.steps <= 40 and {"spl", "goals"} <= set(blind.info)
     with pytest.raises(ConfigError, match="no goals to point at"):
         evaluate_agent(folder, "EmbodiedMem/MultiRoom-v0", 1, 3)
+
+
+def test_the_heuristic_plays_as_an_agent_beside_trained_ones() -> None:
+    settings = {"goals": 1, "max_steps": 40, "house_seed": 4, "robot": {"width": 48, "image_height": 48}}
+    env = make_observable(TASK, **settings)
+    played = play(env, "heuristic", 3)
+    assert 0 < played.steps <= 40 and played.info["path_length"] > 0.0
+    again = play(env, "heuristic", 3)
+    assert played.info == again.info
+    with pytest.raises(ConfigError, match="navigation task"):
+        play(make_observable("EmbodiedMem/MultiRoom-v0"), "heuristic", 0)
