@@ -150,9 +150,10 @@ def _began(table: Objects, row: int) -> int:
 
 def _fused(found: list[tuple[Sightings, int]], config: SceneConfig) -> Known:
     """Returns what is known of an object after its sightings, in their order."""
-    known = begin_object(*found[0], config)
+    known, best = begin_object(*found[0], config), float(found[0][0].visible[found[0][1]])
     for count, (seen, d) in enumerate(found[1:], start=1):
-        fuse_sighting(known, seen, d, count, config)
+        fuse_sighting(known, seen, d, count, config, best)
+        best = max(best, float(seen.visible[d]))
     return known
 
 
