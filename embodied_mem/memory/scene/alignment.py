@@ -143,7 +143,8 @@ class Alignment:
             return
         numbers = sorted(payloads)
         cells = [np.frombuffer(payloads[block], _CELL) for block in numbers]
-        keys = _keys_of(np.repeat(numbers, [len(c) for c in cells]), np.concatenate([c["place"] for c in cells]))
+        blocks = np.repeat(numbers, [len(c) for c in cells])
+        keys = _keys_of(blocks, np.concatenate([c["place"] for c in cells]))
         sums = np.ascontiguousarray(np.concatenate([c["sums"] for c in cells]))
         held = self._table, self._sums, self._count
         self._table, self._sums, self._count = enter_all(*held, keys, sums)

@@ -74,7 +74,8 @@ def _change(
     own, name = int(objects.ids[row]), labels.name(int(objects.labels[row]))
     if now is not None and objects.log_odds[row] < 0.0:
         return None  # never believed
-    if then and now is None and int(objects.counts[row]) < _least_count(objects, row, objects.config.least_count):
+    least_count = _least_count(objects, row, objects.config.least_count)
+    if then and now is None and int(objects.counts[row]) < least_count:
         return None
     if then and now is None:
         last = history[-1]
@@ -109,7 +110,7 @@ def _change(
 
 
 def _least_count(objects: Objects, row: int, few: int) -> int:
-    """Returns how often a thing must have been seen for a change to be told of it, `few` where it is small."""
+    """Returns how often a thing must have been seen for a change to be told of it; `few` if it is small."""
     is_bulky = float(np.sort(objects.extents[row])[1]) > BULKY
     return max(few, WELL_KNOWN) if is_bulky and objects.config.least_count > 1 else few
 

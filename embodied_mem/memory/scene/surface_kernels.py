@@ -71,9 +71,7 @@ def enter(table: Array, sums: Array, count: int, key: int) -> tuple[Array, Array
 
 
 @njit(cache=True, nogil=True)
-def enter_all(
-    table: Array, sums: Array, count: int, keys: Array, values: Array
-) -> tuple[Array, Array, int]:
+def enter_all(table: Array, sums: Array, count: int, keys: Array, values: Array) -> tuple[Array, Array, int]:
     """Returns table, sums and their number with the (N, 6) sums of (N,) cells set.
 
     Args:

@@ -23,7 +23,7 @@ MIN_RAYS = 3
 SPARSE = 4
 """And so many times more than end there."""
 CLEAR_RAYS, HIDDEN, CLEAR_REACH = 8, 0.5, 5.0
-"""What is in view has so many rays, at most this many stopped before it for each of them, and is this near [m]."""
+"""What is in view has so many rays, for each at most this many stopped before it, and is this near [m]."""
 SIDES = 16
 """From so many sides a thing can be seen."""
 AZIMUTHS, ELEVATIONS = 256, 128
