@@ -12,7 +12,7 @@ Array = NDArray[Any]
 _STRAIGHT, _DIAGONAL = 12, 17
 PULLS = 2
 """Strings are pulled so many times more from either end."""
-BERTH = 2
+BERTH = 1
 """Where they turn they keep this far from what they turn about, if there is room [cells]."""
 
 
