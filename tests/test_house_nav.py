@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,12 +14,15 @@ import pytest
 
 import embodied_mem.sim  # noqa: F401
 from embodied_mem.errors import ConfigError, InputError
+from embodied_mem.geometry import Pose
 from embodied_mem.log.messages import deserialize
 from embodied_mem.log.reader import LogReader
 from embodied_mem.log.replay import replay
 from embodied_mem.loop import Loop
-from embodied_mem.memory import Memory
+from embodied_mem.memory import GridMap, Memory
 from embodied_mem.perception import Perception
+from embodied_mem.sim.base_controller import BaseController
+from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.catalog import HOUSE_LABELS
 from embodied_mem.sim.house.object_nav import MultiObjectNav, ObjectNav
 from embodied_mem.sim.house.renderer import scene_of
@@ -100,6 +105,18 @@ def test_several_goals_follow_each_other_and_some_come_again():
             assert all(goal["success"] and 0 < goal["spl"] <= 1 for goal in info["goals"])
         revisits += sum(goal["revisit"] for goal in info["goals"])
     assert revisits >= 3
+
+
+def test_a_goal_that_is_not_found_in_time_is_followed_by_the_next():
+    env = MultiObjectNav(goals=4, revisit=0.0, robot=SMALL, goal_steps=3)
+    env.reset(seed=2)
+    told = [env.step(action) for action in (Action.LEFT, Action.LEFT, Action.LEFT, Action.FOUND, Action.LEFT)]
+    assert [info["goal_index"] for *_, info in told] == [0, 0, 1, 2, 2]  # out of time; wrongly found
+    assert not any(terminated for _, _, terminated, _, _ in told)
+    for _ in range(5):
+        *_, terminated, _, info = env.step(Action.LEFT)
+    assert info["goal_index"] == 3 and terminated  # the last one ran out of time too
+    assert info["goals_found"] == 0 and not info["success"]
 
 
 def test_the_episode_is_truncated_at_its_limit():
@@ -274,6 +291,22 @@ def test_the_house_can_change_within_an_episode_and_the_truth_is_told():
     first, second = run(2), run(2)
     assert first.changes == second.changes and len(first.changes) >= 3
     assert np.array_equal(first.view.instance, second.view.instance)
+
+
+def test_who_is_stuck_in_one_direction_tries_the_others():
+    cells = np.full((60, 60), 100, np.int8)
+    cells[29:31, 28:] = 0  # the map knows one way, straight ahead
+    grid = GridMap(cells, np.array([-1.5, -1.5]), 0.05, 0.0)
+    controller, at, headings = BaseController(), Pose.from_xyz_yaw(0.0, 0.0, 0.0, 0.0), []
+    for _ in range(48):
+        memory: Any = SimpleNamespace(map_T_base=at, grid_map=lambda: grid)
+        action = controller.step(Subgoal(np.array([1.3, 0.0, 0.0])), memory)
+        turn = {Action.LEFT: 1, Action.RIGHT: -1}.get(Action(action), 0) * math.radians(30.0)
+        at = Pose.from_xyz_yaw(0.0, 0.0, 0.0, at.yaw + turn)  # it never gets anywhere
+        if action == Action.FORWARD:
+            headings.append(round(math.degrees(at.yaw)) % 360)
+    assert headings[:3] in ([0, 30, 330], [0, 330, 30])  # nearest to where it wants to go first
+    assert set(headings) == set(range(0, 360, 30))
 
 
 def test_velocity_control_drives_arcs_and_stops_at_walls():

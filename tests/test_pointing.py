@@ -17,6 +17,8 @@ from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens, Observation
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
+from embodied_mem.sim.agents import make_observable  # noqa: E402
+from embodied_mem.sim.evaluation import play  # noqa: E402
 from embodied_mem.sim.explorer import Subgoal  # noqa: E402
 from embodied_mem.sim.pointing.candidates import (  # noqa: E402
     CANDIDATES,
@@ -30,7 +32,7 @@ from embodied_mem.sim.pointing.candidates import (  # noqa: E402
 from embodied_mem.sim.pointing.errand import Errand, ErrandConfig, Errands  # noqa: E402
 from embodied_mem.sim.pointing.heuristic import heuristic_choice  # noqa: E402
 from embodied_mem.sim.pointing.pointing import Pointing, make_pointing, pointing_of  # noqa: E402
-from embodied_mem.sim.standing import in_sight  # noqa: E402
+from embodied_mem.sim.standing import in_room, in_sight  # noqa: E402
 
 FRONTIER, OBJECT, PLACE = 0, READ.frontiers, READ.frontiers + READ.objects
 GOAL = CANDIDATES - READ.goals
@@ -186,6 +188,24 @@ def test_a_part_of_the_goal_that_is_in_sight_is_the_goal_in_sight() -> None:
     assert not sees(6, 0.7, 0.4) and not sees(7, 0.3, 0.4)  # another thing; the same kind elsewhere
 
 
+def test_a_thing_behind_a_door_is_in_the_next_room() -> None:
+    def is_there(wall: float, thickness: float = 0.1) -> bool:
+        """Looks at a thing on the floor 1 m ahead, with the wall over a door in between."""
+
+        def ray_cast(eyes: np.ndarray, rays: np.ndarray, reach: float) -> SimpleNamespace:
+            assert (eyes[:, 2] > 2.05).all() and (rays[:, 2] == 0.0).all()  # over doors, and level
+            hit = np.full(len(eyes), wall < reach)
+            points = eyes + rays * np.float32(wall)
+            return SimpleNamespace(points=points, hit=hit, distance=np.where(hit, wall, reach))
+
+        thing = Subgoal(np.array([1.0, 0.0, 0.1]), np.array([thickness, 0.3, 0.2]), 0.6)
+        memory: Any = SimpleNamespace(octree=SimpleNamespace(ray_cast=ray_cast, resolution=0.05))
+        return bool(in_room(memory, np.zeros((1, 3)), thing)[0])
+
+    assert not is_there(0.5) and is_there(3.0)
+    assert not is_there(0.8) and is_there(0.8, thickness=0.4)  # it stands at that wall, or hangs on it
+
+
 def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_else() -> None:
     errands, obs = Errands(ErrandConfig(budget=1)), look_at()
     both = tokens_with((FRONTIER, "cell", 2.0, {}), (FRONTIER + 1, "cell", 9.0, {}))
@@ -195,6 +215,26 @@ def test_what_was_gone_to_in_vain_is_not_offered_again_while_there_is_something_
     assert errands.offer(obs, both)[[FRONTIER, FRONTIER + 1]].tolist() == [False, True]
     one = tokens_with((FRONTIER, "cell", 2.0, {}))
     assert errands.offer(obs, one)[FRONTIER]  # better than nothing
+
+
+def test_a_place_that_cannot_be_reached_is_not_gone_to_again_and_again() -> None:
+    errands, obs = Errands(ErrandConfig(budget=2, patience=3)), look_at()
+    tokens = tokens_with(
+        (PLACE, "place", 2.0, {}), (PLACE + 1, "place", 9.0, {}), (OBJECT, "object", 2.0, {})
+    )
+
+    assert errands.offer(obs, tokens)[[PLACE, PLACE + 1, OBJECT]].all()
+
+    def try_it(choice: int) -> list[bool]:
+        errands.start(choice, obs, tokens)
+        while errands.next(obs, tokens) is not None:
+            pass
+        return errands.offer(obs, tokens)[[PLACE, PLACE + 1, OBJECT]].tolist()
+
+    assert try_it(PLACE) == [False, True, True]  # the thing there can be looked at yet
+    assert try_it(PLACE + 1) == [False, False, True]
+    assert try_it(LOOK) == [False, False, True]
+    assert try_it(LOOK)[0]  # its turn again
 
 
 def test_places_and_things_where_the_agent_is_are_not_offered_but_the_goal_is() -> None:
@@ -306,12 +346,10 @@ def test_it_is_counted_what_was_gone_to_for_a_goal_and_where_it_looked_around() 
     errands.offer(look_at(), tokens)
     for choice in (PLACE, PLACE + 1, LOOK):
         errands.start(choice, look_at(), tokens)
-        while errands.next(look_at(), tokens) is not None:
+        while errands.next(look_at(0.4), tokens) is not None:
             pass
     assert errands.outcome == "reached"
-    tried = errands.tried(
-        look_at(), tokens
-    )  # the farther place was not reached: it is still on the way there
+    tried = errands.tried(look_at(), tokens)  # the farther place was not reached: it is on the way there
     assert tried[[PLACE, PLACE + 1, LOOK]] == pytest.approx([np.log(2.0), 0.0, np.log(2.0)])
     errands.offer(look_at(label=4), tokens)  # another goal: what was looked for there was another thing
     assert errands.tried(look_at(label=4), tokens)[[PLACE, LOOK]] == pytest.approx([0.0, np.log(2.0)])
@@ -399,3 +437,14 @@ def test_a_checkpoint_that_points_plays_in_the_loop_of_the_evaluator(tmp_path: P
     assert kept.steps <= 40 and {"spl", "goals"} <= set(blind.info)
     with pytest.raises(ConfigError, match="no goals to point at"):
         evaluate_agent(folder, "EmbodiedMem/MultiRoom-v0", 1, 3)
+
+
+def test_the_heuristic_plays_as_an_agent_beside_trained_ones() -> None:
+    settings = {"goals": 1, "max_steps": 40, "house_seed": 4, "robot": {"width": 48, "image_height": 48}}
+    env = make_observable(TASK, **settings)
+    played = play(env, "heuristic", 3)
+    assert 0 < played.steps <= 40 and played.info["path_length"] > 0.0
+    again = play(env, "heuristic", 3)
+    assert played.info == again.info
+    with pytest.raises(ConfigError, match="navigation task"):
+        play(make_observable("EmbodiedMem/MultiRoom-v0"), "heuristic", 0)

@@ -41,7 +41,7 @@ def test_a_sweep_writes_a_row_per_run_and_does_none_twice(
     assert [row.stem for row in rows] == ["none-0", "none-1", "place-0", "place-1"]
     row = json.loads(rows[2].read_text())
     assert row["steps"] == 80 and row["parameters"] > 1000 and row["seconds"] > 0
-    assert "--bank place --seed 0 --total-steps 80" in row["command"]
+    assert "--bank place --slots 64 --seed 0 --total-steps 80" in row["command"]
     assert row["evaluation"]["2x"]["env_kwargs"]["trial_steps"] == 40
     beyond = row["evaluation"]["2x"]
     assert len(beyond["stretches"]["doors"]) == 2

@@ -212,6 +212,53 @@ def test_the_curriculum_of_the_dark_room_puts_the_cells_of_a_trial_close_togethe
         DarkKeyToDoor(min_area=9)
 
 
+def test_the_rising_curriculum_of_the_dark_room_ends_in_the_whole_room() -> None:
+    spreads = np.zeros((60, 40), np.int64)
+    for seed in range(60):
+        env = DarkKeyToDoor(min_area=2, area_trials=30)
+        for trial in range(40):
+            env.reset(seed=seed if trial == 0 else None)
+            cells = np.array([env.start, env.key, env.door])
+            spreads[seed, trial] = np.ptp(cells, axis=0).max() + 1
+    assert spreads[:, :5].max() <= 4, "squares of 2 to 4 at first"
+    assert 4 < spreads[:, 12:18].max() <= 7
+    assert spreads[:, 30:].max() == 8
+    whole = [np.ptp(np.random.default_rng(s).integers(8, size=(3, 2)), axis=0).max() + 1 for s in range(600)]
+    assert abs(spreads[:, 30:].mean() - np.mean(whole)) < 0.25, "as in a room without a curriculum"
+    with pytest.raises(ConfigError, match="needs min_area"):
+        DarkKeyToDoor(area_trials=30)
+
+
+def test_a_staggered_dark_room_begins_within_a_trial_and_then_plays_whole_ones() -> None:
+    lengths = []
+    for seed in range(20):
+        env = DarkKeyToDoor(trial_steps=60, stagger=True)
+        env.reset(seed=seed)
+        for _ in range(2):
+            steps, done = 0, False
+            while not done:
+                done = env.step(4)[2]
+                steps += 1
+            lengths.append(steps)
+            env.reset()
+    assert len(set(lengths[::2])) > 10 and max(lengths[::2]) <= 60, "drawn"
+    assert set(lengths[1::2]) == {60}
+
+
+def test_lessons_of_the_dark_room_are_in_the_reward_and_nowhere_in_sight() -> None:
+    plain, taught = room((3, 3), (5, 3), (5, 5)), room((3, 3), (5, 3), (5, 5))
+    taught.progress, taught.novelty, taught._seen = 0.1, 0.01, {(3, 3)}
+    found = []
+    for action in (3, 1, 3, 3, 2, 2):  # right, left, right, right to the key, ahead, ahead to the door
+        (one, reward, _, _, info), (two, lesson, *_) = plain.step(action), taught.step(action)
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+        found.append(lesson - reward)
+    assert np.allclose(found, [0.11, -0.1, 0.1, 0.11, 0.11, 0.1]), "(4, 3) is new only once, the door ends it"
+    assert info["doors"] == 1
+    taught.step(0)  # back to the start
+    assert np.isclose(taught.step(1)[1], -0.1), "nothing is new after the first door"
+
+
 def test_the_dark_room_shows_neither_key_nor_door() -> None:
     one, two = room((3, 3), (7, 7), (0, 0)), room((3, 3), (0, 6), (6, 0))
     for action in (0, 1, 4, 2, 3):

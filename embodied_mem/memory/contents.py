@@ -84,6 +84,7 @@ class Contents:
         quarantine: the newest rejected writes: stamp, step, source and reason of each, oldest first.
         rebuild: the octree that is being built after a correction, or None.
         rebuild_left: writes until it takes the old one's place.
+        doubts: ids of the objects that are told again with it.
         gone_version: grows when the octree is replaced.
         gone_blocks: keys of octree blocks that are no more -> the `gone_version` then.
         embedders: what made the embeddings.
@@ -103,6 +104,7 @@ class Contents:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     rebuild: Rebuild | None = None
     rebuild_left: int = 0
+    doubts: tuple[int, ...] = ()
     gone_version: int = 0
     gone_blocks: dict[int, int] = field(default_factory=dict)
     embedders: Embedders = field(default_factory=Embedders)
@@ -250,6 +252,7 @@ class Contents:
             "quarantine": self.quarantine,
             "embedders": self.embedders.to_state(),
             "rebuild_left": self.rebuild_left,
+            "doubts": self.doubts,
             "first_submap": self.submaps.first,
             "newest": self.episodes.newest,
             "keyframe": None if keyframe is None else keyframe.to_list(),
@@ -272,6 +275,7 @@ class Contents:
         self.quarantine = list(state.get("quarantine", ()))
         self.embedders = Embedders.of_state(state.get("embedders"))
         self.rebuild_left = int(state.get("rebuild_left", 0))
+        self.doubts = tuple(map(int, state.get("doubts", ())))
         self.submaps.first = int(state.get("first_submap", 0))
         episodes = self.episodes
         keyframe, newest = state["keyframe"], state["newest"]

@@ -229,7 +229,8 @@ class Memory(Asked, Filed):
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution
-            payload = pack_keyframe(Keyframe.of(percept, changes.seen_objects, resolution, scans))
+            seen, missed = changes.seen_objects, changes.missed_objects
+            payload = pack_keyframe(Keyframe.of(percept, seen, missed, resolution, scans))
             held.submaps.add(entry_id, payload)
             held.counts["submap_bytes"] += len(payload)
             if held.rebuild is not None:

@@ -2,7 +2,8 @@
 
 Entries, objects, places and the trajectory move at once. The octree is rebuilt from the submaps on
 a thread of its own, while the old one goes on answering, and takes its place a fixed number of
-writes later: a replay of the log does the same at the same step.
+writes later: a replay of the log does the same at the same step. Then, too, objects become what their
+sightings show at the corrected poses, where that is another thing than was made of them before.
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose, interpolate
 from embodied_mem.memory.contents import Contents
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.fusing import Known, begin_object, fuse_sighting
+from embodied_mem.memory.regrouping import believe
 from embodied_mem.memory.scene.motion import move_scene
 from embodied_mem.memory.scene.objects import Objects
-from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.submaps.correction import Correction
-from embodied_mem.memory.submaps.keyframe import Keyframe, count_scans, unpack_keyframe, unpack_sightings
-from embodied_mem.memory.submaps.rebuild import Rebuild, integrate_scans
+from embodied_mem.memory.submaps.keyframe import Keyframe, count_scans, unpack_sightings
+from embodied_mem.memory.submaps.rebuild import Rebuild
+from embodied_mem.memory.submaps.retelling import Retelling
 
 BLENDED = 0.02
 """An object whose sightings move apart by more than this is a blend of different places [m]."""
@@ -48,7 +48,7 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
     episodes = contents.episodes
     packed = contents.submaps.packed()
     keyframes = [(i, unpack_sightings(payload)) for i, payload in packed.items()]
-    shifts, blends = _refused(contents, correction, keyframes)
+    shifts, doubts = _shifts(contents, correction, keyframes)
     episodes.move(correction.poses(_stamps_of_evidence(contents), episodes.poses.copy()))
     now = np.array([contents.stamp or 0], np.int64)
     contents.pose = Pose.from_list(correction.poses(now, np.array([contents.pose.to_list()]))[0])
@@ -56,14 +56,25 @@ def correct(contents: Contents, anchors: Iterable[tuple[int, Pose]]) -> None:
         last = correction.poses(now, np.array([episodes.keyframe.to_list()]))[0]
         episodes.keyframe = Pose.from_list(last)
     move_scene(contents.scene, correction.points, shifts)
-    for object_id, known in blends.items():
-        contents.scene.object_table.place(object_id, known)
-    if correction.largest <= contents.octree.resolution:
-        return
-    if any(map(count_scans, packed.values())):
-        begin(contents, packed)
-    else:
+    contents.doubts = tuple(sorted(doubts))
+    if correction.largest > contents.octree.resolution:
+        if any(map(count_scans, packed.values())):
+            begin(contents, packed)
+            return
         replace_octree(contents, _moved(contents, correction))
+    if retelling := _retelling(contents):
+        for i, keyframe in keyframes:
+            if (row := episodes.index(i)) >= 0:
+                retelling.take(i, keyframe, Pose.from_list(episodes.poses[row]))
+        believe(contents, retelling, packed)
+    contents.doubts = ()
+
+
+def _retelling(contents: Contents) -> Retelling | None:
+    """Returns what tells again what objects in doubt are; None where there are none."""
+    if not contents.doubts:
+        return None
+    return Retelling(contents.scene, contents.labels, contents.new_octree(), contents.doubts)
 
 
 def _correction(contents: Contents, anchors: list[tuple[int, Pose]]) -> Correction:
@@ -104,38 +115,31 @@ def _stamps_of_evidence(contents: Contents) -> NDArray[np.int64]:
     return stamps
 
 
-def _refused(
+def _shifts(
     contents: Contents, correction: Correction, keyframes: list[tuple[int, Keyframe]]
-) -> tuple[dict[int, Points], dict[int, Known]]:
-    """Returns by how much objects move [m], and what is known anew of those that were blends.
+) -> tuple[dict[int, Points], set[int]]:
+    """Returns by how much objects move [m], and the ids of those that are in doubt.
 
     Where all sightings of an object's present stay move alike, so does it. Where they do not, it was a
-    blend of places that were apart: it is fused anew from all its sightings, where they are now.
+    blend of places that were apart. In doubt are these, and what is held to be gone.
     """
-    episodes, table, config = contents.episodes, contents.scene.object_table, contents.config.scene
+    episodes, table = contents.episodes, contents.scene.object_table
     begins = {int(i): _began(table, row) for row, i in enumerate(table.ids.tolist())}
     motions: dict[int, list[Points]] = {}
-    blends: dict[int, list[tuple[Sightings, int]]] = {}
-    for entry_id, keyframe in sorted(keyframes, key=lambda pair: pair[1].stamp):
+    for entry_id, keyframe in keyframes:
         row = episodes.index(entry_id)
         if row < 0 or not len(keyframe.objects):
             continue
-        before = episodes.poses[row]
-        stamps = np.full(len(keyframe.objects), keyframe.stamp, np.int64)
-        seen = Pose.from_list(before).transform(keyframe.positions)
-        moved = correction.points(stamps, seen)
-        now = Pose.from_list(correction.poses(stamps[:1], before[None])[0])
-        told = Sightings.of(keyframe.detections(), now, config.position_floor**2, keyframe.origin)
-        for i, object_id in enumerate(keyframe.objects.tolist()):
+        seen = Pose.from_list(episodes.poses[row]).transform(keyframe.positions)
+        moved = correction.points(np.full(len(seen), keyframe.stamp, np.int64), seen)
+        for object_id, motion in zip(keyframe.objects.tolist(), moved - seen):
             at = table.index(object_id)
-            if at < 0 or not keyframe.stamp >= begins[int(table.ids[at])] >= 0:
-                continue
-            motions.setdefault(int(table.ids[at]), []).append(moved[i] - seen[i])
-            if i < len(told):
-                blends.setdefault(int(table.ids[at]), []).append((told, i))
+            if at >= 0 and keyframe.stamp >= begins[int(table.ids[at])] >= 0:
+                motions.setdefault(int(table.ids[at]), []).append(motion)
     alike = {i: np.ptp(np.array(found), axis=0).max() <= BLENDED for i, found in motions.items()}
-    shifts = {i: np.mean(found, axis=0) for i, found in motions.items() if alike[i] or i not in blends}
-    return shifts, {i: _fused(found, config) for i, found in blends.items() if not alike[i]}
+    shifts = {i: np.mean(found, axis=0) for i, found in motions.items()}
+    blends = {i for i in motions if not alike[i]}
+    return shifts, (blends | set(table.ids[table.since < 0].tolist()) if blends else blends)
 
 
 def _began(table: Objects, row: int) -> int:
@@ -148,15 +152,6 @@ def _began(table: Objects, row: int) -> int:
     return began
 
 
-def _fused(found: list[tuple[Sightings, int]], config: SceneConfig) -> Known:
-    """Returns what is known of an object after its sightings, in their order."""
-    known, best = begin_object(*found[0], config), float(found[0][0].visible[found[0][1]])
-    for count, (seen, d) in enumerate(found[1:], start=1):
-        fuse_sighting(known, seen, d, count, config, best)
-        best = max(best, float(seen.visible[d]))
-    return known
-
-
 # ---- the octree
 
 
@@ -165,7 +160,8 @@ def begin(contents: Contents, packed: Mapping[int, bytes]) -> None:
     episodes = contents.episodes
     rows = {i: episodes.index(i) for i in packed}
     poses = {i: Pose.from_list(episodes.poses[row]) for i, row in rows.items() if row >= 0}
-    contents.rebuild = Rebuild(contents.new_octree(), packed, poses, contents.config.octree.max_range)
+    reach, retelling = contents.config.octree.max_range, _retelling(contents)
+    contents.rebuild = Rebuild(contents.new_octree(), packed, poses, reach, retelling)
     contents.rebuild_left = contents.config.submaps.swap_after
 
 
@@ -185,15 +181,17 @@ def finish(contents: Contents) -> None:
     rebuild = contents.rebuild
     if rebuild is None:
         return
-    octree = rebuild.result()
+    octree, retelling = rebuild.result(), rebuild.retelling
     contents.rebuild, contents.rebuild_left = None, 0
+    if retelling is not None:
+        retelling.know(contents.scene)
     for entry_id, payload in sorted(rebuild.late.items()):  # written while it was being built
         row = contents.episodes.index(entry_id)
         if row >= 0:
-            pose = Pose.from_list(contents.episodes.poses[row])
-            keyframe = unpack_keyframe(payload)
-            max_range = contents.config.octree.max_range
-            integrate_scans(octree, keyframe.scans, pose, keyframe.stamp, max_range)
+            rebuild.take(entry_id, payload, Pose.from_list(contents.episodes.poses[row]))
+    if retelling is not None:
+        believe(contents, retelling, {**rebuild.packed, **rebuild.late})
+    contents.doubts = ()
     replace_octree(contents, octree)
 
 

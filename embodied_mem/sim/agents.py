@@ -16,9 +16,10 @@ from embodied_mem.memory import ReadConfig
 from embodied_mem.sim.registration import make
 from embodied_mem.types import MemoryTokens, Observation
 
-AGENTS = ("explorer", "oracle", "random")
-"""Their names: `explorer` explores, and goes to the goal once its memory knows it; `oracle` goes the
-shortest way, which no robot could know; `random` draws its actions."""
+AGENTS = ("explorer", "heuristic", "oracle", "random")
+"""Their names: `explorer` explores, and goes to the goal once its memory knows it; `heuristic` does so too,
+but by pointing as trained policies do, with their errands; `oracle` goes the shortest way, which no robot
+could know; `random` draws its actions."""
 
 
 class RandomAgent:
@@ -69,7 +70,7 @@ def make_agent(
     Raises:
         ConfigError: no such agent, or none for this world.
     """
-    if name not in AGENTS and Path(name).is_dir():
+    if name == "heuristic" or (name not in AGENTS and Path(name).is_dir()):
         return _pointing_agent(name, env, without)
     if name not in AGENTS:
         raise ConfigError(f'unknown agent "{name}"; there are: {", ".join(AGENTS)}')
@@ -83,19 +84,22 @@ def make_agent(
     return Agent(embodied.oracle(), Identity(), False)
 
 
-def _pointing_agent(folder: str, env: gymnasium.Env[Any, Any], without: Collection[str]) -> Agent:
+def _pointing_agent(name: str, env: gymnasium.Env[Any, Any], without: Collection[str]) -> Agent:
     from embodied_mem.sim.pointing.agent import PointingAgent
     from embodied_mem.sim.pointing.candidates import READ, decision_space
+    from embodied_mem.sim.pointing.heuristic import Heuristic
     from embodied_mem.sim.pointing.pointing import errand_config
 
     embodied: Any = env.unwrapped
     if not hasattr(embodied, "seeker") or not hasattr(embodied, "labels"):
         raise ConfigError(f"{type(embodied).__name__} has no goals to point at; use a navigation task")
-    agent = _loaded(folder)
-    if agent.observation_space != decision_space(len(embodied.labels)):
-        raise ConfigError(
-            f"{folder} was trained on other observations than pointing gives here; train it anew"
+    if name == "heuristic":
+        return Agent(
+            PointingAgent(Heuristic(), errand_config(env), without), embodied.controller(), True, READ
         )
+    agent = _loaded(name)
+    if agent.observation_space != decision_space(len(embodied.labels)):
+        raise ConfigError(f"{name} was trained on other observations than pointing gives here; train it anew")
     never = agent.env_kwargs.get("without", ())  # what it was trained without
     policy = PointingAgent(agent, errand_config(env), {*without, *never})
     return Agent(policy, embodied.controller(), True, READ)

@@ -23,12 +23,16 @@ from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
 from embodied_mem.sim.standing import is_reached, lookout, standing_place
 
+HERE = 0.15
+"""Where it bumped into something in one direction it is still, as long as it is this near [m]."""
+
 
 class BaseController:
     """Turns towards the path and goes along it; what it bumped into it keeps away from.
 
     It knows the map and the pose from the memory alone. A step ahead after which the pose has hardly
-    changed was a collision with something that the map does not show.
+    changed was a collision with something that the map does not show; it does not try again in that direction
+    from there as long as there are others, so that it gets out of where it hardly fits.
 
     Args:
         turn: angle of a turn [rad].
@@ -52,6 +56,7 @@ class BaseController:
         self.bump_radius = bump_radius
         self.eye = eye
         self._bumps: list[NDArray[np.float64]] = []
+        self._stuck: list[tuple[NDArray[np.float64], float]] = []
         self._stepped_from: NDArray[np.float64] | None = None
 
     def step(self, action: Any, memory: Memory) -> int | None:
@@ -74,6 +79,7 @@ class BaseController:
         moved = pose.position - self._stepped_from
         if math.hypot(moved[0], moved[1]) < 0.3 * self.forward:
             self._bumps.append(pose.transform(np.array([0.6 * self.forward + 0.1, 0.0, 0.0])))
+            self._stuck.append((pose.position, pose.yaw))
 
     def _towards(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> int:
         at = pose.position
@@ -86,10 +92,24 @@ class BaseController:
             return Action.RIGHT  # there already, or no way: look around
         target = self._in_sight(grid, pose, path)
         ahead = pose.inverse().transform(target)
-        bearing = math.atan2(ahead[1], ahead[0])
+        bearing = self._free_bearing(math.atan2(ahead[1], ahead[0]), pose)
         if abs(bearing) > self.turn / 2 + 1e-6:
             return Action.LEFT if bearing > 0 else Action.RIGHT
         return Action.FORWARD
+
+    def _free_bearing(self, bearing: float, pose: Pose) -> float:
+        """Returns the bearing [rad], or the nearest that it can turn to where it bumped into nothing here."""
+        here = pose.position
+        tried = [yaw for at, yaw in self._stuck if math.hypot(*(here - at)[:2].tolist()) < HERE]
+        if not tried:
+            return bearing
+        turns = np.arange(round(2 * math.pi / self.turn)) * self.turn
+        met = np.abs(_wrapped(turns[:, None] + pose.yaw - np.array(tried))).min(axis=1) < self.turn / 2
+        if met.all():
+            self._stuck.clear()
+            return bearing
+        free = _wrapped(turns[~met])
+        return float(free[np.argmin(np.abs(_wrapped(free - bearing)))])
 
     def _way(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> tuple[GridMap, NDArray[np.float64]]:
         """Returns the safest map in which there is a way, and (M, 3) points of the way, empty where none."""
@@ -146,6 +166,11 @@ class BaseController:
         iy = np.floor((points[:, 1] - grid.origin[1]) / grid.resolution).astype(int)
         inside = (ix >= 0) & (iy >= 0) & (ix < grid.cells.shape[1]) & (iy < grid.cells.shape[0])
         return bool(inside.all() and (grid.cells[iy, ix] == 0).all())
+
+
+def _wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns angles [rad] from -pi to pi."""
+    return np.asarray((angles + math.pi) % (2 * math.pi) - math.pi)
 
 
 def _widened(grid: GridMap) -> GridMap:

@@ -39,7 +39,9 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     * `place_id` (1,) int64: the cell's number, for memories that are addressed by place.
 
     ## Rewards
-    1 for the key and 1 for the door, in every inner episode.
+    1 for the key and 1 for the door, in every inner episode. To learn from, there can be more, which `status`
+    does not show: `progress` for every cell by which the way to key and door gets shorter (and as much less
+    where it gets longer), `novelty` for every cell that is new in the trial, until its first door.
 
     ## Starting State
     Start, key and door are cells drawn independently, with equal odds, once a trial.
@@ -54,6 +56,11 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     * `trial_steps=500`: calls in a trial; longer ones test memory beyond the training horizon.
     * `min_area=None`: a curriculum. The three cells of a trial lie in a square somewhere in the room,
       whose edge is drawn from `min_area` to `size` with equal odds; None: it is the whole room.
+    * `area_trials=None`: the curriculum rises: the edge is one of three, `min_area` the least of them at
+      first, and they rise evenly until it is `size` from this trial of an environment on.
+    * `stagger=False`: the first trial is one that began before, at a drawn call, so that environments side
+      by side are not all at the same call.
+    * `progress=0.0`, `novelty=0.0`: see Rewards.
 
     ## Version History
     * v0: first version.
@@ -62,7 +69,15 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     metadata = {"render_modes": []}
 
     def __init__(
-        self, size: int = 8, inner_steps: int = 50, trial_steps: int = 500, min_area: int | None = None
+        self,
+        size: int = 8,
+        inner_steps: int = 50,
+        trial_steps: int = 500,
+        min_area: int | None = None,
+        area_trials: int | None = None,
+        stagger: bool = False,
+        progress: float = 0.0,
+        novelty: float = 0.0,
     ) -> None:
         if not 2 <= size <= 32:
             raise ConfigError(f"size must be in [2, 32], got {size}")
@@ -71,8 +86,12 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if min_area is not None and not 1 <= min_area <= size:
             raise ConfigError(f"min_area must be in [1, {size}], the room's size, or null; got {min_area}")
+        if area_trials is not None and (min_area is None or area_trials < 1):
+            raise ConfigError(f"area_trials must be at least 1 and needs min_area, got {area_trials}")
         self.size, self.inner_steps, self.trial_steps = size, inner_steps, trial_steps
-        self.min_area = min_area
+        self.min_area, self.area_trials = min_area, area_trials
+        self.stagger, self.progress, self.novelty = stagger, progress, novelty
+        self._trials = 0
         box = gymnasium.spaces.Box
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -91,15 +110,27 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     def _begin_trial(self) -> None:
         edge, corner = self.size, np.zeros(2, np.int64)
         if self.min_area is not None:
-            edge = int(self.np_random.integers(self.min_area, self.size + 1))
+            least, most = self.min_area, self.size
+            if self.area_trials is not None:
+                least += int(min(1.0, self._trials / self.area_trials) * (self.size - least))
+                most = min(least + 2, self.size)
+            edge = int(self.np_random.integers(least, most + 1))
             corner = self.np_random.integers(self.size - edge + 1, size=2)
         drawn = (corner + self.np_random.integers(edge, size=(3, 2))).tolist()
         self.start, self.key, self.door = ((int(x), int(y)) for x, y in drawn)
         self._calls = self._doors = 0
+        self._seen = {self.start}
         self._begin_inner()
 
     def _begin_inner(self) -> None:
         self._cell, self._has_key, self._time, self._over = self.start, False, 0, False
+
+    def _way(self) -> int:
+        """Returns how many cells are to go to the key, where it is not held, and on to the door."""
+        (x, y), (kx, ky), (dx, dy) = self._cell, self.key, self.door
+        if self._has_key:
+            return abs(x - dx) + abs(y - dy)
+        return abs(x - kx) + abs(y - ky) + abs(kx - dx) + abs(ky - dy)
 
     def _observe(self, reward: float, action: int, inner_start: bool) -> DarkObs:
         x, y = self._cell
@@ -117,18 +148,24 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     ) -> tuple[DarkObs, dict[str, Any]]:
         """Draws a new room: start, key and door."""
         super().reset(seed=seed)
+        if seed is not None:  # what follows a seed does not depend on what was before
+            self._trials = 0
         self._begin_trial()
+        if self.stagger and not self._trials:
+            self._calls = int(self.np_random.integers(self.trial_steps))
+        self._trials += 1
         return self._observe(0.0, len(MOVES), True), {"doors": 0}
 
     def step(self, action: np.int64 | int) -> tuple[DarkObs, float, bool, bool, dict[str, Any]]:
         """Moves one cell, or goes back to the start where the inner episode is over."""
         action = int(action)
         self._calls += 1
-        reward, door = 0.0, False
+        reward, door, lesson = 0.0, False, 0.0
         inner_start = self._over
         if inner_start:
             self._begin_inner()
         else:
+            way = self._way() if self.progress else 0
             (x, y), (dx, dy) = self._cell, MOVES[action]
             self._cell = (min(max(x + dx, 0), self.size - 1), min(max(y + dy, 0), self.size - 1))
             self._time += 1
@@ -138,6 +175,11 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
             elif not self._has_key and self._cell == self.key:
                 reward, self._has_key = 1.0, True
             self._over = door or self._time >= self.inner_steps
+            if self.progress:
+                lesson = self.progress * (way - self._way())
+            if self.novelty and not self._doors and self._cell not in self._seen:
+                self._seen.add(self._cell)
+                lesson += self.novelty
         done = self._calls >= self.trial_steps
         info = {"doors": self._doors, "door": door}
-        return self._observe(reward, action, inner_start), reward, done, False, info
+        return self._observe(reward, action, inner_start), reward + lesson, done, False, info

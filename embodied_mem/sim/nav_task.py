@@ -91,6 +91,8 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             angular velocity, and above 0 for "found"; a step takes `STEP_NS`.
         start_distance: the first goal is at least this far from the start where the place allows it [m].
         hidden_start: whether the first goal must not be in view from there.
+        goal_steps: a goal that is not found within so many steps, or wrongly said to be found, is followed
+            by the next; the episode ends with a wrong "found" where None.
 
     Raises:
         ConfigError: settings that contradict themselves.
@@ -111,7 +113,10 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         control: str = "discrete",
         start_distance: float = START_DISTANCE,
         hidden_start: bool = False,
+        goal_steps: int | None = None,
     ) -> None:
+        if goal_steps is not None:
+            check_whole("goal_steps", goal_steps, 1)
         if control not in CONTROLS:
             raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
         _check(goals, max_steps, revisit, success_radius)
@@ -122,7 +127,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             labels.id(label)
         self.labels, self.goals, self.max_steps = labels, goals, max_steps
         self.revisit, self.success_radius, self.goal_labels = revisit, success_radius, goal_labels
-        self.start_distance, self.hidden_start = start_distance, hidden_start
+        self.start_distance, self.hidden_start, self.goal_steps = start_distance, hidden_start, goal_steps
         self._things = [i for i, name in enumerate(labels.names) if i and name not in STRUCTURE]
         self.robot_config = config = settings(RobotConfig, "robot", robot)
         self.render_mode = render_mode
@@ -279,7 +284,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
 
     def _start_leg(self) -> float:
         """Starts the way to the current goal; returns how far it is [m]."""
-        self._leg_start = self.robot.position.copy()
+        self._leg_start, self._leg_began = self.robot.position.copy(), self._steps
         distance = self._distance_to_goal()
         self._measures.current.shortest = distance
         return distance
@@ -324,10 +329,9 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         if says_found:
             found = self._measures.current.success = self.is_at_goal
             reward += SUCCESS_REWARD if found else 0.0
-            terminated = not found or self._measures.is_last
-            if not terminated:
-                self._measures.index += 1
-                self._distance = self._start_leg()
+            terminated = self._ends_leg(found)
+        elif self.goal_steps is not None and self._steps - self._leg_began >= self.goal_steps:
+            terminated = self._ends_leg(False)
         truncated = not terminated and self._steps >= self.max_steps
         self._last = {
             "action": int(action) if self.control == "discrete" else np.asarray(action, np.float64),
@@ -337,6 +341,14 @@ class NavTask(gymnasium.Env[NavObs, Any]):
         }
         self._sense()
         return self._encode(), float(reward), terminated, truncated, self._info(blocked)
+
+    def _ends_leg(self, found: bool) -> bool:
+        """Goes on to the next goal; returns True where the episode ends instead."""
+        if self._measures.is_last or not (found or self.goal_steps is not None):
+            return True
+        self._measures.index += 1
+        self._distance = self._start_leg()
+        return False
 
     def drive(self, length: float, angle: float) -> None:
         """Turns [rad] and goes ahead [m] by any amount, as a velocity would, and takes a step's pictures."""

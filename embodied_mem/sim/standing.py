@@ -1,4 +1,4 @@
-"""Where to stand to reach a thing that the memory knows: near its box, with the box in sight."""
+"""Where to stand to reach a thing that the memory knows: near its box, in its room, with the box in sight."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ CORE = 0.7
 """Distances are to a box of this fraction of the known one, which is too large where it was seen askew."""
 FAR_SIGHT = 4.0
 """From no farther than this it is looked for places with the thing in sight [m]."""
+ABOVE_DOORS = 2.25
+"""Height above the floor at which walls go on over doors, and nothing else is in the way [m]."""
 MOST_CANDIDATES = 200
 """Of more places than this every n-th is looked at,"""
 AT_ONCE = 25
@@ -57,11 +59,35 @@ def in_sight(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal, eye:
     return np.asarray((met.distance >= away) | is_it | near)
 
 
+def in_room(memory: Memory, points: NDArray[np.float64], subgoal: Subgoal) -> NDArray[np.bool_]:
+    """Tells from which points on the floor no wall is known between them and a sub-goal, be it over a door.
+
+    Through a door a thing is near and in sight, and yet in the next room. What is not known there does not
+    count: a robot that never looks up can say nothing about it.
+
+    Args:
+        memory: has the map.
+        points: (N, 3) float64 [m] in the map frame.
+        subgoal: a thing.
+    """
+    if len(points) == 0:
+        return np.zeros(0, bool)
+    high = points + np.array([0.0, 0.0, ABOVE_DOORS])
+    rays = (subgoal.position - high) * np.array([1.0, 1.0, 0.0])  # (N, 3), level
+    away = np.sqrt((rays * rays).sum(axis=-1))
+    met = memory.octree.ray_cast(high.astype(np.float32), rays.astype(np.float32), float(away.max()) + 0.01)
+    # The wall that it hangs on, or stands at, is no wall between.
+    own = (
+        np.abs(met.points - subgoal.position)[:, :2] <= subgoal.extent[:2] / 2 + memory.octree.resolution / 2
+    )
+    return np.asarray(~met.hit | (met.distance >= away) | own.all(axis=-1))
+
+
 def is_reached(
     memory: Memory, position: NDArray[np.float64], subgoal: Subgoal, eye: float, radius: float
 ) -> bool:
-    """True where a position is within a radius [m] of the sub-goal's box, and sees it."""
-    if gap(position[None, :2], subgoal)[0] > radius:
+    """True where a position is within a radius [m] of the sub-goal's box, in its room, and sees it."""
+    if gap(position[None, :2], subgoal)[0] > radius or not in_room(memory, position[None], subgoal)[0]:
         return False
     return bool(in_sight(memory, position[None], subgoal, eye)[0])
 
@@ -85,7 +111,8 @@ def standing_place(
     cells = cells[np.argsort(steps.reshape(-1)[cells], kind="stable")]
     for first in range(0, len(cells), AT_ONCE):  # one of the first is mostly good enough
         some = cells[first : first + AT_ONCE]
-        seen = np.flatnonzero(in_sight(memory, centers_of(grid, some), subgoal, eye))
+        there = centers_of(grid, some)
+        seen = np.flatnonzero(in_sight(memory, there, subgoal, eye) & in_room(memory, there, subgoal))
         if len(seen):
             return int(some[seen[0]])
     return -1

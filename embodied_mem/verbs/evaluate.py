@@ -47,8 +47,9 @@ def evaluate(
         embodied-mem eval oracle --env EmbodiedMem/MultiRoom-v0 --json > oracle.json   # for `compare`
 
     Args:
-        agent: "random", "explorer" (explores, and goes to the goal once the memory knows it), "oracle" (the
-            shortest way, which no robot could know), or a folder that `embodied-mem train` exported.
+        agent: "random", "explorer" (explores, and goes to the goal once the memory knows it), "heuristic"
+            (the same by pointing, as trained agents do), "oracle" (the shortest way, which no robot could
+            know), or a folder that `embodied-mem train` exported.
         env: the environment; for a checkpoint the one it was trained on where it is left out.
         episodes: how many.
         seed: of the first episode; far from the training seeds.

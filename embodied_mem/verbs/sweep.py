@@ -22,7 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "memo-jitter": {"policy": "memo", "bank": "accumulate", "jitter": "memo"},
     "fifo": {"policy": "memo", "bank": "fifo"},
     "rewrite": {"policy": "memo", "bank": "rewrite"},
-    "place": {"policy": "memo", "bank": "place"},
+    "place": {"policy": "memo", "bank": "place", "slots": 64},
 }
 """Methods by name, as settings that differ from the config's."""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.errors import EmbodiedMemError, InputError
+from embodied_mem.errors import InputError
 from embodied_mem.viz import map_layers as layers
+from embodied_mem.viz.canvas import blank_figure, save_figure
 from embodied_mem.viz.map_raster import UNKNOWN_COLOR, rasterize
 from embodied_mem.viz.map_texts import INK
 
@@ -46,19 +47,13 @@ def draw_strip(replay: Callable[[Watch], int], path: str | Path, *, frames: int 
     """
     if frames < 2:
         raise InputError(f"a strip needs at least 2 frames, got {frames}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EmbodiedMemError("drawing a strip needs matplotlib: pip install matplotlib") from None
     whole = _Extent()
     count = replay(whole.watch)
     if count < frames:
         raise InputError(f"the run has {count} moments, too few for {frames} frames")
     width, height = whole.size
     rows = COLUMN, COLUMN * height / width
-    figure = Figure((frames * (COLUMN + GAP) - GAP, HEADING + sum(rows) + GAP), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(frames * (COLUMN + GAP) - GAP, HEADING + sum(rows) + GAP, DPI)
     grid = figure.add_gridspec(
         2, frames, height_ratios=rows, left=0, right=1, bottom=0,
         top=1 - HEADING / figure.get_figheight(), wspace=GAP / COLUMN, hspace=2 * GAP / sum(rows),
@@ -66,11 +61,7 @@ def draw_strip(replay: Callable[[Watch], int], path: str | Path, *, frames: int 
     chosen = np.round(np.linspace(0, count - 1, frames)).astype(int).tolist()
     axes = {i: (figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])) for k, i in enumerate(chosen)}
     replay(lambda memory: _Painter(memory, axes, whole))
-    try:
-        figure.savefig(path, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise EmbodiedMemError(f"cannot write the picture {path}: {error.strerror}") from None
-    return Path(path)
+    return save_figure(figure, path)
 
 
 class _Extent:

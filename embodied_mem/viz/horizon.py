@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodied_mem.errors import EmbodiedMemError
+from embodied_mem.viz.canvas import blank_figure, save_figure
 from embodied_mem.viz.map_texts import INK, QUIET
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
@@ -31,13 +31,7 @@ def draw_horizon(
     Raises:
         EmbodiedMemError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EmbodiedMemError("drawing a figure needs matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(7.2, 3.6), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(7.2, 3.6, 110, constrained=True)
     ax = figure.add_subplot()
     for index, (method, runs) in enumerate(lines.items()):
         values = np.array(runs, float)  # (runs, stretches)
@@ -59,8 +53,4 @@ def draw_horizon(
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    try:
-        figure.savefig(path, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise EmbodiedMemError(f"cannot write the picture {path}: {error.strerror}") from None
-    return Path(path)
+    return save_figure(figure, path)

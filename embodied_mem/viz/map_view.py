@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.errors import EmbodiedMemError
 from embodied_mem.types import NS_PER_S
 from embodied_mem.viz import map_layers as layers
+from embodied_mem.viz.canvas import blank_figure, save_figure
 from embodied_mem.viz.map_raster import UNKNOWN_COLOR, MapRaster, height_color, height_range, rasterize
 from embodied_mem.viz.map_texts import INK, QUIET, draw_texts
 
@@ -53,34 +53,20 @@ def draw_map(memory: Memory, path: str | Path, *, title: str = "", size: float =
     Raises:
         EmbodiedMemError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EmbodiedMemError("drawing a map needs matplotlib: pip install matplotlib") from None
     stamps, positions = memory.scene.trajectory()
     lowest = float(positions[:, 2].min()) - STOREY if len(positions) else -np.inf
     raster = rasterize(memory.octree, lowest)
     bounds = _bounds(raster, positions)
     width, height = _map_size(bounds, size)
-    figure = Figure(
-        figsize=(LEFT + width + PANEL + RIGHT, TOP + max(height, LEAST_HEIGHT) + BOTTOM),
-        dpi=DPI,
-        facecolor="white",
-    )
-    FigureCanvasAgg(figure)
+    wide, high = LEFT + width + PANEL + RIGHT, TOP + max(height, LEAST_HEIGHT) + BOTTOM
+    figure = blank_figure(wide, high, DPI)
     ax = _add_axes(figure, LEFT, TOP, width, height)
     _dress(ax, bounds)
     handles = _draw_layers(ax, memory, raster, stamps, positions)
     _draw_heading(figure, title or "memory, seen from above", _facts(memory, raster, stamps, positions))
     _draw_scale_bar(figure, width, height, bounds)
     _draw_panel(figure, width, handles, raster, stamps)
-    path = Path(path)
-    try:
-        figure.savefig(path, format="png", metadata={"Software": None})
-    except OSError as error:
-        raise EmbodiedMemError(f"cannot write the picture {path}: {error.strerror}") from None
-    return path
+    return save_figure(figure, path)
 
 
 def _bounds(raster: MapRaster | None, positions: NDArray[np.float64]) -> Bounds:

@@ -192,6 +192,16 @@ class Episodes(EntryColumns):
         self._index.remove(entry_ids)
         self._touch(entry_ids, "alive")
 
+    def rename(self, row: int, object_ids: Iterable[int]) -> None:
+        """Sets which objects the entry of a row saw; its encounters stay."""
+        self.version += 1
+        rest = self.details.edit(row)
+        self._sizes[row] -= rest.nbytes
+        rest.object_ids = tuple(sorted(set(object_ids)))
+        self._sizes[row] += rest.nbytes
+        self._touch(self.ids[[row]], "rest")
+        self._index.forget()
+
     def forget_object(self, object_id: int) -> None:
         """Removes an object from all entries and encounters."""
         self.version += 1

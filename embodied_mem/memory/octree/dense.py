@@ -194,6 +194,22 @@ def _cross(
     return unsure
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def address_origin(frame: Frame) -> tuple[float, float, float, float, float, float, int, float]:
+    """Returns what an index of a cell is made of, as the kernels that follow rays want it.
+
+    Returns:
+        the strides of x, y and z; each coordinate of the origin's cell times its stride, plus PAD, all
+        float32; the origin's cell; how near to a voxel's middle a crossing must be to be sure of.
+    """
+    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
+    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
+    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
+    hz = np.float32(frame.start[2]) + np.float32(PAD)
+    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
+    return sx, sy, sz, hx, hy, hz, home, np.float32(0.5) - np.float32(frame.eps)
+
+
 @njit(cache=True, nogil=True)
 def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Array, ends: Array) -> int:
     """Marks the voxels that rays pass FREE in a byte map, and says in which cells they end.
@@ -216,12 +232,7 @@ def mark_rays(points: Array, hit: Array, skips: Array, frame: Frame, cells: Arra
     lines = np.empty(22 * TILE, np.float32)
     goals = np.empty(TILE, np.int32)
     kinds = np.empty(TILE, np.int32)
-    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
-    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
-    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
-    hz = np.float32(frame.start[2]) + np.float32(PAD)
-    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
-    limit = np.float32(0.5) - np.float32(frame.eps)
+    sx, sy, sz, hx, hy, hz, home, limit = address_origin(frame)
     two, zero = np.float32(2.0), np.float32(0.0)
     walked = 0
     for first in range(0, points.shape[0], TILE):

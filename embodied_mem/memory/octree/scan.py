@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -75,7 +75,10 @@ class ByteMap:
         parts = max(min(self.hands(size * each), size), 1)
         ends = [size * k // parts for k in range(parts + 1)]
         others = [self._workers().submit(work, *part) for part in pairwise(ends[1:])]
-        work(*ends[:2])
+        try:
+            work(*ends[:2])
+        finally:  # whatever happens here, nobody writes to the map once this has returned
+            wait(others)
         for done in others:
             done.result()
 
@@ -90,7 +93,10 @@ class ByteMap:
             other()
             return
         first = self._workers().submit(one)
-        other()
+        try:
+            other()
+        finally:
+            wait([first])
         first.result()
 
     def _workers(self) -> ThreadPoolExecutor:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.dense import PAD, TILE, prepare_rays
+from embodied_mem.memory.octree.dense import TILE, address_origin, prepare_rays
 from embodied_mem.memory.octree.frame import Frame
 
 Array = NDArray[Any]
@@ -134,12 +134,7 @@ def _mark_tile(
     """
     lines, goals, kinds, stops, found, unsure = scratch
     where = found.view(np.uint32)
-    sx, sy, sz = np.float32(frame.strides[0]), np.float32(frame.strides[1]), np.float32(1.0)
-    hx = np.float32(frame.start[0]) * sx + np.float32(PAD)
-    hy = np.float32(frame.start[1]) * sy + np.float32(PAD)
-    hz = np.float32(frame.start[2]) + np.float32(PAD)
-    home = np.int32(hx + hy + hz - np.float32(2 * PAD))
-    limit = np.float32(0.5) - np.float32(frame.eps)
+    sx, sy, sz, hx, hy, hz, home, limit = address_origin(frame)
     skipped[:] = False
     prepare_rays(tile, skipped[:size], frame, lines, goals, kinds)
     deep = _want(lines, parts, size, frame, stops)

@@ -20,6 +20,7 @@ def miss_objects(
     origin: NDArray[np.float64],
     rows: NDArray[np.int64],
     resolution: float,
+    among: NDArray[np.int64] | None = None,
 ) -> tuple[list[SceneEvent], list[int]]:
     """Lowers the existence of objects that should have been seen and were not.
 
@@ -29,6 +30,7 @@ def miss_objects(
         origin: (3,) where the sensor was [m].
         rows: of the objects that were seen.
         resolution: edge of a voxel [m].
+        among: rows of the only objects that can be missed; all can where None.
 
     Returns:
         those now gone, and the ids of all that were missed.
@@ -42,6 +44,8 @@ def miss_objects(
     candidates = objects.within(center - reach, center + reach)
     absent = np.ones(len(objects), bool)
     absent[rows] = False
+    if among is not None:
+        absent &= np.isin(np.arange(len(objects)), among)
     candidates = candidates[absent[candidates] & (objects.log_odds[candidates] > -CERTAIN)]
     places = objects.positions[candidates]
     empty, in_view = seen_empty(

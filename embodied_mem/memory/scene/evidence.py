@@ -43,6 +43,7 @@ class SceneChanges:
         new_place: whether the agent came to this place for the first time.
         room_id: the room the agent is in, or -1.
         events: what changed, in words.
+        missed_objects: ids of objects whose place showed itself without them.
         dropped: detections that were unusable (NaN, infinite or negative numbers).
     """
 
@@ -52,6 +53,7 @@ class SceneChanges:
     new_place: bool
     room_id: int
     events: tuple[SceneEvent, ...]
+    missed_objects: tuple[int, ...] = ()
     dropped: int = 0
 
 

@@ -19,12 +19,6 @@ Known = tuple[Array, Array, Array]
 """Position (3,) [m], extent (3,) [m] and covariance (3, 3) [m^2] of an object, changed in place."""
 
 
-def begin_object(seen: Sightings, d: int, config: SceneConfig) -> Known:
-    """Returns what is known of an object after its first sighting, row `d` of `seen`."""
-    covariance = seen.covariances[d] + np.eye(3) * config.pose_sigma**2
-    return seen.positions[d].copy(), seen.extents[d].copy(), covariance
-
-
 def fuse_sighting(
     known: Known, seen: Sightings, d: int, count: int, config: SceneConfig, best_view: float
 ) -> None:

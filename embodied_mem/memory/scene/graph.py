@@ -143,6 +143,7 @@ class SceneGraph:
             new_place=new_place,
             room_id=self.room_at(pose.position),
             events=(*map(self._worded, events), *self.passers.see(moving, self.labels, percept.stamp)),
+            missed_objects=tuple(missed),
             dropped=seen.dropped,
         )
 
@@ -168,9 +169,9 @@ class SceneGraph:
         """Sets the grid map that reading uses, after `import_rows`; changes nothing remembered."""
         self.grid_map = grid_map if grid_map is not None and grid_map.cells.size else None
 
-    def touch(self, kind: str, numbers: list[int]) -> None:
-        """Notes that rows have changed from outside, such as by a correction of the poses."""
-        self._rows.touch(kind, numbers, self.version)
+    def touch(self, kind: str, numbers: list[int], gone: bool = False) -> None:
+        """Notes that rows have changed from outside, such as by a correction of the poses, or are no more."""
+        (self._rows.remove if gone else self._rows.touch)(kind, numbers, self.version)
 
     def forget_coverage(self) -> None:
         """Lets go of which surfaces were seen, and of where: they are elsewhere now."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.fusing import MEAN_COUNT, Known, fuse_sighting
+from embodied_mem.memory.scene.fusing import MEAN_COUNT, fuse_sighting
 from embodied_mem.memory.scene.fusion import displacement
 from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.sightings import Sightings
@@ -230,10 +230,24 @@ class Objects:
         self.past[row] += self.past[other]
         self.absorb(row, other)
 
-    def place(self, object_id: int, known: Known) -> None:
-        """Sets position, extent and covariance of an object, as its sightings say where they are now."""
-        row = self.index(object_id)
-        self.positions[row], self.extents[row], self.covariances[row] = known
+    def become(self, row: int, other: Objects, there: int) -> None:
+        """Makes the object of a row what that of row `there` of another table is; it keeps its id."""
+        for name in _ARRAYS[1:]:
+            getattr(self, name)[row] = getattr(other, name)[there]
+        self.states[row], self.embeddings[row] = other.states[there], other.embeddings[there]
+        self.past[row], self.votes[row] = list(other.past[there]), dict(other.votes[there])
+
+    def begin_as(self, other: Objects, there: int) -> int:
+        """Adds the object of row `there` of another table; returns the id that it has here."""
+        self._add_row({"ids": self.next_id}, "", None, [], {})
+        self.next_id += 1
+        self.become(len(self.ids) - 1, other, there)
+        return self.next_id - 1
+
+    def place(self, row: int, other: Objects, there: int) -> None:
+        """Puts the object of a row where that of row `there` of another table is."""
+        for name in ("positions", "extents", "covariances"):
+            getattr(self, name)[row] = getattr(other, name)[there]
 
     def _see_again(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
         detection, events = seen.detections[d], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,13 +15,16 @@ from embodied_mem.errors import StoreError
 from embodied_mem.memory.submaps.thin import one_per_voxel
 from embodied_mem.types import Detection, Percept, Scan
 
-_FORMAT = 3
+_FORMAT = 4
+_SEEN = 3
+"""The last format that did not say what was missed, and what the sightings were taken for."""
 _BARE = 2
 """The last format that had no sizes and covariances of what was seen."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
 """Bytes that format 1 began with: there all was compressed, sightings too."""
 _LEVEL = 1
 _HEAD = struct.Struct("<BqII")
+_COUNT = struct.Struct("<I")
 _UPPER = np.triu_indices(3)
 LOOK = 11
 """Numbers of a row of `Keyframe.looks`."""
@@ -39,6 +43,10 @@ class Keyframe:
         looks: (M, 11) float32, what else there is to fuse: covariance (upper triangle, 6), extent (3), yaw
             and visible fraction; (0, 11) in files of earlier releases.
         origin: (3,) float64 [m], the sensor in the base frame.
+        labels: (M,) int32 what they were taken for, and
+        scores: (M,) float32 how surely; (0,) both in files of earlier releases.
+        missed: (K,) int64 ids of the objects whose place showed itself without them; none in files of
+            earlier releases.
     """
 
     stamp: int
@@ -47,14 +55,25 @@ class Keyframe:
     positions: NDArray[np.float64]
     looks: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, LOOK), np.float32))
     origin: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    labels: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    missed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
-    def of(cls, percept: Percept, object_ids: tuple[int, ...], resolution: float, scans: bool) -> Keyframe:
+    def of(
+        cls,
+        percept: Percept,
+        object_ids: tuple[int, ...],
+        missed: tuple[int, ...],
+        resolution: float,
+        scans: bool,
+    ) -> Keyframe:
         """Takes from a percept what a correction of its pose will need.
 
         Args:
             percept: that made the keyframe.
             object_ids: the objects seen, in the order of its detections.
+            missed: ids of the objects that should have been seen.
             resolution: edge of a voxel [m].
             scans: whether range evidence is kept.
         """
@@ -64,17 +83,30 @@ class Keyframe:
         positions = np.array([d.position for d in told], np.float64).reshape(-1, 3)
         looks = [(*d.covariance[_UPPER], *d.extent, d.yaw, d.visible) for d in told]
         origin = next((scan.origin for scan in percept.scans if scan.origin is not None), np.zeros(3))
-        return cls(percept.stamp, kept, ids, positions, np.array(looks, np.float32).reshape(-1, LOOK), origin)
+        return cls(
+            percept.stamp,
+            kept,
+            ids,
+            positions,
+            np.array(looks, np.float32).reshape(-1, LOOK),
+            origin,
+            np.array([d.label for d in told], np.int32),
+            np.array([d.score for d in told], np.float32),
+            np.array(missed, np.int64),
+        )
 
     def detections(self) -> tuple[Detection, ...]:
-        """Returns the sightings as detections without labels; none in files of earlier releases."""
+        """Returns the sightings as detections; none, or without labels, in files of earlier releases."""
+        count = len(self.looks)
+        labels, scores = self.labels.tolist() or [0] * count, self.scores.tolist() or [1.0] * count
         found = []
-        for position, look in zip(self.positions, self.looks.astype(np.float64)):
+        for position, look, label, score in zip(
+            self.positions, self.looks.astype(np.float64), labels, scores
+        ):
             covariance = np.empty((3, 3))
             covariance[_UPPER] = covariance.T[_UPPER] = look[:6]
-            found.append(
-                Detection(0, position, look[6:9], covariance, yaw=float(look[9]), visible=float(look[10]))
-            )
+            yaw, visible = float(look[9]), float(look[10])
+            found.append(Detection(label, position, look[6:9], covariance, score, yaw=yaw, visible=visible))
         return tuple(found)
 
 
@@ -97,6 +129,8 @@ def pack_keyframe(keyframe: Keyframe) -> bytes:
     seen = keyframe.objects.astype("<i8").tobytes() + keyframe.positions.astype("<f8").tobytes()
     if form == _FORMAT:
         seen += looks.astype("<f4").tobytes() + keyframe.origin.astype("<f8").tobytes()
+        seen += keyframe.labels.astype("<i4").tobytes() + keyframe.scores.astype("<f4").tobytes()
+        seen += _COUNT.pack(len(keyframe.missed)) + keyframe.missed.astype("<i8").tobytes()
     parts = []
     for scan in keyframe.scans:
         reach = float(np.abs(scan.points).max()) if len(scan.points) else 0.0
@@ -107,6 +141,19 @@ def pack_keyframe(keyframe: Keyframe) -> bytes:
         parts += [np.ascontiguousarray(steps.T).tobytes(), np.packbits(scan.hit).tobytes()]
         parts.append(scan.labels.astype("<i4").tobytes())
     return head + seen + (zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(parts)) if parts else b"")
+
+
+def with_objects(payload: bytes, ids: Mapping[int, int]) -> bytes:
+    """Returns what `pack_keyframe` made with other ids of objects.
+
+    Args:
+        payload: not of the first format.
+        ids: by the number of the sighting.
+    """
+    count = _HEAD.unpack_from(payload)[3]
+    held = np.frombuffer(payload, "<i8", count, _HEAD.size).copy()
+    held[list(ids)] = list(ids.values())
+    return payload[: _HEAD.size] + held.tobytes() + payload[_HEAD.size + held.nbytes :]
 
 
 def unpack_sightings(payload: bytes) -> Keyframe:
@@ -156,6 +203,10 @@ def _opened(payload: bytes) -> tuple[Keyframe, int, _Reader]:
         if form > _BARE:
             looks = reader.take("<f4", LOOK * count).reshape(-1, LOOK)
             found = replace(found, looks=looks, origin=reader.take("<f8", 3).astype(np.float64))
+        if form > _SEEN:
+            labels, scores = reader.take("<i4", count), reader.take("<f4", count)
+            missed = reader.take("<i8", int(reader.take("<u4", 1)[0])).astype(np.int64)
+            found = replace(found, labels=labels.astype(np.int32), scores=scores, missed=missed)
     except (zstandard.ZstdError, struct.error, ValueError) as error:
         raise StoreError("a submap is damaged; restore the memory from a copy") from error
     return found, scans, reader

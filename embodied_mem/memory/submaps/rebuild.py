@@ -10,6 +10,7 @@ import numpy as np
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.submaps.keyframe import unpack_keyframe
+from embodied_mem.memory.submaps.retelling import Retelling
 from embodied_mem.types import Image, Scan
 
 
@@ -77,17 +78,24 @@ class Rebuild:
         packed: submaps by entry id.
         poses: `map_T_base` by entry id; keyframes without one are left out.
         max_range: as of the memory's octree [m].
+        retelling: tells again what the keyframes saw, or None.
 
     Attributes:
+        packed: as given, until the result is taken.
         late: submaps by entry id that were made since it began; they are added by who takes the result.
     """
 
     def __init__(
-        self, octree: Octree, packed: Mapping[int, bytes], poses: Mapping[int, Pose], max_range: float
+        self,
+        octree: Octree,
+        packed: Mapping[int, bytes],
+        poses: Mapping[int, Pose],
+        max_range: float,
+        retelling: Retelling | None = None,
     ) -> None:
-        self.octree = octree
+        self.octree, self.packed, self.retelling = octree, packed, retelling
         self.late: dict[int, bytes] = {}
-        self._work = [(packed[i], poses[i]) for i in sorted(packed) if i in poses]
+        self._work = [(i, poses[i]) for i in sorted(packed) if i in poses]
         self._max_range = max_range
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rebuild", daemon=True)
@@ -100,11 +108,17 @@ class Rebuild:
 
     def _run(self) -> None:
         try:
-            for payload, pose in self._work:
-                keyframe = unpack_keyframe(payload)
-                integrate_scans(self.octree, keyframe.scans, pose, keyframe.stamp, self._max_range)
+            for entry_id, pose in self._work:
+                self.take(entry_id, self.packed[entry_id], pose)
         except BaseException as error:  # told where it can be acted on
             self._error = error
+
+    def take(self, entry_id: int, payload: bytes, pose: Pose) -> None:
+        """Adds a keyframe's submap at a pose `map_T_base`; from outside only once it is no longer running."""
+        keyframe = unpack_keyframe(payload)
+        integrate_scans(self.octree, keyframe.scans, pose, keyframe.stamp, self._max_range)
+        if self.retelling is not None:
+            self.retelling.take(entry_id, keyframe, pose)
 
     def result(self) -> Octree:
         """Waits for the octree; raises what went wrong."""

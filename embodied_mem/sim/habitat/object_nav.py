@@ -15,6 +15,7 @@ from embodied_mem.sim.habitat.simulator import find_scene, scene_names
 from embodied_mem.sim.habitat.site import HabitatSite, shared_site
 from embodied_mem.sim.house.catalog import STRUCTURE
 from embodied_mem.sim.house.config import HouseConfig
+from embodied_mem.sim.house.house_nav import TIGHT_MARGIN
 from embodied_mem.sim.house.memory import house_memory_config
 from embodied_mem.sim.nav_task import NavTask
 
@@ -55,11 +56,11 @@ class HabitatNav(NavTask):
         super().__init__(config.label_map, goals, max_steps, **kwargs)
 
     def memory_config(self) -> MemoryConfig:
-        """Returns the memory's settings for this world: those of a house, for this robot."""
+        """Returns the memory's settings for this world: those of the tasks in houses, for this robot."""
         robot = HouseConfig(
             robot_radius=self.habitat_config.robot_radius, robot_height=self.habitat_config.robot_height
         )
-        config = house_memory_config(robot)
+        config = house_memory_config(robot, TIGHT_MARGIN, walls=False)
         step = max(config.navigation.step_height, self.habitat_config.max_climb)
         return dataclasses.replace(
             config, navigation=dataclasses.replace(config.navigation, step_height=step)

@@ -83,6 +83,8 @@ class MultiObjectNav(HouseNav):
 
     ## Arguments
     * `goals=4`, `revisit=0.3`, `max_steps=1500`, otherwise those of ObjectNav.
+    * `goal_steps=None`: a goal not found within so many steps, or wrongly said to be found, is followed by
+      the next, and the episode goes on.
     * `start_distance=2`, `hidden_start=False`: how far away the first goal is at least [m], and whether it
       must be out of view; `robot.noise` has the errors of sensors and of the pose.
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from embodied_mem.policy.agent import MemoAgent
 from embodied_mem.sim.pointing.candidates import arranged, decision_observation, without
 from embodied_mem.sim.pointing.errand import ErrandConfig, Errands
 from embodied_mem.types import MemoryTokens, Observation
+
+
+class Chooser(Protocol):
+    """Chooses what to point at, such as a trained policy."""
+
+    def act(self, obs: Any, state: Any = None) -> tuple[Any, Any]:
+        """Returns the choice, and its own state."""
 
 
 @dataclass(eq=False)
@@ -31,12 +37,12 @@ class PointingAgent:
     """Decides when an errand is over; in between it is carried out.
 
     Args:
-        agent: a policy trained on `Pointing`.
+        agent: chooses: a policy trained on `Pointing`, or a `Heuristic`.
         config: how its choices are carried out.
         hidden: parts that it does not see; see `without`.
     """
 
-    def __init__(self, agent: MemoAgent, config: ErrandConfig, hidden: Collection[str] = ()) -> None:
+    def __init__(self, agent: Chooser, config: ErrandConfig, hidden: Collection[str] = ()) -> None:
         self.agent, self.config, self.hidden = agent, config, tuple(hidden)
 
     def act(self, obs: Observation, tokens: MemoryTokens, state: Any) -> tuple[Any, PointingState]:

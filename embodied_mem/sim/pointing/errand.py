@@ -44,7 +44,7 @@ class ErrandConfig:
     progress: float = 0.3
     """Who moved no further than this on an errand that used up its budget gives it up [m]."""
     patience: int = 12
-    """Errands after which a thing that was given up is tried once more."""
+    """Errands after which a thing or a place that was given up is tried once more."""
     limit: float = 0.9
     """Where nothing nearer can be stood at, this near is enough too [m]."""
     open: float = 1.0
@@ -135,7 +135,7 @@ class Errand:
             self._nearest = min(self._nearest, float(tokens.path_distance[slot]))
             if self._committed and self._nearest < self._mark - config.progress:
                 self._mark, self._since = self._nearest, self.steps
-            self._moved = float(np.abs(obs.map_T_base.position - self._began)[:2].max())
+        self._moved = float(np.abs(obs.map_T_base.position - self._began)[:2].max())
         if self.steps - self._since >= config.budget:
             return "spent"
         if self._is_goal or self._is_frontier:
@@ -147,10 +147,9 @@ class Errand:
 
     @property
     def is_in_vain(self) -> bool:
-        """True where it used up its budget for a frontier or a thing without coming nearer."""
-        follows = self.choice != LOOK and (self._is_thing or self._is_frontier)
-        stuck = max(self._start - self._nearest, self._moved) < self.config.progress
-        return self.outcome == "spent" and follows and stuck
+        """True where it used up its budget without coming nearer to where it goes."""
+        nearer = max(self._start - self._nearest, self._moved)
+        return self.outcome == "spent" and self.choice != LOOK and nearer < self.config.progress
 
     @property
     def is_half_done(self) -> bool:
@@ -162,6 +161,11 @@ class Errand:
     def is_to_thing(self) -> bool:
         """True where it goes to an object or to a cube with the goal's label."""
         return self.choice != LOOK and self._is_thing
+
+    @property
+    def is_to_frontier(self) -> bool:
+        """True where it goes to a frontier."""
+        return self.choice != LOOK and self._is_frontier
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -224,9 +228,10 @@ class Errand:
 class Errands:
     """One errand after another, and what was gone to in vain.
 
-    Frontiers that were gone to in vain are not offered again until nothing else is left, things until
-    there is another goal. Who leaves what is half done for something else and comes back to it has to finish
-    it: otherwise two candidates that are far apart, and as good as each other, keep a policy between them.
+    Frontiers that were gone to in vain are not offered again until nothing else is left, things and places
+    for a while, or until there is another goal. Who leaves what is half done for something else and comes
+    back to it has to finish it: otherwise two candidates that are far apart, and as good as each other, keep
+    a policy between them.
 
     Args:
         config: how they are carried out.
@@ -239,7 +244,7 @@ class Errands:
         self.config, self.outcome = config, "none"
         self._errand: Errand | None = None
         self._frontiers: list[NDArray[np.float64]] = []
-        self._things: list[tuple[int, NDArray[np.float64]]] = []
+        self._lost: list[tuple[int, bool, NDArray[np.float64]]] = []  # when, whether a thing, where
         self._count = 0
         self._goal = (0, "")
         self._gone: list[NDArray[np.float64]] = []
@@ -260,7 +265,7 @@ class Errands:
         """
         if _goal_of(obs) != self._goal:
             self._goal = _goal_of(obs)
-            self._things.clear()
+            self._lost.clear()
             self._gone.clear()
             self._left.clear()
             self._sightings = Sightings(self.config.same, self.config.trust)
@@ -275,10 +280,10 @@ class Errands:
         else:
             self._frontiers.clear()
         thing = is_thing(tokens)[:CANDIDATES]
-        self._things = [lost for lost in self._things if self._count - lost[0] < self.config.patience]
-        for _, bad in self._things:
+        self._lost = [lost for lost in self._lost if self._count - lost[0] < self.config.patience]
+        for _, was_thing, bad in self._lost:
             lost = np.abs(positions - bad)[:, :2].max(axis=-1) <= self.config.same
-            offered[:CANDIDATES] &= ~(thing & lost)
+            offered[:CANDIDATES] &= ~(lost & ~frontier & (thing == was_thing))
         half = tokens.extent[:CANDIDATES, :2] / 2 * thing[:, None]
         beside = np.abs(positions - obs.map_T_base.position)[:, :2] - half
         away = np.sqrt((np.maximum(beside, 0.0) ** 2).sum(axis=-1))
@@ -340,10 +345,10 @@ class Errands:
             self.outcome = errand.outcome
             if errand.choice != LOOK and (errand.outcome in ("reached", "gone") or errand.is_in_vain):
                 self._gone.append(errand.target)
-            if errand.is_in_vain and errand.is_to_thing:
-                self._things.append((self._count, errand.target))
-            elif errand.is_in_vain:
+            if errand.is_in_vain and errand.is_to_frontier:
                 self._frontiers.append(errand.target)
+            elif errand.is_in_vain:
+                self._lost.append((self._count, errand.is_to_thing, errand.target))
         return action
 
     def _is_proven(self, position: NDArray[np.float64]) -> bool:

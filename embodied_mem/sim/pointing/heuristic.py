@@ -36,3 +36,11 @@ def heuristic_choice(observation: dict[str, NDArray[Any]]) -> int:
     if observation["cand_mask"][LOOK]:
         return LOOK
     return int(np.argmax(np.where(there, path, -np.inf)))
+
+
+class Heuristic:
+    """Chooses as `heuristic_choice` does, in a trained policy's stead."""
+
+    def act(self, obs: dict[str, NDArray[Any]], state: Any = None) -> tuple[int, Any]:
+        """Returns the choice; there is no state."""
+        return heuristic_choice(obs), state
