@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
@@ -27,6 +29,14 @@ NEAR = 8.0
 
 Told = tuple[int, int, int]
 """Which sighting of a keyframe, and the ids of what it was taken for: in the memory, and told again."""
+
+
+class _Known(NamedTuple):
+    """What an object of the memory is taken for, in which state it is, and what it looks like."""
+
+    label: int
+    state: str
+    look: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Retelling:
         self._labels, self._octree = labels, octree
         rows = [row for i in self.doubts if (row := table.index(i)) >= 0]
         self._places = table.positions[rows, :2]
-        self._known: dict[int, Detection] = {}
+        self._known: dict[int, _Known] = {}
         self._seen: dict[int, list[Told]] = {}
         self._own: dict[int, set[int]] = {}
         self._missed: Counter[int] = Counter()
@@ -77,18 +87,8 @@ class Retelling:
     def know(self, scene: SceneGraph) -> None:
         """Takes note of what the memory's objects are and look like; what is not there stays out."""
         table = scene.object_table
-        known = [
-            Detection(int(label), position, extent, covariance, 1.0, state, look)
-            for label, position, extent, covariance, state, look in zip(
-                table.labels.tolist(),
-                table.positions.copy(),
-                table.extents.copy(),
-                table.covariances.copy(),
-                table.states,
-                table.embeddings,
-            )
-        ]
-        self._known = dict(zip(table.ids.tolist(), known))
+        known = zip(table.ids.tolist(), table.labels.tolist(), table.states, table.embeddings)
+        self._known = {i: _Known(label, state, look) for i, label, state, look in known}
         self._known |= {a: self._known[b] for a, b in table.aliases.items() if b in self._known}
 
     def take(self, entry_id: int, keyframe: Keyframe, pose: Pose) -> None:
@@ -117,7 +117,7 @@ class Retelling:
             if known is not None:
                 label = seen.label if len(keyframe.labels) else known.label
                 which.append((k, object_id))
-                detections.append(replace(seen, label=label, state=known.state, embedding=known.embedding))
+                detections.append(replace(seen, label=label, state=known.state, embedding=known.look))
         return which, detections
 
     def _miss(self, percept: Percept, keyframe: Keyframe, told: tuple[int, ...]) -> None:
