@@ -411,3 +411,41 @@ def test_a_place_seen_often_without_a_thing_tells_that_it_is_new():
         again = SceneGraph(HOME)
         again.import_rows(walk.scene.export_rows())
         assert again.digest() == walk.scene.digest() and len(again.coverage) == len(walk.scene.coverage) > 0
+
+
+def test_what_was_only_overlooked_for_a_while_has_not_appeared():
+    walk, away = Walk(HOME), (2.0, 0.9, 0.9)
+    walk.look(seen(MUG, 2.0, 0.0, 0.9, size=0.3), scans=(through(away),), times=5)
+    walk.look(scans=(wall(4.0),), times=9)
+    assert walk.scene.objects("mug")[0].existence < 0.5
+    walk.look(seen(MUG, 2.0, 0.0, 0.9, size=0.3), seen(BOOK, *away, size=0.2), times=5)
+    (change,) = walk.scene.changes(since=12 * S)
+    assert change.kind == "appeared" and change.label == "book"
+
+
+def test_a_part_beside_its_like_is_no_new_thing_unless_its_place_was_empty():
+    for empty, kinds in ((False, []), (True, ["appeared"])):
+        walk, part = Walk(HOME), (2.04, 0.3, 0.9)
+        walk.look(seen(MUG, 2.04, 0.0, 0.9), scans=(through(part) if empty else wall(2.0),), times=6)
+        walk.look(seen(MUG, 2.04, 0.0, 0.9), seen(MUG, *part), times=4)
+        assert len(walk.scene.objects("mug")) == 2
+        assert [c.kind for c in walk.scene.changes(since=5 * S)] == kinds
+
+
+def test_few_sightings_of_furniture_tell_of_no_change():
+    for count, kinds in ((4, []), (9, ["disappeared"])):
+        walk = Walk(dataclasses.replace(HOME, least_count=3))
+        walk.look(seen(TABLE, 2.0, 0.0, 0.9, size=0.8), times=count)
+        walk.look(scans=(wall(4.0),), times=9)
+        assert walk.scene.objects("table")[0].existence < 0.5
+        assert [c.kind for c in walk.scene.changes(since=(count - 1) * S)] == kinds
+
+
+def test_who_looks_through_a_place_in_view_sees_no_less_than_who_only_has_it_in_view():
+    odds = []
+    for distance in (2.05, 4.0):
+        walk = Walk(HOME)
+        walk.look(seen(MUG, 2.0, 0.0, 0.9, size=0.3), times=5)
+        walk.look(scans=(wall(distance),))
+        odds.append(walk.scene.object_table.log_odds[0])
+    assert odds[1] <= odds[0] < 4.0

@@ -186,6 +186,21 @@ def test_ways_are_hardly_longer_than_the_shortest_and_free(seed: int) -> None:
     assert np.median(ratios) < 1.02 and max(ratios) < 1.25
 
 
+def test_ways_keep_off_the_corners_they_turn_about_where_there_is_room():
+    cells = np.zeros((24, 40), np.int8)
+    cells[:, :2] = cells[:, -2:] = cells[:2] = cells[-2:] = 100
+    cells[2:12, 18:21] = 100  # a wall to go round
+    cells[20:, 18:21] = 100
+    space = Space(SceneConfig(place_spacing=1.2))
+    grid = GridMap(cells, np.zeros(2), 0.1, 0.0)
+    space.update(grid, None, np.array([0.5, 0.5, 0.0]))
+    way = space.places.way(space.places.at((0.5, 0.5)), space.places.at((3.5, 0.5)))
+    room = clearance(cells != 0, 0.1)
+    turns = [room[cell_of(grid, point)] for point in way[1:-1]]
+    assert turns and min(turns) > 0.1
+    assert all(cells[cell_of(grid, point)] == 0 for leg in _dense(way) for point in leg)
+
+
 @pytest.mark.parametrize("budget", [2, 256])
 def test_a_map_that_changes_here_and_there_ends_as_if_it_had_always_been_so(budget: int) -> None:
     rng, space = np.random.default_rng(7), Space(SceneConfig(place_spacing=1.2, tiles_per_update=budget))

@@ -58,14 +58,19 @@ def miss_objects(
         config.pose_sigma,
     )
     # From where it was never seen, something may hide it; only rays through its place tell the same.
-    in_view &= ~empty & (config.notice_rate > 0.0)
+    in_view &= config.notice_rate > 0.0
     noticed = np.flatnonzero(in_view)
     if len(noticed):
         sides = objects.sides[candidates[noticed]]
         in_view[noticed] = (around(sides_of(origin - places[noticed])) & sides) != 0
     missed: list[int] = objects.ids[candidates[empty | in_view]].tolist()
-    events = objects.miss(candidates[empty], percept.stamp, config.detection_rate, origin)
-    return events + objects.miss(candidates[in_view], percept.stamp, config.notice_rate, origin), missed
+    events: list[SceneEvent] = []
+    for which, rate in (
+        (empty & ~in_view, config.detection_rate),
+        (in_view, max(config.detection_rate, config.notice_rate)),
+    ):
+        events += objects.miss(candidates[which], percept.stamp, rate, origin)
+    return events, missed
 
 
 def looks_before(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.scene.association import inverse
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.surface_kernels import BITS, add_points, cell_key, enter, fit, rows_in
+from embodied_mem.memory.scene.surface_kernels import BITS, add_points, enter_all, fit, rows_in
 from embodied_mem.types import Percept, Scan
 
 FITTED, KEPT = 1200, 3000
@@ -48,9 +48,13 @@ class Alignment:
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
+        self._sigma2 = np.array([config.align_sigma, config.align_sigma, config.align_yaw]) ** 2
+        self._clear()
+
+    def _clear(self) -> None:
+        """Knows no surfaces and no error."""
         self.error = np.zeros(3)
         """Of x and y [m] and of the heading [rad], against the surfaces."""
-        self._sigma2 = np.array([config.align_sigma, config.align_sigma, config.align_yaw]) ** 2
         self._covariance = np.diag(self._sigma2)
         self._table = np.full((1 << 12, 2), -1, np.int64)
         self._sums = np.zeros((1 << 11, 6), np.float32)
@@ -107,7 +111,7 @@ class Alignment:
     def forget(self) -> list[int]:
         """Lets go of all surfaces: they are elsewhere now; returns the blocks that are no more."""
         gone: list[int] = self.blocks().tolist()
-        self.__init__(self.config)  # type: ignore[misc]
+        self._clear()
         return gone
 
     def blocks(self) -> NDArray[np.int64]:
@@ -134,16 +138,16 @@ class Alignment:
         Raises:
             ValueError: a block of another size.
         """
-        self.__init__(self.config)  # type: ignore[misc]
-        side, mask = BITS - BLOCK, (1 << BITS - BLOCK) - 1
-        for block, payload in sorted(payloads.items()):
-            cells = np.frombuffer(payload, _CELL)
-            x, y, z = ((block >> shift * side & mask) << BLOCK for shift in (2, 1, 0))
-            for place, sums in zip(cells["place"].tolist(), cells["sums"]):
-                key = cell_key(x, y, z, place, BLOCK)
-                held = self._table, self._sums, self._count
-                self._table, self._sums, self._count, row = enter(*held, key)
-                self._sums[row] = sums
+        self._clear()
+        if not payloads:
+            return
+        numbers = sorted(payloads)
+        cells = [np.frombuffer(payloads[block], _CELL) for block in numbers]
+        blocks = np.repeat(numbers, [len(c) for c in cells])
+        keys = _keys_of(blocks, np.concatenate([c["place"] for c in cells]))
+        sums = np.ascontiguousarray(np.concatenate([c["sums"] for c in cells]))
+        held = self._table, self._sums, self._count
+        self._table, self._sums, self._count = enter_all(*held, keys, sums)
 
     def facts(self) -> list[float]:
         """Returns the error and its covariance as plain values."""
@@ -162,3 +166,14 @@ def _block_of(keys: Array) -> NDArray[np.int64]:
     x, y, z = (keys >> 2 * BITS & mask) >> BLOCK, (keys >> BITS & mask) >> BLOCK, (keys & mask) >> BLOCK
     side = BITS - BLOCK
     return np.asarray((x << 2 * side) | (y << side) | z, np.int64)
+
+
+def _keys_of(blocks: Array, places: Array) -> NDArray[np.int64]:
+    """Returns (N,) int64 keys of cells, by the numbers of their blocks and their places in them."""
+    side, inside = BITS - BLOCK, (1 << BLOCK) - 1
+    blocks, places = np.asarray(blocks, np.int64), places.astype(np.int64)
+    key = np.zeros(len(blocks), np.int64)
+    for axis in (2, 1, 0):
+        cell = (blocks >> axis * side & (1 << side) - 1) << BLOCK | (places >> axis * BLOCK & inside)
+        key = key << BITS | cell
+    return key

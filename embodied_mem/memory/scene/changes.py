@@ -8,13 +8,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied_mem.memory.scene.association import likeness
 from embodied_mem.memory.scene.evidence import SURELY_EMPTY
-from embodied_mem.memory.scene.objects import Objects
+from embodied_mem.memory.scene.objects import MOSTLY, Objects
 from embodied_mem.memory.scene.stays import Stay
 from embodied_mem.types import NS_PER_S, LabelMap
 
-LOOKED = 4
+LOOKED = 3
 """Where a place had been seen without it fewer times, a new thing may have been overlooked."""
+BESIDE = 0.4
+"""So near to one that looks the same a new thing may be a part of it, unless its place was empty [m]."""
+BULKY, WELL_KNOWN = 0.6, 8
+"""What is larger than this along two axes is furniture [m]; seen fewer times, it may be a piece of some."""
 FEW = 2
 """What was seen fewer times in its new place is not yet a change."""
 
@@ -69,7 +74,8 @@ def _change(
     own, name = int(objects.ids[row]), labels.name(int(objects.labels[row]))
     if now is not None and objects.log_odds[row] < 0.0:
         return None  # never believed
-    if then and now is None and int(objects.counts[row]) < objects.config.least_count:
+    least_count = _least_count(objects, row, objects.config.least_count)
+    if then and now is None and int(objects.counts[row]) < least_count:
         return None
     if then and now is None:
         last = history[-1]
@@ -82,8 +88,7 @@ def _change(
         return None
     count = f"seen {int(objects.counts[row])} times in all"
     if not then:
-        is_new = now.valid_from > since and int(objects.fresh[row]) >= LOOKED
-        if not is_new or int(objects.counts[row]) < FEW or not objects.is_clear(row):
+        if not _is_new(objects, row, now, since, least_move):
             return None
         looks = int(objects.fresh[row])
         often = "empty" if looks >= SURELY_EMPTY else f"{looks} times without it"
@@ -102,6 +107,37 @@ def _change(
     return SceneChange(
         "moved", own, name, before.position, now.position, before.last_seen, now.valid_from, evidence
     )
+
+
+def _least_count(objects: Objects, row: int, few: int) -> int:
+    """Returns how often a thing must have been seen for a change to be told of it; `few` if it is small."""
+    is_bulky = float(np.sort(objects.extents[row])[1]) > BULKY
+    return max(few, WELL_KNOWN) if is_bulky and objects.config.least_count > 1 else few
+
+
+def _is_new(objects: Objects, row: int, now: Stay, since: int, least_move: float) -> bool:
+    """Whether what is somewhere since a time was not there before, as far as anyone looked."""
+    looks, count = int(objects.fresh[row]), int(objects.counts[row])
+    if now.valid_from <= since or looks < LOOKED or not objects.is_clear(row):
+        return False
+    if count < _least_count(objects, row, FEW):
+        return False
+    # What is back where it was, or where another that looks the same was, had only been overlooked.
+    for other in np.flatnonzero(objects.labels == objects.labels[row]).tolist():
+        if likeness(objects.embeddings[other], objects.embeddings[row]) < objects.config.move_likeness:
+            continue
+        for stay in objects.past[other]:
+            delta = stay.position - now.position
+            was_known = stay.valid_from <= since and stay.existence >= 0.5
+            if was_known and float(np.sqrt((delta * delta).sum())) < least_move:
+                return False
+    if looks >= SURELY_EMPTY:
+        return True
+    if float(objects.best_views[row]) < MOSTLY:
+        return False
+    elder = (objects.labels == objects.labels[row]) & (objects.first_seen <= since) & (objects.since >= 0)
+    delta = objects.positions[elder] - now.position
+    return not ((delta * delta).sum(axis=1) < BESIDE * BESIDE).any()
 
 
 def _seen(words: str, stamp: int) -> str:

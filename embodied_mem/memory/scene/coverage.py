@@ -107,6 +107,10 @@ class Coverage:
     """Counts in how many keyframes each piece of surface was seen from nearby."""
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        """Has counted nothing."""
         self._rows: dict[int, int] = {}
         """By number of a block, its row in the table."""
         self._table = np.zeros((16, _SIZE), np.uint8)
@@ -174,7 +178,7 @@ class Coverage:
         Raises:
             ValueError: a block of another size.
         """
-        self.__init__()  # type: ignore[misc]
+        self._clear()
         for number, payload in payloads.items():
             block = np.frombuffer(payload, np.uint8).copy()
             if len(block) != _SIZE:

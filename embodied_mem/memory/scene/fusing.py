@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.config import SceneConfig
-from embodied_mem.memory.scene.fusion import fuse, grow
+from embodied_mem.memory.scene.fusion import SMALL, fuse, grow
 from embodied_mem.memory.scene.sightings import Sightings
 
 MEAN_COUNT = 20
@@ -19,7 +19,9 @@ Known = tuple[Array, Array, Array]
 """Position (3,) [m], extent (3,) [m] and covariance (3, 3) [m^2] of an object, changed in place."""
 
 
-def fuse_sighting(known: Known, seen: Sightings, d: int, count: int, config: SceneConfig) -> None:
+def fuse_sighting(
+    known: Known, seen: Sightings, d: int, count: int, config: SceneConfig, best_view: float
+) -> None:
     """Adds a sighting to what is known of an object.
 
     Args:
@@ -28,6 +30,7 @@ def fuse_sighting(known: Known, seen: Sightings, d: int, count: int, config: Sce
         d: a row.
         count: how often the object was seen before.
         config: gates and rates.
+        best_view: to which part the object was visible at best.
     """
     position, extent, covariance = known
     floor = config.position_floor**2
@@ -38,7 +41,10 @@ def fuse_sighting(known: Known, seen: Sightings, d: int, count: int, config: Sce
     z, size = seen.positions[d], seen.extents[d]
     if config.gate_sigma > 0.0:
         fuse(position.copy(), covariance, z, noise, floor)
-        grow(position, extent, z, size, z - seen.origin, whole, weight, config.pose_sigma)
+        # What is small and was seen whole is hardly larger: a part that sticks out has moved, or errs.
+        is_known = best_view >= WHOLE and float(extent.max()) <= SMALL
+        slack = np.inf if is_known else config.pose_sigma
+        grow(position, extent, z, size, z - seen.origin, whole, weight, slack)
     else:
         fuse(position, covariance, z, noise, floor)
         extent += weight * ((size if whole else np.maximum(extent, size)) - extent)

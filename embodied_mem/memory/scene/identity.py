@@ -25,7 +25,7 @@ TAKEN_FOR = 0.25
 """What was taken for something else has at most this part of the other's votes."""
 PIECE_COUNT, PIECE_SIZE, PIECE_GAP = 3, 0.6, 0.2
 """A piece was seen so few times, has so small a part of the other's longest edge, and is this near [m]."""
-DOUBTED, LITTLE_DOUBTED = 2.3, 3.0
+DOUBTED, LITTLE_DOUBTED = 0.5, 3.0
 """Below such log-odds of existence what was missed can be what came elsewhere; the latter: what came near."""
 MISSED = 2
 """So often it must have been missed; what came near, once."""

@@ -12,6 +12,8 @@ Array = NDArray[Any]
 _STRAIGHT, _DIAGONAL = 12, 17
 PULLS = 2
 """Strings are pulled so many times more from either end."""
+BERTH = 1
+"""Where they turn they keep this far from what they turn about, if there is room [cells]."""
 
 
 @njit(cache=True, nogil=True)
@@ -126,7 +128,69 @@ def tighten(cells: Array, own: Array, a: int, b: int, path: Array) -> Array:
             else:  # a step that was walked, whatever the map says
                 dense.append(q)
         kept = pull(cells, own, a, b, np.array(dense))
-    return kept
+    return stand_off(cells, own, a, b, kept)
+
+
+@njit(cache=True, nogil=True)
+def _room(cells: Array, y: int, x: int) -> int:
+    """Returns the squared distance [cells] to the nearest cell that is not free, at most that of `BERTH`."""
+    height, width = cells.shape
+    least = (BERTH + 1) ** 2
+    for dy in range(-BERTH, BERTH + 1):
+        for dx in range(-BERTH, BERTH + 1):
+            ny, nx = y + dy, x + dx
+            inside = 0 <= ny < height and 0 <= nx < width
+            if not (inside and cells[ny, nx] == 0):
+                least = min(least, dy * dy + dx * dx)
+    return least
+
+
+@njit(cache=True, nogil=True)
+def _are_joined(cells: Array, own: Array, a: int, b: int, p: int, q: int) -> bool:
+    width = cells.shape[1]
+    return is_clear(cells, own, a, b, p // width, p % width, q // width, q % width)
+
+
+@njit(cache=True, nogil=True)
+def stand_off(cells: Array, own: Array, a: int, b: int, kept: Array) -> Array:
+    """Moves the turns of a pulled string away from the corners they touch: the map errs by a cell or two.
+
+    The same from either end. Turns without room to both sides stay.
+
+    Args:
+        cells: as for `pull`.
+        own: as there.
+        a: as there.
+        b: as there.
+        kept: (N,) int64 flat cells at which the string turns, its ends included.
+    """
+    width, last = cells.shape[1], kept.shape[0] - 1
+    moved = kept.copy()
+    for i in range(1, last):
+        y, x = kept[i] // width, kept[i] % width
+        most, away = _room(cells, y, x), 0
+        for dy in range(-BERTH, BERTH + 1):
+            for dx in range(-BERTH, BERTH + 1):
+                ny, nx, off = y + dy, x + dx, dy * dy + dx * dx
+                if not (0 <= ny < cells.shape[0] and 0 <= nx < width) or cells[ny, nx] != 0:
+                    continue
+                room = _room(cells, ny, nx)
+                if room < most or (room == most and off >= away):
+                    continue
+                cell = ny * width + nx
+                if _are_joined(cells, own, a, b, kept[i - 1], cell) and _are_joined(
+                    cells, own, a, b, cell, kept[i + 1]
+                ):
+                    most, away, moved[i] = room, off, cell
+    settled = False
+    while not settled:
+        settled = True
+        for i in range(last):
+            both = moved[i] == kept[i] and moved[i + 1] == kept[i + 1]
+            if not both and not _are_joined(cells, own, a, b, moved[i], moved[i + 1]):
+                moved[i], moved[i + 1] = kept[i], kept[i + 1]
+                settled = False
+    return moved
 
 
 @njit(cache=True, nogil=True)

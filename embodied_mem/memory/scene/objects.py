@@ -264,7 +264,7 @@ class Objects:
             return [*events, *self._follow(row, seen, d, stamp)]
         self.stray_count[row] = 0
         known = self.positions[row], self.extents[row], self.covariances[row]
-        fuse_sighting(known, seen, d, int(self.counts[row]), self.config)
+        fuse_sighting(known, seen, d, int(self.counts[row]), self.config, float(self.best_views[row]))
         if seen.visible[d] > self.best_views[row]:
             self.best_views[row], self.yaws[row] = seen.visible[d], seen.yaws[d]
         return events

@@ -71,6 +71,23 @@ def enter(table: Array, sums: Array, count: int, key: int) -> tuple[Array, Array
 
 
 @njit(cache=True, nogil=True)
+def enter_all(table: Array, sums: Array, count: int, keys: Array, values: Array) -> tuple[Array, Array, int]:
+    """Returns table, sums and their number with the (N, 6) sums of (N,) cells set.
+
+    Args:
+        table: as for `add_points`.
+        sums: as there.
+        count: of the rows in use.
+        keys: (N,) int64 of the cells.
+        values: (N, 6) float32 their sums.
+    """
+    for i in range(keys.shape[0]):
+        table, sums, count, row = enter(table, sums, count, keys[i])
+        sums[row] = values[i]
+    return table, sums, count
+
+
+@njit(cache=True, nogil=True)
 def cell_key(x: int, y: int, z: int, place: int, bits: int) -> int:
     """Returns the key of a cell in a block of 2^bits cells to an edge, whose first cell is (x, y, z)."""
     last = (1 << bits) - 1

@@ -22,8 +22,8 @@ MIN_RAYS = 3
 """So many rays must pass through an object's place before it counts as seen empty."""
 SPARSE = 4
 """And so many times more than end there."""
-CLEAR_RAYS, HIDDEN, CLEAR_REACH = 16, 0.25, 4.0
-"""What is in view has so many rays, at most this part of them stopped before it, and is this near [m]."""
+CLEAR_RAYS, HIDDEN, CLEAR_REACH = 8, 0.5, 5.0
+"""What is in view has so many rays, for each at most this many stopped before it, and is this near [m]."""
 SIDES = 16
 """From so many sides a thing can be seen."""
 AZIMUTHS, ELEVATIONS = 256, 128
@@ -229,12 +229,12 @@ def seen_empty(
     slack: float = 0.0,
     reach: float = 20.0,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns (O,) bool twice: the scans looked through the place of these objects; they are in full view.
+    """Returns (O,) bool twice: the scans looked through the place of these objects; they are in view.
 
     For cells whose state is known directly, the object's own cell is among them. For rays, nearly
     all of those towards the object's core end well behind it (nearer surfaces would occlude it, a
-    surface at its place may be the object). In full view is what nothing hides and no border cuts: if
-    it were there, a detector should have noticed it. Whoever calls leaves out what was detected.
+    surface at its place may be the object). In view is what little hides and no border cuts: if it were
+    there, a detector should have noticed it. Whoever calls leaves out what was detected.
 
     Args:
         scans: the percept's range evidence, base frame.

@@ -49,7 +49,7 @@ def house_memory_config(
             viewpoint=0.4,
             move_likeness=0.95,
             least_count=3,
-            least_move=0.22,
+            least_move=0.27,
         ),
     )
 
