@@ -14,6 +14,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.reading import ReadConfig, read_tokens
 from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
+from embodied_mem.memory.scene.visibility import shown_by_label
 from embodied_mem.types import Percept, Scan
 
 KEY, BALL, DOOR = (LABELS.id(name) for name in ("green key", "red ball", "grey door"))
@@ -376,3 +377,26 @@ def test_a_leap_is_no_walk() -> None:
     scene.update(percept(0, 1.5, 1.5), Octree(1.0), grid)
     scene.update(percept(1, 8.5, 1.5), Octree(1.0), grid)
     assert scene.path(scene.place_at((1.5, 1.5)), scene.place_at((8.5, 1.5))) == []
+
+
+def test_what_its_pixels_show_is_not_missed_though_the_detector_left_it_out():
+    """A bed at a wall, cut by a door frame: large things show themselves by their labels, small ones do not."""
+    y, z = np.meshgrid(np.linspace(-0.7, 0.7, 60), np.linspace(0.1, 0.6, 30))
+    face = np.stack([np.full(y.size, 2.6), y.ravel(), z.ravel()], axis=1).astype(np.float32)
+    origin, hit = np.array([0.0, 0.0, 1.0]), np.ones(len(face), bool)
+    bed, small = np.array([[3.0, 0.0, 0.35]]), np.array([[2.6, 0.0, 0.35]])
+    for label, positions, extents, is_shown in (
+        (5, bed, np.array([[1.0, 1.5, 0.6]]), True),
+        (6, bed, np.array([[1.0, 1.5, 0.6]]), False),  # something else is in its place
+        (5, small, np.array([[0.2, 0.3, 0.3]]), False),  # the robot's error is too large a part of it
+    ):
+        scan = Scan(face, hit, np.full(len(face), 5, np.int32), origin)
+        labels = np.array([label])
+        assert shown_by_label([scan], Pose(), positions, extents, labels).tolist() == [is_shown]
+        nothing = Scan(face, hit, np.zeros(len(face), np.int32), origin)
+        assert not shown_by_label([nothing], Pose(), positions, extents, labels).any()
+    turned = Pose.from_xyz_yaw(1.0, 2.0, 0.0, 0.5)
+    places = turned.transform(bed)
+    box = np.array([[1.7, 1.8, 0.6]])
+    scan = Scan(face, hit, np.full(len(face), 5, np.int32), origin)
+    assert shown_by_label([scan], turned, places, box, np.array([5])).all()

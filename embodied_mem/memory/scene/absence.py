@@ -10,7 +10,7 @@ from embodied_mem.memory.scene.evidence import SURELY_EMPTY, HasVoxels, was_empt
 from embodied_mem.memory.scene.objects import CERTAIN, MARGIN, Objects
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent
-from embodied_mem.memory.scene.visibility import around, seen_empty, sides_of
+from embodied_mem.memory.scene.visibility import around, seen_empty, shown_by_label, sides_of
 from embodied_mem.types import Percept
 
 
@@ -61,8 +61,11 @@ def miss_objects(
     in_view &= config.notice_rate > 0.0
     noticed = np.flatnonzero(in_view)
     if len(noticed):
-        sides = objects.sides[candidates[noticed]]
-        in_view[noticed] = (around(sides_of(origin - places[noticed])) & sides) != 0
+        near = candidates[noticed]
+        known_side = (around(sides_of(origin - places[noticed])) & objects.sides[near]) != 0
+        boxes = places[noticed], objects.extents[near]
+        shown = shown_by_label(percept.scans, percept.map_T_base, *boxes, objects.labels[near])
+        in_view[noticed] = known_side & ~shown
     missed: list[int] = objects.ids[candidates[empty | in_view]].tolist()
     events: list[SceneEvent] = []
     for which, rate in (

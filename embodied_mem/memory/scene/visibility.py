@@ -24,6 +24,8 @@ SPARSE = 4
 """And so many times more than end there."""
 CLEAR_RAYS, HIDDEN, CLEAR_REACH = 8, 0.5, 5.0
 """What is in view has so many rays, for each at most this many stopped before it, and is this near [m]."""
+LARGE = 0.7
+"""What is as large as this [m] shows itself by the labels of the rays that end in its box."""
 SIDES = 16
 """From so many sides a thing can be seen."""
 AZIMUTHS, ELEVATIONS = 256, 128
@@ -203,6 +205,52 @@ def _mark_rays(
             result[o] = True
         if open_ >= CLEAR_RAYS and before <= HIDDEN * open_ and corners == 15 and away <= CLEAR_REACH:
             in_view[o] = True
+
+
+@njit(cache=True, nogil=True)
+def _count_inside(points: Array, labels: Array, r: Array, low: Array, high: Array, label: int) -> Array:
+    """Returns how many points, turned by `r`, lie between two corners, and how many of them have a label."""
+    inside, named = 0, 0
+    for k in range(points.shape[0]):
+        x, y, z = np.float64(points[k, 0]), np.float64(points[k, 1]), np.float64(points[k, 2])
+        is_in = True
+        for i in range(3):
+            v = r[i, 0] * x + r[i, 1] * y + r[i, 2] * z
+            is_in &= low[i] <= v <= high[i]
+        inside += is_in
+        named += is_in and labels[k] == label
+    return np.array([inside, named])
+
+
+def shown_by_label(
+    scans: Sequence[Scan],
+    map_T_base: Pose,
+    positions: NDArray[np.float64],
+    extents: NDArray[np.float64],
+    labels: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Returns (O,) bool: most of what the rays meet at these large objects' places has their label.
+
+    A detector leaves out what is cut or half hidden; its pixels are there all the same. Of what is smaller
+    than `LARGE` the robot's own error is too large a part to say so.
+
+    Args:
+        scans: the percept's range evidence, base frame.
+        map_T_base: pose of the base.
+        positions: (O, 3) float64 centres of objects [m] in the map frame.
+        extents: (O, 3) float64 [m].
+        labels: (O,) int64 label ids of the objects.
+    """
+    counts = np.zeros((len(positions), 2), np.int64)
+    for o in np.flatnonzero(extents.max(axis=1, initial=0.0) >= LARGE).tolist():
+        at, half = positions[o] - map_T_base.position, extents[o] / 2
+        for scan in scans:
+            if scan.origin is not None:
+                rotation = map_T_base.rotation()
+                counts[o] += _count_inside(
+                    scan.points, scan.labels, rotation, at - half, at + half, int(labels[o])
+                )
+    return (counts[:, 1] >= CLEAR_RAYS) & (2 * counts[:, 1] > counts[:, 0])
 
 
 def sides_of(offsets: NDArray[np.float64]) -> NDArray[np.int64]:
