@@ -380,7 +380,7 @@ def test_a_leap_is_no_walk() -> None:
 
 
 def test_what_its_pixels_show_is_not_missed_though_the_detector_left_it_out():
-    """A bed at a wall, cut by a door frame: large things show themselves by their labels, small ones do not."""
+    """A bed, cut by a door frame: large things show themselves by their labels, small ones do not."""
     y, z = np.meshgrid(np.linspace(-0.7, 0.7, 60), np.linspace(0.1, 0.6, 30))
     face = np.stack([np.full(y.size, 2.6), y.ravel(), z.ravel()], axis=1).astype(np.float32)
     origin, hit = np.array([0.0, 0.0, 1.0]), np.ones(len(face), bool)
