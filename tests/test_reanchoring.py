@@ -429,3 +429,22 @@ def test_a_thing_that_was_missed_elsewhere_is_there_again(is_gone: bool):
     still(memory, 5)
     (thing,) = memory.scene.objects()
     assert (thing.existence < 0.5) == is_gone
+
+
+def test_who_turns_the_whole_map_changes_no_object_but_its_place():
+    """Parts of a thing that are seen apart are moved apart by a turn, and are one thing's all the same."""
+    memory = Memory(config())
+    for step in range(8):
+        pose = Pose.from_xyz_yaw(0.0, 0.1 * step, 0.0, 0.0)
+        part = np.array([3.0, 0.4 * (step % 2), 0.5])  # a long thing, of which this half or that is seen
+        seen = Detection(2, pose.inverse().transform(part[None])[0], np.full(3, 0.5), 0.01 * np.eye(3))
+        memory.write(replace(twins(pose, step, MUGS[:0]), detections=(seen,)))
+    (before,) = memory.scene.objects()
+    turn = Pose.from_xyz_yaw(2.0, 1.0, 0.0, 1.0)
+    told = {int(s): turn @ Pose.from_list(p) for s, p in zip(memory.episodes.stamps, memory.episodes.poses)}
+    memory.correct(told)
+    assert not memory.contents.doubts
+    still(memory, 5)
+    (after,) = memory.scene.objects()
+    assert np.allclose(after.position, turn.transform(before.position[None])[0], atol=1e-9)
+    assert (after.id, after.count, after.existence) == (before.id, before.count, before.existence)

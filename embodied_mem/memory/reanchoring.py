@@ -26,7 +26,7 @@ from embodied_mem.memory.submaps.rebuild import Rebuild
 from embodied_mem.memory.submaps.retelling import Retelling
 
 BLENDED = 0.02
-"""An object whose sightings move apart by more than this is a blend of different places [m]."""
+"""An object that its sightings' corrections move apart by more than this is a blend of places [m]."""
 BESIDE = 1.0
 """An object that came back this close to where it had been was taken to be where it was [m]."""
 
@@ -120,22 +120,22 @@ def _shifts(
 ) -> tuple[dict[int, Points], set[int]]:
     """Returns by how much objects move [m], and the ids of those that are in doubt.
 
-    Where all sightings of an object's present stay move alike, so does it. Where they do not, it was a
-    blend of places that were apart. In doubt are these, and what is held to be gone.
+    Where the corrections of all sightings of an object's present stay move its place alike, so it goes. Where
+    they do not, it was a blend of places that were apart. In doubt are these, and what is held to be gone.
     """
     episodes, table = contents.episodes, contents.scene.object_table
     begins = {int(i): _began(table, row) for row, i in enumerate(table.ids.tolist())}
     motions: dict[int, list[Points]] = {}
     for entry_id, keyframe in keyframes:
-        row = episodes.index(entry_id)
-        if row < 0 or not len(keyframe.objects):
+        if episodes.index(entry_id) < 0:
             continue
-        seen = Pose.from_list(episodes.poses[row]).transform(keyframe.positions)
-        moved = correction.points(np.full(len(seen), keyframe.stamp, np.int64), seen)
-        for object_id, motion in zip(keyframe.objects.tolist(), moved - seen):
-            at = table.index(object_id)
-            if at >= 0 and keyframe.stamp >= begins[int(table.ids[at])] >= 0:
-                motions.setdefault(int(table.ids[at]), []).append(motion)
+        rows = [row for i in keyframe.objects.tolist() if (row := table.index(i)) >= 0]
+        rows = [row for row in rows if keyframe.stamp >= begins[int(table.ids[row])] >= 0]
+        # Where it is believed to be, not where this sighting was: a turn moves these differently.
+        places = table.positions[rows]
+        moved = correction.points(np.full(len(rows), keyframe.stamp, np.int64), places)
+        for row, motion in zip(rows, moved - places):
+            motions.setdefault(int(table.ids[row]), []).append(motion)
     alike = {i: np.ptp(np.array(found), axis=0).max() <= BLENDED for i, found in motions.items()}
     shifts = {i: np.mean(found, axis=0) for i, found in motions.items()}
     blends = {i for i in motions if not alike[i]}
