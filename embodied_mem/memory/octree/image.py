@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling, tails
+from embodied_mem.memory.octree import asking, dense, kernels, nodes, pixels, settling, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -57,6 +57,7 @@ class Sight(NamedTuple):
         settle: whether to find out about each voxel, in which rays that are not followed may be.
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
         seen: of `spread_pyramid`, of what rays that are not followed see.
+        open: likewise, of the negated depths: how far all of them see.
         levels: of `pyramid_layout`.
     """
 
@@ -66,6 +67,7 @@ class Sight(NamedTuple):
     settle: bool
     sight: NDArray[np.float32]
     seen: NDArray[np.float32]
+    open: NDArray[np.float32]
     levels: NDArray[np.int64]
 
 
@@ -215,9 +217,14 @@ def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sigh
         pixels.farthest_pyramid(rest, levels)
     seen = byte_map.scratch("seen", (2 * size,), np.float32)
     near = min(work.certain, float(sight[-1]))
-    finest, _ = asking.scale_for(float(work.half[2]), work.widths, work.heights, near, len(levels))
-    pixels.spread_pyramid(rest, levels, finest, seen)
-    return Sight(work, starts, follow, settle or tailed, sight, seen, levels)
+    finest = nodes.finest_level(work, near, len(levels))
+    pixels.spread_pyramid(rest, levels, finest, -1.0, seen)
+    opened = byte_map.scratch("open", (2 * size,), np.float32)
+    least = byte_map.scratch("least", (size,), np.float32)
+    np.negative(sight[: lifted.reach.size], out=least[: lifted.reach.size])
+    pixels.farthest_pyramid(least, levels)
+    pixels.spread_pyramid(least, levels, finest, -np.inf, opened)
+    return Sight(work, starts, follow, settle or tailed, sight, seen, opened, levels)
 
 
 def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
@@ -225,7 +232,7 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
     work, sight, levels = view.work, view.sight, view.levels
     reach = sight[: camera.width * camera.height]
     works = [work, *(renew_scratch(work) for _ in view.starts[1:])]
-    lists, hands = byte_map.unsettled(), len(works)
+    lists, hands, asked = byte_map.unsettled(), len(works), [asking.Asked.make() for _ in works]
     shape, strides = byte_map.shape, byte_map.strides
     large, small = _share_out(hands)
 
@@ -239,8 +246,8 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
             first = 0
             while first >= 0:
                 first, found = asking.ask_blocks(
-                    camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, share,
-                    work.certain, left,
+                    camera, scratch, reach, view.seen, view.open, levels, shape, strides, cells, first, share,
+                    work.certain, asked[hand], left,
                 )  # fmt: skip
                 if view.settle:
                     settling.settle_voxels(

@@ -234,13 +234,14 @@ def farthest_pyramid(sight: Array, levels: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def spread_pyramid(sight: Array, levels: Array, first: int, seen: Array) -> None:
+def spread_pyramid(sight: Array, levels: Array, first: int, outside: float, seen: Array) -> None:
     """Spreads the largest depths over the two, and over the three, nodes to each side.
 
     Args:
         sight: of `farthest_pyramid`.
         levels: likewise.
         first: finest level that is needed.
+        outside: what there is beside the image, not more than in it.
         seen: flat float32, filled: as `sight` with two nodes, then again with three.
     """
     size = sight.shape[0]
@@ -250,14 +251,14 @@ def spread_pyramid(sight: Array, levels: Array, first: int, seen: Array) -> None
         nodes = sight[at : at + rows * columns]
         for v in range(rows):
             near, far = lines[0], lines[1]
-            near[:] = np.float32(-1.0)
+            near[:] = np.float32(outside)
             for w in range(max(v - 2, 0), min(v + 3, rows)):
                 row = nodes[w * columns : (w + 1) * columns]
                 for u in range(columns):
                     near[3 + u] = max(near[3 + u], row[u])
             above = nodes[max(v - 3, 0) * columns : (max(v - 3, 0) + 1) * columns]
             below = nodes[min(v + 3, rows - 1) * columns : (min(v + 3, rows - 1) + 1) * columns]
-            far[:] = np.float32(-1.0)
+            far[:] = np.float32(outside)
             for u in range(columns):
                 far[3 + u] = max(max(above[u], below[u]), near[3 + u])
             out = seen[at + v * columns : at + (v + 1) * columns]

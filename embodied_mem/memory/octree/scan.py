@@ -207,7 +207,7 @@ class ByteMap:
     def unsettled(self) -> list[Unsettled]:
         """Returns lists of voxels to write to, one for each thread."""
         while len(self._unsettled) < self.threads:
-            self._unsettled.append(Unsettled.room_for(1 << 15))
+            self._unsettled.append(Unsettled.room_for(1 << 17))
         return self._unsettled
 
     def first(self) -> NDArray[np.int32]:

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+VOXELS = 8192
+"""Voxels that are asked about at once."""
+
+
 class View(NamedTuple):
     """A pinhole camera in a byte map's voxels.
 
@@ -50,11 +54,11 @@ class Work(NamedTuple):
             lower plane of the view before all of the voxel does [px m].
         ring: (A, 2) float64, where to ask around a voxel's centre, in parts of the ball within it.
         pinhole: (6,) float64 fx, fy, cx, cy, width - 1, height - 1.
-        side, down, depth: (512,) float32, a block's voxels' centres in the camera's frame [m].
-        inside: (512,) int32, whether they are in the image.
-        pixel, node: (512,) int32, the pixels at their centres and those pixels' nodes.
-        here, around: (512,) float32, the depths there.
-        states: (512,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
+        side, down, depth: (VOXELS,) float32, voxels' centres in the camera's frame [m].
+        inside: (VOXELS,) int32, whether they are in the image.
+        pixel, node: (VOXELS,) int32, the pixels at their centres and those pixels' nodes.
+        here, around: (VOXELS,) float32, the depths there.
+        states: (VOXELS,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
         low: (3,) float32.
         line: (6,) float32.
     """
@@ -156,11 +160,11 @@ def _measure(
 
 
 def _scratch() -> tuple[Array, ...]:
-    floats, ints = np.empty((5, 512), np.float32), np.empty((3, 512), np.int32)
+    floats, ints = np.empty((5, VOXELS), np.float32), np.empty((3, VOXELS), np.int32)
     side, down, depth, here, around = floats
     inside, pixel, node = ints
     return (
-        side, down, depth, inside, pixel, node, here, around, np.empty(512, np.uint8),
+        side, down, depth, inside, pixel, node, here, around, np.empty(VOXELS, np.uint8),
         np.empty(3, np.float32), np.empty(6, np.float32),
     )  # fmt: skip
 
