@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.cubes import ROOM, Cubes, ask_cubes
 from embodied_mem.memory.octree.nodes import HIDDEN, OPEN, PART, Nodes, judge_nodes
-from embodied_mem.memory.octree.view import Unsettled, View, Work
+from embodied_mem.memory.octree.view import Unsettled, View, Work, make_scratch
 
 Array = NDArray[Any]
 
@@ -42,6 +42,19 @@ class Asked(NamedTuple):
     def make(cls) -> Asked:
         """Allots it."""
         return cls(Nodes.room_for(BATCH), Nodes.room_for(8 * BATCH), Cubes.make())
+
+
+class Desk(NamedTuple):
+    """What a thread writes to while it asks."""
+
+    asked: Asked
+    left: Unsettled
+    scratch: tuple[Array, ...]
+
+    @classmethod
+    def make(cls) -> Desk:
+        """Allots it."""
+        return cls(Asked.make(), Unsettled.room_for(2 * BATCH * 512), make_scratch())
 
 
 @njit(cache=True, nogil=True)

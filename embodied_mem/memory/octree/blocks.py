@@ -79,15 +79,13 @@ class BlockStore:
 
     def insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, made where absent."""
-        before, rows = self.count, self.find(keys)
-        absent = rows < 0
-        wanted = before + int(np.count_nonzero(absent))
-        if wanted == before:
-            return rows
-        if wanted * 2 > len(self.table):
-            slots = 1 << int(wanted * 2 - 1).bit_length()
-            self.table = kernels.rehash(self.keys[:before], slots)
-        rows[absent], self.count = kernels.insert_rows(self.table, keys[absent], before)
+        before, room = self.count, len(self.table)
+        if (before + len(keys)) * 2 > room:
+            wanted = before + int(np.count_nonzero(self.find(keys) < 0))
+            if wanted * 2 > room:
+                slots = 1 << int(wanted * 2 - 1).bit_length()
+                self.table = kernels.rehash(self.keys[:before], slots)
+        rows, self.count = kernels.insert_rows(self.table, keys, before)
         if self.count > len(self.keys):
             self._grow(roomy(self.count))
         self.keys[rows] = keys
@@ -128,7 +126,7 @@ class BlockStore:
             grown = np.empty(roomy(segments.tail), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
-        octants.store_blocks(misfits, rows, words, self.log_odds)
+        octants.store_blocks(misfits, rows, words, wanted, self.log_odds)
 
     def keep_labels(self) -> None:
         """Makes room for labels: of free voxels too."""
@@ -256,8 +254,9 @@ class BlockStore:
         """
         rows = self.insert(keys)
         before = self.masks.noted[rows]
-        wanted, words = np.empty(len(rows), np.int64), np.ascontiguousarray(log_odds).view(np.uint64)
-        octants.replace_blocks(rows, words, self.log_odds, self.masks, wanted)
+        values = np.ascontiguousarray(log_odds).view(np.uint64)
+        wanted, words = np.empty(len(rows), np.int64), np.empty_like(values)
+        octants.replace_blocks(rows, values, self.log_odds, self.masks, wanted, words)
         self._fit(rows, words, wanted)
         self._note(rows, before, noted)
         self.stamps[rows] = stamps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from embodied_mem.memory.octree import asking, dense, kernels, nodes, pixels, se
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
-from embodied_mem.memory.octree.view import View, Work, prepare_work, renew_scratch
+from embodied_mem.memory.octree.view import View, Work, prepare_work, share_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
@@ -57,7 +57,7 @@ class Sight(NamedTuple):
         settle: whether to find out about each voxel, in which rays that are not followed may be.
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
         seen: of `spread_pyramid`, of what rays that are not followed see.
-        open: likewise, of the negated depths: how far all of them see.
+        opened: likewise, of the negated depths: how far all of them see.
         levels: of `pyramid_layout`.
     """
 
@@ -67,7 +67,7 @@ class Sight(NamedTuple):
     settle: bool
     sight: NDArray[np.float32]
     seen: NDArray[np.float32]
-    open: NDArray[np.float32]
+    opened: NDArray[np.float32]
     levels: NDArray[np.int64]
 
 
@@ -118,23 +118,19 @@ def lift(
     rotation, position = pose.rotation(), np.array(pose.position)
     clear, far = 1 if np.isfinite(reach) else 0, horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    corners = [pose.position]
-    found: list[int] = []
+    found: list[tuple[Any, Any, int]] = []
 
     def lift_rows(first: int, last: int) -> None:
-        pixels.judge_pixels(depth, clear, drop_flying, kinds, first, last)
-        pixels.lift_depth(
-            depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, far, points, ends, first, last
-        )
-        corners.extend(pixels.ray_bounds(ends, fx, fy, cx, cy, rotation, position, first, last))
-        found.append(int(np.count_nonzero(kinds[first:last])))
+        part = (rotation, position, origin, cut, far, points, ends, first, last)
+        found.append(pixels.lift_rows(depth, clear, drop_flying, kinds, fx, fy, cx, cy, *part))
 
     byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
-    lo, hi = np.min(corners, axis=0) / resolution, np.max(corners, axis=0) / resolution
-    if max(np.abs(lo).max(), np.abs(hi).max()) >= kernels.WORLD:
+    lows, highs, rays = zip(*found)
+    lo, hi = np.minimum.reduce(lows) / resolution, np.maximum.reduce(highs) / resolution
+    if not -kernels.WORLD < min(lo.tolist()) <= max(hi.tolist()) < kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
     first, last = np.floor(lo).astype(np.int64) - 1, np.floor(hi).astype(np.int64) + 1
-    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, kinds.size - sum(found))
+    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, kinds.size - sum(rays))
 
 
 def mark_exact(
@@ -195,7 +191,7 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
 
 def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
     """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
-    work = prepare_work(camera)
+    work = prepare_work(camera, byte_map.desks(1)[0].scratch)
     follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
     shape, hands = lifted.kinds.shape, byte_map.hands(5000.0 * float(byte_map.shape.prod()))
     starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in range(hands)]
@@ -206,24 +202,16 @@ def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sigh
         width = camera.resolution * min(camera.fx, camera.fy)
         pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
     levels, size = pixels.pyramid_layout(*lifted.reach.shape)
-    sight = byte_map.scratch("sight", (size,), np.float32)  # of which `lift` has filled the first level
-    pixels.farthest_pyramid(sight, levels)
-    rest = sight
-    if tailed:
-        rest = byte_map.scratch("rest", (size,), np.float32)
-        back = 2.0 * float(work.half[2]) + 2e-5
-        shown = rest[: lifted.reach.size].reshape(lifted.reach.shape)
-        pixels.lay_tails(lifted.reach, back, follow, starts[0].reshape(shown.shape), shown)
-        pixels.farthest_pyramid(rest, levels)
-    seen = byte_map.scratch("seen", (2 * size,), np.float32)
+    sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
+    seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
+    pixels.farthest_pyramid(sight, levels)  # of which `lift` has filled the first level
     near = min(work.certain, float(sight[-1]))
-    finest = nodes.finest_level(work, near, len(levels))
-    pixels.spread_pyramid(rest, levels, finest, -1.0, seen)
-    opened = byte_map.scratch("open", (2 * size,), np.float32)
-    least = byte_map.scratch("least", (size,), np.float32)
-    np.negative(sight[: lifted.reach.size], out=least[: lifted.reach.size])
-    pixels.farthest_pyramid(least, levels)
-    pixels.spread_pyramid(least, levels, finest, -np.inf, opened)
+    finest, coarser = (nodes.finest_level(work, edge, near, len(levels)) for edge in (1, 4))
+    back = 2.0 * float(work.half[2]) + 2e-5
+    pixels.look(
+        sight, levels, finest, coarser, tailed, back, follow, starts[0].reshape(lifted.reach.shape), rest,
+        least, seen, opened,
+    )  # fmt: skip
     return Sight(work, starts, follow, settle or tailed, sight, seen, opened, levels)
 
 
@@ -231,14 +219,14 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
     """Marks the voxels that pixels show to be free; lowers the depths from which to follow rays."""
     work, sight, levels = view.work, view.sight, view.levels
     reach = sight[: camera.width * camera.height]
-    works = [work, *(renew_scratch(work) for _ in view.starts[1:])]
-    lists, hands, asked = byte_map.unsettled(), len(works), [asking.Asked.make() for _ in works]
-    shape, strides = byte_map.shape, byte_map.strides
+    hands, shape, strides = len(view.starts), byte_map.shape, byte_map.strides
+    desks = byte_map.desks(hands)
     large, small = _share_out(hands)
 
     def ask_part(hand: int, _: int) -> None:
         # What threads lower and list, each lowers and lists in arrays of its own.
-        mine, scratch, left = view.starts[hand], works[hand], lists[hand]
+        mine, (asked, left, scratch) = view.starts[hand], desks[hand]
+        own = work if hand == 0 else share_work(work, scratch)
         if hand:
             mine.fill(work.certain)
         share = large[hand]
@@ -246,12 +234,12 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
             first = 0
             while first >= 0:
                 first, found = asking.ask_blocks(
-                    camera, scratch, reach, view.seen, view.open, levels, shape, strides, cells, first, share,
-                    work.certain, asked[hand], left,
+                    camera, own, reach, view.seen, view.opened, levels, shape, strides, cells, first, share,
+                    work.certain, asked, left,
                 )  # fmt: skip
                 if view.settle:
                     settling.settle_voxels(
-                        camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
+                        camera, own, reach, sight, levels, cells, mine, left, found, view.follow
                     )
             try:
                 share = small.pop()

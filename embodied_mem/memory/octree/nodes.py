@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,13 +146,15 @@ def _look_around(levels: Array, seen: Array, opened: Array, nodes: Nodes, count:
         here[n], near[n] = seen[at], opened[at]
 
 
-def finest_level(work: Work, near: float, count: int) -> int:
-    """Returns the finest of so many levels that is needed for voxels that begin nearer than `near` [m]."""
+def finest_level(work: Work, edge: int, near: float, count: int) -> int:
+    """Returns the finest of so many levels needed for nodes of `edge` voxels nearer than `near` [m]."""
     if near < 1e-2:
         return count - 1
-    c = near + work.half[2]
-    across = max(work.widths[0] + work.widths[1] / c, work.heights[0] + work.heights[1] / c)
-    return min(int(np.ceil(np.log2(max((across / near + 1.0) / 3.0 * 0.999, 1.0)))), count - 1)
+    c = near + edge * work.half[2]
+    wide = edge * float(work.widths[0]) + edge * edge * float(work.widths[1]) / c
+    tall = edge * float(work.heights[0]) + edge * edge * float(work.heights[1]) / c
+    steps = (max(wide, tall) / near + 1.0) / 3.0 * 0.999
+    return min(math.ceil(math.log2(max(steps, 1.0))), count - 1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

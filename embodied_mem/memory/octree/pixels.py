@@ -165,6 +165,30 @@ def ray_bounds(
 
 
 @njit(cache=True, nogil=True)
+def lift_rows(
+    depth: Array, no_surface: int, drop_flying: bool, kinds: Array, fx: float, fy: float, cx: float, cy: float,
+    rotation: Array, position: Array, origin: Array, max_range: float, horizon: float, points: Array,
+    reach: Array, first: int, last: int
+) -> tuple[Array, Array, int]:  # fmt: skip
+    """Judges and lifts some rows of a depth image: `judge_pixels`, `lift_depth` and `ray_bounds`.
+
+    Returns:
+        the corners of `ray_bounds`, and how many pixels have a ray.
+    """
+    judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
+    lift_depth(
+        depth, kinds, fx, fy, cx, cy, rotation, position, origin, max_range, horizon, points, reach, first, last
+    )
+    lo, hi = ray_bounds(reach, fx, fy, cx, cy, rotation, position, first, last)
+    rays = np.int32(0)
+    for v in range(first, last):
+        row = kinds[v]
+        for u in range(row.shape[0]):
+            rays += np.int32(row[u] > 0)
+    return lo, hi, np.int64(rays)
+
+
+@njit(cache=True, nogil=True)
 def count_beyond(reach: Array, depth: float) -> int:
     """Counts the rays of (N,) float32 planar depths that end beyond a depth [m]."""
     limit, count = np.float32(depth), np.int32(0)
@@ -305,6 +329,42 @@ def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Ar
             begin = begin if tail else ends[u]
             begins[u] = min(begins[u], begin)
             seen[u] = min(begins[u], ends[u])
+
+
+@njit(cache=True, nogil=True)
+def look(
+    sight: Array, levels: Array, finest: int, coarser: int, tailed: bool, back: float, follow: float,
+    starts: Array, rest: Array, least: Array, seen: Array, opened: Array
+) -> None:  # fmt: skip
+    """Prepares what voxels and nodes are asked with, from the depths of the rays' ends.
+
+    Args:
+        sight: of `farthest_pyramid`, the upper levels of which are filled here.
+        levels: of `pyramid_layout`.
+        finest: finest level that is needed for voxels.
+        coarser: finest level that is needed for cubes.
+        tailed: whether rays' tails are followed anyway: see `lay_tails`, with `back` and `follow`.
+        back: [m].
+        follow: [m].
+        starts: (H, W) float32 of `lay_tails`.
+        rest: like `sight`, filled where tails are followed: of the depths up to which they are not.
+        least: like `sight`, filled from the negated depths.
+        seen: of `spread_pyramid`, from what is not followed.
+        opened: likewise, from the negated depths.
+    """
+    height, width = levels[0, 1], levels[0, 2]
+    reach, shown = sight[: height * width], sight
+    if tailed:
+        shown = rest
+        lay_tails(
+            reach.reshape((height, width)), back, follow, starts, rest[: height * width].reshape((height, width))
+        )
+        farthest_pyramid(rest, levels)
+    spread_pyramid(shown, levels, finest, -1.0, seen)
+    for i in range(height * width):
+        least[i] = -reach[i]
+    farthest_pyramid(least, levels)
+    spread_pyramid(least, levels, coarser, -np.inf, opened)
 
 
 @njit(cache=True, nogil=True)

@@ -117,14 +117,14 @@ _RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_A
 """The centre, and eight places near the edge of the ball."""
 
 
-def prepare_work(view: View) -> Work:
-    """Computes a view's constants and allots its scratch."""
+def prepare_work(view: View, scratch: tuple[Array, ...]) -> Work:
+    """Computes a view's constants; `scratch` is of `make_scratch`."""
     rays, spread, half = np.empty((3, 3)), np.empty((3, 2)), np.empty(3)
     widths, heights, margins = np.empty(2), np.empty(2), np.empty(4)
     certain = _measure(view, rays, spread, half, widths, heights, margins)
     right, bottom = view.width - 1.0, view.height - 1.0
     pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
-    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, *_scratch())
+    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, *scratch)
 
 
 @njit(cache=True, nogil=True)
@@ -159,7 +159,8 @@ def _measure(
     return 0.49 * res * min(view.fx, view.fy) / 0.708
 
 
-def _scratch() -> tuple[Array, ...]:
+def make_scratch() -> tuple[Array, ...]:
+    """Allots what `Work` has beside a view's constants."""
     floats, ints = np.empty((5, VOXELS), np.float32), np.empty((3, VOXELS), np.int32)
     side, down, depth, here, around = floats
     inside, pixel, node = ints
@@ -169,10 +170,6 @@ def _scratch() -> tuple[Array, ...]:
     )  # fmt: skip
 
 
-def renew_scratch(work: Work) -> Work:
+def share_work(work: Work, scratch: tuple[Array, ...]) -> Work:
     """Returns the same constants with scratch for another thread."""
-    fresh: dict[str, Any] = dict(zip(_SCRATCH, _scratch()))
-    return work._replace(**fresh)
-
-
-_SCRATCH = Work._fields[Work._fields.index("side") :]
+    return Work(*work[: len(work) - len(scratch)], *scratch)
