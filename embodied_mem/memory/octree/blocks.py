@@ -172,11 +172,10 @@ class BlockStore:
             voxels that got a miss, voxels that got a hit.
         """
         rows = self.insert(keys)
-        older = rows[self.stamps[rows] != stamp]
-        if self.masks.noted[older].any():  # from now on voxels may be older than their block
-            self.keep_stamps()
+        if not self.records.has("stamps") and records.some_older(rows, self.stamps, self.masks.noted, stamp):
+            self.keep_stamps()  # from now on voxels may be older than their block
         seen, named, names = self._see(marks, names, spread)
-        before = self.masks.noted[rows]
+        before = self.masks.noted[rows] if self.records.used else seen
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
 
@@ -198,14 +197,17 @@ class BlockStore:
     def _see(
         self, marks: NDArray[np.uint8], names: NDArray[np.int32], spread: Spread
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]]:
-        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0."""
-        seen, named = np.zeros((len(marks), 8), np.uint64), np.zeros((len(marks), 8), np.uint64)
-        if len(names) or self.records.used:
+        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0.
 
-            def see(i: int, j: int) -> None:
-                records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+        The masks are empty where nobody needs them.
+        """
+        size = len(marks) if len(names) or self.records.used else 0
+        seen, named = np.zeros((size, 8), np.uint64), np.zeros((size, 8), np.uint64)
 
-            spread(see, len(marks))
+        def see(i: int, j: int) -> None:
+            records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+
+        spread(see, size)
         if not named.any():
             return seen, named, _NO_NAMES
         self.keep_labels()

@@ -174,7 +174,7 @@ def mark_exact(
 def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
     """Returns the camera in the byte map's voxels."""
     # float32 coordinates are coarser far from the map's origin: doubt more there.
-    coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
+    coarse = 2.5e-7 * max(map(abs, lifted.lo.tolist() + lifted.hi.tolist()))
     return View(
         view.width,
         view.height,

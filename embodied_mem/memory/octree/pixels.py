@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,7 @@ def mark_surfaces(
         cells[ends[i]] = _HIT
 
 
+@cache
 def pyramid_layout(height: int, width: int) -> tuple[NDArray[np.int64], int]:
     """Returns start, height and width of each level (L, 3) down to a single node, and the size of all."""
     layout, size = [(0, height, width)], height * width

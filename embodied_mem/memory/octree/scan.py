@@ -157,9 +157,9 @@ class ByteMap:
         """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells."""
         self.lo = (lo >> 3) << 3
         self.shape = (hi >> 3) - (lo >> 3) + 1
-        edges = self.shape * 8
-        self.strides = np.array([edges[1] * edges[2], edges[2], 1], np.int64)
-        size = dense.PAD + int(edges.prod())
+        x, y, z = (8 * edge for edge in self.shape.tolist())
+        self.strides = np.array([y * z, z, 1], np.int64)
+        size = dense.PAD + x * y * z
         if len(self._cells) < size:
             self._cells = np.zeros(size, np.uint8)
         return self._cells[:size]
@@ -178,7 +178,7 @@ class ByteMap:
             inverse=inverse,
             max_range=max_range,
             # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
-            eps=float(self.shape.max() * 8) * 2.5e-7 + 1e-6,
+            eps=max(self.shape.tolist()) * 8 * 2.5e-7 + 1e-6,
             world=float(kernels.WORLD),
         )
 

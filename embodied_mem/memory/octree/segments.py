@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
 
@@ -45,7 +46,9 @@ class Segments:
     def _empty_holes(self, tail: int) -> None:
         # Holes of k units are a list: `heads[k]` is the first one's row of `holes`, -1 none; a
         # row holds where the hole starts and the row of the next one. Spare rows are a list too.
+        # Bit k of `some` is set where there may be holes of k units.
         self._heads = np.full(LARGEST // self.unit + 1, -1, np.int32)
+        self._some = np.zeros((LARGEST // self.unit + 64) // 64, np.uint64)
         self._holes = np.empty((0, 2), np.int32)
         self._state = np.array([tail, -1, 0], np.int64)
 
@@ -92,7 +95,8 @@ class Segments:
         slots = None
         if self.tail + need > capacity and self.tail > WASTE * self.held:
             slots = self._compact()
-        _allot(rows, counts, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
+        holes = self._heads, self._some, self._holes, self._state
+        _allot(rows, counts, self.unit, self.starts, self.sizes, *holes)
         self.held += int(self.sizes[rows].sum(dtype=np.int64))
         return slots
 
@@ -105,7 +109,8 @@ class Segments:
             self._holes[-1, 1] = self._state[_SPARE]
             self._state[_SPARE], self._state[_SPARES] = first, spares + more
         self.held -= int(self.sizes[rows].sum(dtype=np.int64))
-        _release(rows, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
+        holes = self._heads, self._some, self._holes, self._state
+        _release(rows, self.unit, self.starts, self.sizes, *holes)
 
     def _compact(self) -> NDArray[np.int64]:
         slots = np.empty(self.held, np.int64)
@@ -116,7 +121,26 @@ class Segments:
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        return self.starts.nbytes + self.sizes.nbytes + self._heads.nbytes + self._holes.nbytes
+        return self.starts.nbytes + self.sizes.nbytes + self._heads.nbytes + self._some.nbytes + self._holes.nbytes
+
+
+@njit(cache=True, nogil=True)
+def _next_hole(units: int, heads: Array, some: Array) -> int:
+    """Returns the smallest size of a hole of at least so many units; 0 where there is none."""
+    at = units >> 6
+    word = some[at] & ~((np.uint64(1) << np.uint64(units & 63)) - np.uint64(1))
+    while True:
+        while word:
+            bit = word & (~word + np.uint64(1))
+            wide = 64 * at + count_bits(bit - np.uint64(1))
+            if heads[wide] >= 0:
+                return wide
+            some[at] &= ~bit
+            word ^= bit
+        at += 1
+        if at == some.shape[0]:
+            return 0
+        word = some[at]
 
 
 @njit(cache=True, nogil=True)
@@ -127,6 +151,7 @@ def _allot(
     starts: Array,
     sizes: Array,
     heads: Array,
+    some: Array,
     holes: Array,
     state: Array,
 ) -> None:
@@ -137,10 +162,8 @@ def _allot(
         starts[r] = 0
         if units == 0:
             continue
-        wide = units
-        while wide < heads.shape[0] and heads[wide] < 0:
-            wide += 1
-        if wide == heads.shape[0]:
+        wide = _next_hole(units, heads, some)
+        if wide == 0:
             starts[r] = state[_TAIL]
             state[_TAIL] += units * unit
             continue
@@ -151,6 +174,7 @@ def _allot(
             holes[hole, 0] += units * unit
             holes[hole, 1] = heads[wide - units]
             heads[wide - units] = hole
+            some[(wide - units) >> 6] |= np.uint64(1) << np.uint64((wide - units) & 63)
         else:
             holes[hole, 1] = state[_SPARE]
             state[_SPARE] = hole
@@ -171,7 +195,7 @@ def _compact(starts: Array, sizes: Array, slots: Array) -> None:
 
 @njit(cache=True, nogil=True)
 def _release(
-    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, holes: Array, state: Array
+    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, some: Array, holes: Array, state: Array
 ) -> None:
     """Makes holes of the segments of blocks; there must be as many spare rows."""
     for i in range(rows.shape[0]):
@@ -185,3 +209,4 @@ def _release(
             holes[hole, 0] = starts[r]
             holes[hole, 1] = heads[units]
             heads[units] = hole
+            some[units >> 6] |= np.uint64(1) << np.uint64(units & 63)
