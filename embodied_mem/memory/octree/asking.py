@@ -186,7 +186,7 @@ def ask_blocks(
         cells: the byte map, in which the rays' ends are marked HIT already.
         first: the share's block to begin with.
         share: (3,) int64: its first part, how many it has, and how many parts there are in all.
-        limit: what lies beyond this depth is left to the rays [m].
+        limit: what lies wholly beyond this depth is left alone [m]; the pyramids are spread for what does not.
         asked: scratch.
         left: filled with the voxels that are not settled.
 

@@ -79,17 +79,21 @@ class BlockStore:
 
     def insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, made where absent."""
-        before, room = self.count, len(self.table)
-        if (before + len(keys)) * 2 > room:
-            wanted = before + int(np.count_nonzero(self.find(keys) < 0))
-            if wanted * 2 > room:
-                slots = 1 << int(wanted * 2 - 1).bit_length()
-                self.table = kernels.rehash(self.keys[:before], slots)
+        before = self.count
+        if before + len(keys) >= len(self.table):
+            self._rehash(before + int(np.count_nonzero(self.find(keys) < 0)))
         rows, self.count = kernels.insert_rows(self.table, keys, before)
         if self.count > len(self.keys):
             self._grow(roomy(self.count))
         self.keys[rows] = keys
+        self._rehash(self.count)
         return rows
+
+    def _rehash(self, count: int) -> None:
+        """Makes the hash large enough for so many blocks."""
+        if count * 2 > len(self.table):
+            slots = 1 << int(count * 2 - 1).bit_length()
+            self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
         def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:

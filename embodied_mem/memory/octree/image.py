@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, dense, kernels, nodes, pixels, settling, tails
+from embodied_mem.memory.octree import asking, kernels, nodes, pixels, settling, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -53,6 +53,7 @@ class Sight(NamedTuple):
     Attributes:
         work: what `prepare_work` made of the camera.
         starts: for each thread that asks (H * W,) float32, the depths from which on rays are followed [m].
+        limit: what lies wholly beyond this depth is not asked about [m].
         follow: rays are followed through what lies beyond this depth and is not settled [m].
         settle: whether to find out about each voxel, in which rays that are not followed may be.
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
@@ -63,6 +64,7 @@ class Sight(NamedTuple):
 
     work: Work
     starts: list[NDArray[np.float32]]
+    limit: float
     follow: float
     settle: bool
     sight: NDArray[np.float32]
@@ -205,14 +207,14 @@ def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sigh
     sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
     seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
     pixels.farthest_pyramid(sight, levels)  # of which `lift` has filled the first level
-    near = min(work.certain, float(sight[-1]))
-    finest, coarser = (nodes.finest_level(work, edge, near, len(levels)) for edge in (1, 4))
+    limit = min(work.certain, float(sight[-1]))  # no ray goes beyond the largest depth
+    finest, coarser = (nodes.finest_level(work, edge, limit, len(levels)) for edge in (1, 4))
     back = 2.0 * float(work.half[2]) + 2e-5
     pixels.look(
         sight, levels, finest, coarser, tailed, back, follow, starts[0].reshape(lifted.reach.shape), rest,
         least, seen, opened,
     )  # fmt: skip
-    return Sight(work, starts, follow, settle or tailed, sight, seen, opened, levels)
+    return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, levels)
 
 
 def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
@@ -235,7 +237,7 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
             while first >= 0:
                 first, found = asking.ask_blocks(
                     camera, own, reach, view.seen, view.opened, levels, shape, strides, cells, first, share,
-                    work.certain, asked, left,
+                    view.limit, asked, left,
                 )  # fmt: skip
                 if view.settle:
                     settling.settle_voxels(
@@ -278,9 +280,5 @@ def _follow(
         long.append(left[first : first + count])
 
     byte_map.spread(follow_part, len(begins), 3)
-    rays = np.concatenate(long)
-    if len(rays):
-        points = np.ascontiguousarray(lifted.points[:, rays].T)
-        skips = np.maximum(begins[rays] - np.float32(1e-3), np.float32(0.0)) / reach[rays]
-        hit, unused = np.zeros(len(rays), np.bool_), np.empty(len(rays), np.int32)
-        dense.mark_rays(points, hit, skips, frame, cells, unused)
+    for rays in long:
+        tails.mark_left(lifted.points, reach, begins, frame, cells, rays)

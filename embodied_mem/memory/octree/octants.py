@@ -176,6 +176,13 @@ def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _sum_bytes(word: int) -> int:
+    """Adds up the eight bytes of a uint64."""
+    pairs = (word & np.uint64(0x00FF00FF00FF00FF)) + ((word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF))
+    return np.int64((pairs * np.uint64(0x0001000100010001)) >> np.uint64(48))
+
+
+@njit(cache=True, nogil=True)
 def add_marks(
     rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array
 ) -> tuple[int, int]:
@@ -198,10 +205,13 @@ def add_marks(
     steps = values.view(np.int8)
     words = marks.view(np.uint64)
     for i in range(rows.shape[0]):
+        some, ended = _ZERO, _ZERO  # counts of up to 64 in each byte
         for j in range(64):
             word = words[i, j]
-            observed += count_bits((word | (word >> _ONE)) & _LOWEST)
-            hits += count_bits((word >> _ONE) & _LOWEST)
+            some += (word | (word >> _ONE)) & _LOWEST
+            ended += (word >> _ONE) & _LOWEST
+        observed += _sum_bytes(some)
+        hits += _sum_bytes(ended)
         _load(log_odds, rows[i], values)
         _add_evidence(steps, marks, i, table)
         wanted[i] = _settle(log_odds, rows[i], values, masks, packed)

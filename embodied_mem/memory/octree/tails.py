@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.dense import TILE, address_origin, prepare_rays
+from embodied_mem.memory.octree.dense import TILE, address_origin, mark_rays, prepare_rays
 from embodied_mem.memory.octree.frame import Frame
 
 Array = NDArray[Any]
@@ -260,6 +260,18 @@ def mark_tails(
         _mark_tile(tiles[0], parts[0], n, frame, cells, scratch, skipped)
         count = _leave(skipped, which[0], n, left, count)
     return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def mark_left(points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, left: Array) -> None:
+    """Marks FREE the voxels that the rays pass which `mark_tails` left; arguments as there."""
+    count = left.shape[0]
+    ends, skips = np.empty((count, 3), np.float32), np.empty(count, np.float32)
+    for k in range(count):
+        i = left[k]
+        ends[k, 0], ends[k, 1], ends[k, 2] = points[0, i], points[1, i], points[2, i]
+        skips[k] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
+    mark_rays(ends, np.zeros(count, np.bool_), skips, frame, cells, np.empty(count, np.int32))
 
 
 @njit(cache=True, nogil=True)
