@@ -108,14 +108,15 @@ def _split_blocks(words: Array, sx: int, sy: int, blocks: Nodes, count: int, hal
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _open_cubes(
-    view: View, work: Work, levels: Array, reach: Array, seen: Array, limit: float, quads: Array, sx: int,
-    sy: int, halves: Nodes, found: int, cubes: Cubes, count: int, left: Unsettled
+    view: View, work: Work, first: int, levels: Array, reach: Array, seen: Array, limit: float, quads: Array,
+    sx: int, sy: int, halves: Nodes, found: int, cubes: Cubes, count: int, left: Unsettled
 ) -> int:  # fmt: skip
     """Marks FREE the cubes that are OPEN; asks about the voxels of those that are not HIDDEN either.
 
     Args:
         view: of `ask_blocks`.
         work: likewise.
+        first: the first level for which `seen` is filled.
         levels: likewise.
         reach: likewise.
         seen: likewise.
@@ -150,14 +151,14 @@ def _open_cubes(
         sizes[kind] = size + 1
         if size + 1 == ROOM:
             count = ask_cubes(
-                view, work, kind, ROOM, halves, kept[kind], levels, reach, seen, limit, quads, sx, sy, cubes, count,
+                view, work, kind, ROOM, halves, kept[kind], first, levels, reach, seen, limit, quads, sx, sy, cubes, count,
                 left,
             )
             sizes[kind] = 0
     for kind in range(2):
         if sizes[kind]:
             count = ask_cubes(
-                view, work, kind, sizes[kind], halves, kept[kind], levels, reach, seen, limit, quads, sx, sy, cubes,
+                view, work, kind, sizes[kind], halves, kept[kind], first, levels, reach, seen, limit, quads, sx, sy, cubes,
                 count, left,
             )  # fmt: skip
             sizes[kind] = 0
@@ -166,7 +167,7 @@ def _open_cubes(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def ask_blocks(
-    view: View, work: Work, reach: Array, seen: Array, opened: Array, levels: Array, shape: Array,
+    view: View, work: Work, reach: Array, seen: Array, opened: Array, firsts: Array, levels: Array, shape: Array,
     strides: Array, cells: Array, first: int, share: Array, limit: float, asked: Asked, left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
     """Marks FREE the voxels that the pixels at their centres see through, in a part of the byte map.
@@ -180,6 +181,7 @@ def ask_blocks(
         reach: (H * W,) float32 planar depth of the rays' ends, -1 where there is no ray.
         seen: of `spread_pyramid`.
         opened: likewise, of the negated depths.
+        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
         levels: of `pyramid_layout`.
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
@@ -201,13 +203,13 @@ def ask_blocks(
         size = _list_blocks(first, share, shape, blocks)
         if size == 0:
             return -1, count
-        judge_nodes(view, work, 8, limit, levels, seen, opened, blocks, size)
+        judge_nodes(view, work, 8, limit, firsts[1], levels, seen, opened, blocks, size)
         found = _split_blocks(words, sx >> 3, sy >> 3, blocks, size, halves)
         if count + 64 * found >= left.cells.shape[0]:
             return first, count
         first += BATCH
         if found:
-            judge_nodes(view, work, 4, limit, levels, seen, opened, halves, found)
+            judge_nodes(view, work, 4, limit, firsts[1], levels, seen, opened, halves, found)
             count = _open_cubes(
-                view, work, levels, reach, seen, limit, quads, sx >> 2, sy >> 2, halves, found, cubes, count, left
+                view, work, firsts[0], levels, reach, seen, limit, quads, sx >> 2, sy >> 2, halves, found, cubes, count, left
             )

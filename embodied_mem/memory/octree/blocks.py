@@ -211,7 +211,8 @@ class BlockStore:
         def see(i: int, j: int) -> None:
             records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
 
-        spread(see, size)
+        if size:
+            spread(see, size)
         if not named.any():
             return seen, named, _NO_NAMES
         self.keep_labels()

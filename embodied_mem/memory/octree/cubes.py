@@ -228,7 +228,7 @@ def _mark_cubes(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _place_cubes(
-    view: View, levels: Array, size: int, halves: Nodes, chosen: Array, sx: int, sy: int,
+    view: View, first: int, levels: Array, size: int, halves: Nodes, chosen: Array, sx: int, sy: int,
     size_of: int, cubes: Cubes
 ) -> None:  # fmt: skip
     """Finds where chosen cubes are: fills `base`, `low` and `place` of `cubes`."""
@@ -239,15 +239,15 @@ def _place_cubes(
         x, y, z = np.int64(halves.x[n]), np.int64(halves.y[n]), np.int64(halves.z[n])
         base[0, q], base[1, q], base[2, q] = halves.side[n], halves.down[n], halves.depth[n]
         low[0, q], low[1, q], low[2, q] = x - at0, y - at1, z - at2
-        level, wide = level_of(inner[n], last)
+        level, wide = level_of(inner[n], first, last)
         place[0, q], place[1, q] = (PAD >> 2) + x * sx + y * sy + (z >> 2), level
         place[2, q], place[3, q] = levels[level, 0] + (size_of if wide else 0), levels[level, 2]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def ask_cubes(
-    view: View, work: Work, kind: int, size: int, halves: Nodes, chosen: Array, levels: Array, reach: Array,
-    seen: Array, limit: float, quads: Array, sx: int, sy: int, cubes: Cubes, count: int, left: Unsettled
+    view: View, work: Work, kind: int, size: int, halves: Nodes, chosen: Array, first: int, levels: Array,
+    reach: Array, seen: Array, limit: float, quads: Array, sx: int, sy: int, cubes: Cubes, count: int, left: Unsettled
 ) -> int:  # fmt: skip
     """Asks about the voxels of cubes: marks the free ones, lists those that are not settled.
 
@@ -258,6 +258,7 @@ def ask_cubes(
         size: how many cubes, at most ROOM.
         halves: cubes, placed.
         chosen: int64, which of them.
+        first: the first level for which `seen` is filled.
         levels: of `ask_blocks`.
         reach: likewise.
         seen: likewise.
@@ -276,7 +277,7 @@ def ask_cubes(
         work.side, work.down, work.depth, work.inside, work.here, work.around
     )  # fmt: skip
     pixel, node, states, thick = work.pixel, work.node, work.states, work.half[2]
-    _place_cubes(view, levels, size, halves, chosen, sx, sy, seen.shape[0] >> 1, cubes)
+    _place_cubes(view, first, levels, size, halves, chosen, sx, sy, seen.shape[0] >> 1, cubes)
     base, low, place = cubes.base, cubes.low, cubes.place
     if kind == 0:
         _locate_whole(view, size, base, place, depth, pixel, node)

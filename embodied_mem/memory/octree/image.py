@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, kernels, nodes, pixels, settling, tails
+from embodied_mem.memory.octree import asking, kernels, pixels, settling, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -59,6 +60,7 @@ class Sight(NamedTuple):
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
         seen: of `spread_pyramid`, of what rays that are not followed see.
         opened: likewise, of the negated depths: how far all of them see.
+        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
         levels: of `pyramid_layout`.
     """
 
@@ -70,6 +72,7 @@ class Sight(NamedTuple):
     sight: NDArray[np.float32]
     seen: NDArray[np.float32]
     opened: NDArray[np.float32]
+    firsts: NDArray[np.int64]
     levels: NDArray[np.int64]
 
 
@@ -97,7 +100,7 @@ def check_image(
 
 def horizon(reach: float, resolution: float) -> float:
     """Returns a depth beyond the range even after a point has moved to the centre of its voxel [m]."""
-    return reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
+    return reach * 1.001 + 2.0 * resolution if math.isfinite(reach) else 1.0
 
 
 def lift(
@@ -118,21 +121,22 @@ def lift(
     ends = pyramid[: depth.size].reshape(depth.shape)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
-    clear, far = 1 if np.isfinite(reach) else 0, horizon(reach, resolution)
+    clear, far = 1 if math.isfinite(reach) else 0, horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    found: list[tuple[Any, Any, int]] = []
+    found: list[tuple[float, ...]] = []
 
     def lift_rows(first: int, last: int) -> None:
         part = (rotation, position, origin, cut, far, points, ends, first, last)
         found.append(pixels.lift_rows(depth, clear, drop_flying, kinds, fx, fy, cx, cy, *part))
 
     byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
-    lows, highs, rays = zip(*found)
-    lo, hi = np.minimum.reduce(lows) / resolution, np.maximum.reduce(highs) / resolution
-    if not -kernels.WORLD < min(lo.tolist()) <= max(hi.tolist()) < kernels.WORLD:
+    columns = list(zip(*found))
+    lo, hi = ([f(column) / resolution for column in part] for f, part in ((min, columns[:3]), (max, columns[3:6])))
+    if not -kernels.WORLD < min(lo) <= max(hi) < kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
-    first, last = np.floor(lo).astype(np.int64) - 1, np.floor(hi).astype(np.int64) + 1
-    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, kinds.size - sum(rays))
+    first, last = np.array([math.floor(c) - 1 for c in lo]), np.array([math.floor(c) + 1 for c in hi])
+    dropped = kinds.size - int(sum(columns[6]))
+    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, dropped)
 
 
 def mark_exact(
@@ -193,28 +197,19 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
 
 def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
     """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
-    work = prepare_work(camera, byte_map.desks(1)[0].scratch)
-    follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
-    shape, hands = lifted.kinds.shape, byte_map.hands(5000.0 * float(byte_map.shape.prod()))
-    starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in range(hands)]
-    starts[0].fill(work.certain)
-    beyond = pixels.count_beyond(lifted.reach.reshape(-1), follow)
-    tailed = beyond > len(lifted.kinds) * TAILED
-    if not (settle or tailed):
-        width = camera.resolution * min(camera.fx, camera.fy)
-        pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
-    levels, size = pixels.pyramid_layout(*lifted.reach.shape)
+    work, image = prepare_work(camera, byte_map.desks(1)[0].scratch), lifted.reach.shape
+    voxel = camera.resolution * min(camera.fx, camera.fy)
+    follow = max(voxel / WIDE, 3.0 * camera.resolution)
+    hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
+    starts = [byte_map.scratch(f"starts {k}", lifted.kinds.shape, np.float32) for k in range(hands)]
+    levels, size = pixels.pyramid_layout(*image)
     sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
     seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
-    pixels.farthest_pyramid(sight, levels)  # of which `lift` has filled the first level
-    limit = min(work.certain, float(sight[-1]))  # no ray goes beyond the largest depth
-    finest, coarser = (nodes.finest_level(work, edge, limit, len(levels)) for edge in (1, 4))
-    back = 2.0 * float(work.half[2]) + 2e-5
-    pixels.look(
-        sight, levels, finest, coarser, tailed, back, follow, starts[0].reshape(lifted.reach.shape), rest,
-        least, seen, opened,
-    )  # fmt: skip
-    return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, levels)
+    tailed, limit, *firsts = pixels.look(  # `lift` has filled the first level of `sight`
+        sight, levels, work, voxel, follow, TAILED, settle, starts[0].reshape(image), rest, least, seen, opened
+    )
+    first = np.array(firsts)
+    return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, first, levels)
 
 
 def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
@@ -236,7 +231,7 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
             first = 0
             while first >= 0:
                 first, found = asking.ask_blocks(
-                    camera, own, reach, view.seen, view.opened, levels, shape, strides, cells, first, share,
+                    camera, own, reach, view.seen, view.opened, view.firsts, levels, shape, strides, cells, first, share,
                     view.limit, asked, left,
                 )  # fmt: skip
                 if view.settle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,19 +55,20 @@ class Nodes(NamedTuple):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def level_of(bits: int, last: int) -> tuple[int, bool]:
+def level_of(bits: int, first: int, last: int) -> tuple[int, bool]:
     """Chooses a level of a pyramid by the bits of a float32 span.
 
     Three nodes of that level to each side are the span, of which the float32 is a third [px].
 
     Args:
         bits: of the float32, as int32.
+        first: the first level there is.
         last: the last level, which is a single node.
 
     Returns:
         the level, and whether two nodes to each side would not do.
     """
-    return max(min((bits >> 23) - 126, last), 0), (bits & 0x7FFFFF) > 0x2AAAA9
+    return max(min((bits >> 23) - 126, last), first), (bits & 0x7FFFFF) > 0x2AAAA9
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -132,7 +132,7 @@ def _flag_nodes(view: View, work: Work, edge: int, limit: float, nodes: Nodes, c
 
 
 @njit(cache=True, nogil=True)
-def _look_around(levels: Array, seen: Array, opened: Array, nodes: Nodes, count: int) -> None:
+def _look_around(first: int, levels: Array, seen: Array, opened: Array, nodes: Nodes, count: int) -> None:
     """Reads the depths in the outlines of nodes, from levels of which two or three numbers span them."""
     columns, rows, spans, flags = nodes.column, nodes.row, nodes.span.view(np.int32), nodes.flags
     here, near, size, last = nodes.here, nodes.near, seen.shape[0] >> 1, levels.shape[0] - 1
@@ -140,27 +140,30 @@ def _look_around(levels: Array, seen: Array, opened: Array, nodes: Nodes, count:
         flag = flags[n]
         if flag == HIDDEN or flag == _BEHIND:
             continue
-        level, wide = level_of(spans[n], last)
+        level, wide = level_of(spans[n], first, last)
         at = levels[level, 0] + (rows[n] >> level) * levels[level, 2] + (columns[n] >> level)
         at += size if wide else 0
         here[n], near[n] = seen[at], opened[at]
 
 
+@njit(cache=True, nogil=True)
 def finest_level(work: Work, edge: int, near: float, count: int) -> int:
     """Returns the finest of so many levels needed for nodes of `edge` voxels nearer than `near` [m]."""
-    if near < 1e-2:
-        return count - 1
-    c = near + edge * work.half[2]
-    wide = edge * float(work.widths[0]) + edge * edge * float(work.widths[1]) / c
-    tall = edge * float(work.heights[0]) + edge * edge * float(work.heights[1]) / c
-    steps = (max(wide, tall) / near + 1.0) / 3.0 * 0.999
-    return min(math.ceil(math.log2(max(steps, 1.0))), count - 1)
+    level = count - 1
+    if near >= 1e-2:
+        c = near + edge * work.half[2]
+        wide = edge * (work.widths[0] + edge * work.widths[1] / c)
+        tall = edge * (work.heights[0] + edge * work.heights[1] / c)
+        span = (max(wide, tall) / near + 1.0) * 0.999
+        while level > 0 and 3.0 * 2.0 ** (level - 1) >= span:
+            level -= 1
+    return level
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def judge_nodes(
-    view: View, work: Work, edge: int, limit: float, levels: Array, seen: Array, opened: Array, nodes: Nodes,
-    count: int
+    view: View, work: Work, edge: int, limit: float, first: int, levels: Array, seen: Array, opened: Array,
+    nodes: Nodes, count: int
 ) -> None:  # fmt: skip
     """Finds out what pixels show of nodes of `edge` voxels: fills their `states`.
 
@@ -169,6 +172,7 @@ def judge_nodes(
         work: what `prepare_work` made of it.
         edge: of the nodes [voxels].
         limit: what lies wholly beyond this depth is HIDDEN [m].
+        first: the first level for which the others are filled.
         levels: of `pyramid_layout`.
         seen: of `spread_pyramid`.
         opened: likewise, of the negated depths.
@@ -177,7 +181,7 @@ def judge_nodes(
     """
     _place_nodes(view, edge, nodes, count)
     _flag_nodes(view, work, edge, limit, nodes, count)
-    _look_around(levels, seen, opened, nodes, count)
+    _look_around(first, levels, seen, opened, nodes, count)
     thick, tiny = np.float32(edge) * np.float32(work.half[2]), np.float32(1e-5)
     depth, here, near = nodes.depth[:count], nodes.here[:count], nodes.near[:count]
     flags, states = nodes.flags[:count], nodes.states

@@ -9,6 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.nodes import finest_level
+from embodied_mem.memory.octree.view import Work
+
 Array = NDArray[Any]
 
 PAD = 64
@@ -170,11 +173,11 @@ def lift_rows(
     depth: Array, no_surface: int, drop_flying: bool, kinds: Array, fx: float, fy: float, cx: float, cy: float,
     rotation: Array, position: Array, origin: Array, max_range: float, horizon: float, points: Array,
     reach: Array, first: int, last: int
-) -> tuple[Array, Array, int]:  # fmt: skip
+) -> tuple[float, float, float, float, float, float, int]:  # fmt: skip
     """Judges and lifts some rows of a depth image: `judge_pixels`, `lift_depth` and `ray_bounds`.
 
     Returns:
-        the corners of `ray_bounds`, and how many pixels have a ray.
+        the corners of `ray_bounds`, lower and upper, and how many pixels have a ray.
     """
     judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
     lift_depth(
@@ -186,7 +189,7 @@ def lift_rows(
         row = kinds[v]
         for u in range(row.shape[0]):
             rays += np.int32(row[u] > 0)
-    return lo, hi, np.int64(rays)
+    return lo[0], lo[1], lo[2], hi[0], hi[1], hi[2], np.int64(rays)
 
 
 @njit(cache=True, nogil=True)
@@ -334,42 +337,6 @@ def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Ar
 
 
 @njit(cache=True, nogil=True)
-def look(
-    sight: Array, levels: Array, finest: int, coarser: int, tailed: bool, back: float, follow: float,
-    starts: Array, rest: Array, least: Array, seen: Array, opened: Array
-) -> None:  # fmt: skip
-    """Prepares what voxels and nodes are asked with, from the depths of the rays' ends.
-
-    Args:
-        sight: of `farthest_pyramid`, the upper levels of which are filled here.
-        levels: of `pyramid_layout`.
-        finest: finest level that is needed for voxels.
-        coarser: finest level that is needed for cubes.
-        tailed: whether rays' tails are followed anyway: see `lay_tails`, with `back` and `follow`.
-        back: [m].
-        follow: [m].
-        starts: (H, W) float32 of `lay_tails`.
-        rest: like `sight`, filled where tails are followed: of the depths up to which they are not.
-        least: like `sight`, filled from the negated depths.
-        seen: of `spread_pyramid`, from what is not followed.
-        opened: likewise, from the negated depths.
-    """
-    height, width = levels[0, 1], levels[0, 2]
-    reach, shown = sight[: height * width], sight
-    if tailed:
-        shown = rest
-        lay_tails(
-            reach.reshape((height, width)), back, follow, starts, rest[: height * width].reshape((height, width))
-        )
-        farthest_pyramid(rest, levels)
-    spread_pyramid(shown, levels, finest, -1.0, seen)
-    for i in range(height * width):
-        least[i] = -reach[i]
-    farthest_pyramid(least, levels)
-    spread_pyramid(least, levels, coarser, -np.inf, opened)
-
-
-@njit(cache=True, nogil=True)
 def sample_rays(reach: Array, width: float, starts: Array) -> None:
     """Chooses the rays that hybrid mode follows: half a voxel to a voxel apart where they end.
 
@@ -386,3 +353,53 @@ def sample_rays(reach: Array, width: float, starts: Array) -> None:
                 apart *= 2
             if (u | v) & (apart - 1) == 0:
                 begins[u] = np.float32(0.0)
+
+
+@njit(cache=True, nogil=True)
+def look(
+    sight: Array, levels: Array, work: Work, voxel: float, follow: float, share: float, settle: bool,
+    starts: Array, rest: Array, least: Array, seen: Array, opened: Array
+) -> tuple[bool, float, int, int]:  # fmt: skip
+    """Prepares what voxels and nodes are asked with, from the depths of the rays' ends.
+
+    Args:
+        sight: of `farthest_pyramid`, the upper levels of which are filled here.
+        levels: of `pyramid_layout`.
+        work: the view's constants.
+        voxel: width of a voxel as seen from 1 m [px].
+        follow: of `lay_tails` [m].
+        share: where more of the rays than this end beyond `follow`, tails are followed.
+        settle: whether voxels that pixels do not settle are settled; where they are not, and tails
+            are not followed, some rays are followed as a whole: `sample_rays`.
+        starts: (H, W) float32, filled with the depth from which on each ray is followed [m].
+        rest: like `sight`, filled where tails are followed: of the depths up to which they are not.
+        least: like `sight`, filled from the negated depths.
+        seen: of `spread_pyramid`, from what is not followed.
+        opened: likewise, from the negated depths.
+
+    Returns:
+        whether tails are followed; up to which depth voxels are asked about [m]; the first levels
+        for which `seen` and `opened` are filled.
+    """
+    height, width = levels[0, 1], levels[0, 2]
+    reach, shown = sight[: height * width], sight
+    image = reach.reshape((height, width))
+    starts[:] = np.float32(work.certain)
+    tailed = count_beyond(reach, follow) > share * reach.shape[0]
+    if not (settle or tailed):
+        sample_rays(image, voxel, starts)
+    farthest_pyramid(sight, levels)
+    limit = min(work.certain, np.float64(sight[-1]))  # no ray goes beyond the largest depth
+    finest = finest_level(work, 1, limit, levels.shape[0])
+    coarser = finest_level(work, 4, limit, levels.shape[0])
+    if tailed:
+        shown = rest
+        back = 2.0 * work.half[2] + 2e-5
+        lay_tails(image, back, follow, starts, rest[: height * width].reshape((height, width)))
+        farthest_pyramid(rest, levels)
+    spread_pyramid(shown, levels, finest, -1.0, seen)
+    for i in range(height * width):
+        least[i] = -reach[i]
+    farthest_pyramid(least, levels)
+    spread_pyramid(least, levels, coarser, -np.inf, opened)
+    return tailed, limit, finest, coarser

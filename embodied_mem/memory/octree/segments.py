@@ -88,7 +88,7 @@ class Segments:
         Raises:
             InputError: the pool is as large as it can be.
         """
-        need = int(counts.sum()) + self.unit * len(rows)
+        need = int(np.add.reduce(counts)) + self.unit * len(rows)
         if self.tail + need > _FULL:
             raise InputError("the octree is full: clear parts of it, or start another one")
         self._release(rows)
@@ -96,8 +96,7 @@ class Segments:
         if self.tail + need > capacity and self.tail > WASTE * self.held:
             slots = self._compact()
         holes = self._heads, self._some, self._holes, self._state
-        _allot(rows, counts, self.unit, self.starts, self.sizes, *holes)
-        self.held += int(self.sizes[rows].sum(dtype=np.int64))
+        self.held += _allot(rows, counts, self.unit, self.starts, self.sizes, *holes)
         return slots
 
     def _release(self, rows: NDArray[np.int64]) -> None:
@@ -108,9 +107,8 @@ class Segments:
             self._holes[first:, 1] = np.arange(first + 1, first + more + 1)
             self._holes[-1, 1] = self._state[_SPARE]
             self._state[_SPARE], self._state[_SPARES] = first, spares + more
-        self.held -= int(self.sizes[rows].sum(dtype=np.int64))
         holes = self._heads, self._some, self._holes, self._state
-        _release(rows, self.unit, self.starts, self.sizes, *holes)
+        self.held -= _release(rows, self.unit, self.starts, self.sizes, *holes)
 
     def _compact(self) -> NDArray[np.int64]:
         slots = np.empty(self.held, np.int64)
@@ -154,11 +152,17 @@ def _allot(
     some: Array,
     holes: Array,
     state: Array,
-) -> None:
-    """Gives each block the smallest hole that is large enough, or else a part of the tail."""
+) -> int:
+    """Gives each block the smallest hole that is large enough, or else a part of the tail.
+
+    Returns:
+        how many places that were given.
+    """
+    given = 0
     for i in range(rows.shape[0]):
         r, units = rows[i], (counts[i] + unit - 1) // unit
         sizes[r] = units * unit
+        given += units * unit
         starts[r] = 0
         if units == 0:
             continue
@@ -179,6 +183,7 @@ def _allot(
             holes[hole, 1] = state[_SPARE]
             state[_SPARE] = hole
             state[_SPARES] += 1
+    return given
 
 
 @njit(cache=True, nogil=True)
@@ -196,11 +201,13 @@ def _compact(starts: Array, sizes: Array, slots: Array) -> None:
 @njit(cache=True, nogil=True)
 def _release(
     rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, some: Array, holes: Array, state: Array
-) -> None:
-    """Makes holes of the segments of blocks; there must be as many spare rows."""
+) -> int:
+    """Makes holes of the segments of blocks, of which there must be as many spare; returns their places."""
+    taken = 0
     for i in range(rows.shape[0]):
         r = rows[i]
         units = sizes[r] // unit
+        taken += units * unit
         sizes[r] = 0
         if units > 0:
             hole = state[_SPARE]
@@ -210,3 +217,4 @@ def _release(
             holes[hole, 1] = heads[units]
             heads[units] = hole
             some[units >> 6] |= np.uint64(1) << np.uint64(units & 63)
+    return taken
