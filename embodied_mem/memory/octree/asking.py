@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.cubes import ROOM, Cubes, ask_cubes
 from embodied_mem.memory.octree.nodes import HIDDEN, OPEN, PART, Nodes, judge_nodes
+from embodied_mem.memory.octree.settling import settle_voxels
 from embodied_mem.memory.octree.view import Unsettled, View, Work, make_scratch
 
 Array = NDArray[Any]
@@ -114,7 +115,7 @@ def _open_cubes(
     """Marks FREE the cubes that are OPEN; asks about the voxels of those that are not HIDDEN either.
 
     Args:
-        view: of `ask_blocks`.
+        view: of `ask_share`.
         work: likewise.
         first: the first level for which `seen` is filled.
         levels: likewise.
@@ -166,31 +167,12 @@ def _open_cubes(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ask_blocks(
-    view: View, work: Work, reach: Array, seen: Array, opened: Array, firsts: Array, levels: Array, shape: Array,
-    strides: Array, cells: Array, first: int, share: Array, limit: float, asked: Asked, left: Unsettled
+def _ask_blocks(
+    view: View, work: Work, reach: Array, seen: Array, opened: Array, firsts: Array, levels: Array,
+    shape: Array, strides: Array, cells: Array, first: int, share: Array, limit: float, asked: Asked,
+    left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
-    """Marks FREE the voxels that the pixels at their centres see through, in a part of the byte map.
-
-    Blocks do not depend on each other: threads may take different ones, with scratch of their own.
-    Shares take turns, RUN blocks for each of their parts, so that about as much is in each part.
-
-    Args:
-        view: the camera.
-        work: what `prepare_work` made of it.
-        reach: (H * W,) float32 planar depth of the rays' ends, -1 where there is no ray.
-        seen: of `spread_pyramid`.
-        opened: likewise, of the negated depths.
-        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
-        levels: of `pyramid_layout`.
-        shape: (3,) int64 blocks of the byte map along each axis.
-        strides: (3,) int64 cells per voxel along each axis.
-        cells: the byte map, in which the rays' ends are marked HIT already.
-        first: the share's block to begin with.
-        share: (3,) int64: its first part, how many it has, and how many parts there are in all.
-        limit: what lies wholly beyond this depth is left alone [m]; the pyramids are spread for what does not.
-        asked: scratch.
-        left: filled with the voxels that are not settled.
+    """Asks about the blocks of a share, from its block `first` on; the other arguments as for `ask_share`.
 
     Returns:
         the share's block to go on with, -1 unless there was no more room in `left`; and how many
@@ -211,5 +193,47 @@ def ask_blocks(
         if found:
             judge_nodes(view, work, 4, limit, firsts[1], levels, seen, opened, halves, found)
             count = _open_cubes(
-                view, work, firsts[0], levels, reach, seen, limit, quads, sx >> 2, sy >> 2, halves, found, cubes, count, left
-            )
+                view, work, firsts[0], levels, reach, seen, limit, quads, sx >> 2, sy >> 2, halves, found,
+                cubes, count, left,
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ask_share(
+    view: View, work: Work, reach: Array, sight: Array, seen: Array, opened: Array, firsts: Array,
+    levels: Array, shape: Array, strides: Array, cells: Array, share: Array, limit: float, follow: float,
+    settle: bool, starts: Array, asked: Asked, left: Unsettled
+) -> None:  # fmt: skip
+    """Marks FREE the voxels that the pixels at their centres see through, in a share of the byte map.
+
+    Blocks do not depend on each other: threads may take different ones, with scratch of their own.
+    Shares take turns, RUN blocks for each of their parts, so that about as much is in each part.
+
+    Args:
+        view: the camera.
+        work: what `prepare_work` made of it.
+        reach: (H * W,) float32 planar depth of the rays' ends, -1 where there is no ray.
+        sight: of `farthest_pyramid`.
+        seen: of `spread_pyramid`.
+        opened: likewise, of the negated depths.
+        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
+        levels: of `pyramid_layout`.
+        shape: (3,) int64 blocks of the byte map along each axis.
+        strides: (3,) int64 cells per voxel along each axis.
+        cells: the byte map, in which the rays' ends are marked HIT already.
+        share: (3,) int64: its first part, how many it has, and how many parts there are in all.
+        limit: what lies wholly beyond this depth is left alone [m].
+        follow: of `settle_voxels` [m].
+        settle: whether to settle what pixels do not.
+        starts: of `settle_voxels`.
+        asked: scratch.
+        left: likewise.
+    """
+    first = 0
+    while first >= 0:
+        first, count = _ask_blocks(
+            view, work, reach, seen, opened, firsts, levels, shape, strides, cells, first, share, limit, asked,
+            left,
+        )  # fmt: skip
+        if settle:
+            settle_voxels(view, work, reach, sight, levels, cells, starts, left, count, follow)

@@ -18,7 +18,7 @@ NEVER = np.iinfo(np.int64).min
 Spread = Callable[..., None]
 """Calls work(first, last) on parts of a range, on several threads if there are."""
 
-_NO_NAMES = np.empty((0, 512), np.int32)
+_NO_NAMES, _NO_MASKS = np.empty((0, 512), np.int32), np.empty((0, 8), np.uint64)
 
 
 def block_coords(keys: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -96,23 +96,18 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
-        def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:
-            grown = np.empty((capacity, *column.shape[1:]), column.dtype)
-            grown[: len(column)] = column
-            grown[len(column) :] = fill
-            return grown
-
-        self.keys, self.versions = longer(self.keys, 0), longer(self.versions, 0)
-        self.stamps = longer(self.stamps, NEVER)
+        longer, wider = kernels.lengthen, kernels.lengthen_rows
+        self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
+        self.stamps = longer(self.stamps, capacity, NEVER)
         occupied, free, noted = self.masks
         shared = noted is occupied or not len(noted)
-        occupied, free = longer(occupied, 0), longer(free, 0)
-        self.masks = octants.Masks(occupied, free, occupied if shared else longer(noted, 0))
+        occupied, free = wider(occupied, capacity, 0), wider(free, capacity, 0)
+        self.masks = octants.Masks(occupied, free, occupied if shared else wider(noted, capacity, 0))
         self.records.grow(capacity)
         self._segments.grow(capacity)
         self.log_odds = self.log_odds._replace(
-            uneven=longer(self.log_odds.uneven, 0),
-            even=longer(self.log_odds.even, octants.UNKNOWN),
+            uneven=longer(self.log_odds.uneven, capacity, 0),
+            even=wider(self.log_odds.even, capacity, octants.UNKNOWN),
             starts=self._segments.starts,
             sizes=self._segments.sizes,
         )
@@ -206,13 +201,14 @@ class BlockStore:
         The masks are empty where nobody needs them.
         """
         size = len(marks) if len(names) or self.records.used else 0
+        if not size:
+            return _NO_MASKS, _NO_MASKS, _NO_NAMES
         seen, named = np.zeros((size, 8), np.uint64), np.zeros((size, 8), np.uint64)
 
         def see(i: int, j: int) -> None:
             records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
 
-        if size:
-            spread(see, size)
+        spread(see, size)
         if not named.any():
             return seen, named, _NO_NAMES
         self.keep_labels()

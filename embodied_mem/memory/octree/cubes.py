@@ -259,7 +259,7 @@ def ask_cubes(
         halves: cubes, placed.
         chosen: int64, which of them.
         first: the first level for which `seen` is filled.
-        levels: of `ask_blocks`.
+        levels: of `ask_share`.
         reach: likewise.
         seen: likewise.
         limit: likewise.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, kernels, pixels, settling, tails
+from embodied_mem.memory.octree import asking, kernels, pixels, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -228,16 +228,10 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
             mine.fill(work.certain)
         share = large[hand]
         while True:
-            first = 0
-            while first >= 0:
-                first, found = asking.ask_blocks(
-                    camera, own, reach, view.seen, view.opened, view.firsts, levels, shape, strides, cells, first, share,
-                    view.limit, asked, left,
-                )  # fmt: skip
-                if view.settle:
-                    settling.settle_voxels(
-                        camera, own, reach, sight, levels, cells, mine, left, found, view.follow
-                    )
+            asking.ask_share(
+                camera, own, reach, sight, view.seen, view.opened, view.firsts, levels, shape, strides, cells,
+                share, view.limit, view.follow, view.settle, mine, asked, left,
+            )  # fmt: skip
             try:
                 share = small.pop()
             except IndexError:

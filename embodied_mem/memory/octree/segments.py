@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.memory.octree.kernels import lengthen
 from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
@@ -59,9 +60,7 @@ class Segments:
 
     def grow(self, rows: int) -> None:
         """Makes room for so many blocks."""
-        more = rows - len(self.starts)
-        self.starts = np.concatenate([self.starts, np.zeros(more, np.int32)])
-        self.sizes = np.concatenate([self.sizes, np.zeros(more, np.int16)])
+        self.starts, self.sizes = lengthen(self.starts, rows, 0), lengthen(self.sizes, rows, 0)
 
     def misfits(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns (M,) bool: whose segment is too small, or far too large, for so many things."""

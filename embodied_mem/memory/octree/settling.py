@@ -376,7 +376,7 @@ def settle_voxels(
         levels: of `pyramid_layout`.
         cells: the byte map.
         starts: (H * W,) float32, lowered to the depth from which on a pixel's ray is to be followed [m].
-        left: of `ask_blocks`.
+        left: of `ask_share`.
         count: voxels in it.
         follow: the rays are to be followed through voxels that lie wholly beyond this depth [m].
     """
