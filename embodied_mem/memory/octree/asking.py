@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.cubes import ROOM, Cubes, ask_cubes
-from embodied_mem.memory.octree.nodes import HIDDEN, OPEN, PART, Nodes, judge_nodes
+from embodied_mem.memory.octree.nodes import OPEN, PART, WHOLE, Nodes, judge_nodes
 from embodied_mem.memory.octree.settling import settle_voxels
-from embodied_mem.memory.octree.view import Unsettled, View, Work, make_scratch
+from embodied_mem.memory.octree.view import Unsettled, View, Work
+from embodied_mem.memory.octree.voxels import Voxels, ask_voxels
 
 Array = NDArray[Any]
 
@@ -28,21 +28,30 @@ RUN = 2
 """Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 BATCH = 128
 """Blocks that are judged at once; a multiple of RUN. What is not settled of as many must fit `Unsettled`."""
-_ALL8, _ALL4 = np.uint64(0x0101010101010101), np.uint32(0x01010101)
-"""All cells of a word, and of half a word, FREE."""
+_ALL8, _ALL4, _ALL2 = np.uint64(0x0101010101010101), np.uint32(0x01010101), np.uint16(0x0101)
+"""Eight, four and two cells FREE."""
 
 
 class Asked(NamedTuple):
-    """Scratch for one thread: a batch of blocks, cubes of those, and cubes whose voxels are asked."""
+    """Scratch for one thread: a batch of blocks, their cubes, their octants, and those to be asked about.
+
+    Attributes:
+        blocks, cubes, octants: nodes of 8^3, 4^3 and 2^3 voxels.
+        kept: (4, N) int32, nodes by state.
+        voxels: of octants.
+    """
 
     blocks: Nodes
-    halves: Nodes
-    cubes: Cubes
+    cubes: Nodes
+    octants: Nodes
+    kept: Array
+    voxels: Voxels
 
     @classmethod
     def make(cls) -> Asked:
         """Allots it."""
-        return cls(Nodes.room_for(BATCH), Nodes.room_for(8 * BATCH), Cubes.make())
+        blocks, cubes, octants = (Nodes.room_for(many * BATCH) for many in (1, 8, 64))
+        return cls(blocks, cubes, octants, np.empty((4, 64 * BATCH), np.int32), Voxels.room_for(64 * BATCH))
 
 
 class Desk(NamedTuple):
@@ -50,12 +59,11 @@ class Desk(NamedTuple):
 
     asked: Asked
     left: Unsettled
-    scratch: tuple[Array, ...]
 
     @classmethod
     def make(cls) -> Desk:
         """Allots it."""
-        return cls(Asked.make(), Unsettled.room_for(2 * BATCH * 512), make_scratch())
+        return cls(Asked.make(), Unsettled.room_for(2 * BATCH * 512))
 
 
 @njit(cache=True, nogil=True)
@@ -74,96 +82,52 @@ def _list_blocks(first: int, share: Array, shape: Array, blocks: Nodes) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _split_blocks(words: Array, sx: int, sy: int, blocks: Nodes, count: int, halves: Nodes) -> int:
-    """Marks FREE the blocks that are OPEN; lists the cubes of those that are not HIDDEN either.
+def _sort_nodes(nodes: Nodes, count: int, kept: Array, sizes: Array) -> None:
+    """Lists the nodes of each state in a row of `kept`; `sizes` (4,) is filled with how many."""
+    sizes[:] = 0
+    states = nodes.states
+    for n in range(count):
+        state = states[n]
+        kept[state, sizes[state]] = n
+        sizes[state] += 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_nodes(items: Array, free: int, edge: int, strides: Array, nodes: Nodes, kept: Array, size: int) -> None:
+    """Marks FREE all voxels of chosen nodes.
 
     Args:
-        words: the byte map, eight cells at a time.
-        sx: words per voxel along x.
-        sy: words per voxel along y.
-        blocks: judged.
-        count: how many.
-        halves: filled with cubes.
-
-    Returns:
-        how many cubes.
+        items: the byte map, `edge` cells at a time.
+        free: as many cells, FREE.
+        edge: of the nodes [voxels].
+        strides: (3,) int64 cells per voxel along each axis.
+        nodes: of one level.
+        kept: which ones.
+        size: how many.
     """
-    found = 0
-    for n in range(count):
-        state = blocks.states[n]
-        if state == HIDDEN:
-            continue
-        x, y, z = blocks.x[n], blocks.y[n], blocks.z[n]
-        if state == OPEN:
-            corner = (PAD >> 3) + x * sx + y * sy + (z >> 3)
-            for i in range(64):
-                words[corner + (i >> 3) * sx + (i & 7) * sy] |= _ALL8
-            continue
+    sx, sy, xs, ys, zs = strides[0] // edge, strides[1] // edge, nodes.x, nodes.y, nodes.z
+    for k in range(size):
+        n = kept[k]
+        corner = PAD // edge + xs[n] * sx + ys[n] * sy + zs[n] // edge
+        for x in range(edge):
+            for y in range(edge):
+                items[corner + x * sx + y * sy] |= free
+
+
+@njit(cache=True, nogil=True)
+def _split_nodes(half: int, nodes: Nodes, kept: Array, size: int, parts: Nodes, found: int) -> int:
+    """Lists the eight parts, of `half` voxels, of chosen nodes after `found` others; returns how many are listed."""
+    xs, ys, zs = nodes.x, nodes.y, nodes.z
+    px, py, pz = parts.x, parts.y, parts.z
+    for k in range(size):
+        n = kept[k]
+        x, y, z = xs[n], ys[n], zs[n]
         for q in range(8):
-            halves.x[found + q] = x + ((q >> 2) << 2)
-            halves.y[found + q] = y + (((q >> 1) & 1) << 2)
-            halves.z[found + q] = z + ((q & 1) << 2)
+            px[found + q] = x + (q >> 2) * half
+            py[found + q] = y + ((q >> 1) & 1) * half
+            pz[found + q] = z + (q & 1) * half
         found += 8
     return found
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _open_cubes(
-    view: View, work: Work, first: int, levels: Array, reach: Array, seen: Array, limit: float, quads: Array,
-    sx: int, sy: int, halves: Nodes, found: int, cubes: Cubes, count: int, left: Unsettled
-) -> int:  # fmt: skip
-    """Marks FREE the cubes that are OPEN; asks about the voxels of those that are not HIDDEN either.
-
-    Args:
-        view: of `ask_share`.
-        work: likewise.
-        first: the first level for which `seen` is filled.
-        levels: likewise.
-        reach: likewise.
-        seen: likewise.
-        limit: likewise.
-        quads: the byte map, four cells at a time.
-        sx: quads per voxel along x.
-        sy: quads per voxel along y.
-        halves: cubes, judged.
-        found: how many.
-        cubes: scratch.
-        count: voxels listed so far.
-        left: where to list them.
-
-    Returns:
-        how many are listed now.
-    """
-    kept, sizes = cubes.nodes, cubes.sizes
-    states, xs, ys, zs = halves.states, halves.x, halves.y, halves.z
-    for n in range(found):
-        state = states[n]
-        if state == HIDDEN:
-            continue
-        x, y, z = np.int64(xs[n]), np.int64(ys[n]), np.int64(zs[n])
-        if state == OPEN:
-            corner = (PAD >> 2) + x * sx + y * sy + (z >> 2)
-            for i in range(16):
-                quads[corner + (i >> 2) * sx + (i & 3) * sy] |= _ALL4
-            continue
-        kind = np.int64(state == PART)
-        size = sizes[kind]
-        kept[kind, size] = n
-        sizes[kind] = size + 1
-        if size + 1 == ROOM:
-            count = ask_cubes(
-                view, work, kind, ROOM, halves, kept[kind], first, levels, reach, seen, limit, quads, sx, sy, cubes, count,
-                left,
-            )
-            sizes[kind] = 0
-    for kind in range(2):
-        if sizes[kind]:
-            count = ask_cubes(
-                view, work, kind, sizes[kind], halves, kept[kind], first, levels, reach, seen, limit, quads, sx, sy, cubes,
-                count, left,
-            )  # fmt: skip
-            sizes[kind] = 0
-    return count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -178,23 +142,33 @@ def _ask_blocks(
         the share's block to go on with, -1 unless there was no more room in `left`; and how many
         voxels are not settled.
     """
-    sx, sy, words, quads = strides[0], strides[1], cells.view(np.uint64), cells.view(np.uint32)
-    blocks, halves, cubes = asked.blocks, asked.halves, asked.cubes
+    blocks, cubes, octants, kept, voxels = asked
+    sx, sy, pairs, sizes = strides[0] >> 1, strides[1] >> 1, cells.view(np.uint16), np.zeros(4, np.int64)
     count = 0
     while True:
         size = _list_blocks(first, share, shape, blocks)
         if size == 0:
             return -1, count
-        judge_nodes(view, work, 8, limit, firsts[1], levels, seen, opened, blocks, size)
-        found = _split_blocks(words, sx >> 3, sy >> 3, blocks, size, halves)
-        if count + 64 * found >= left.cells.shape[0]:
+        if count + 512 * size >= left.cells.shape[0]:
             return first, count
         first += BATCH
-        if found:
-            judge_nodes(view, work, 4, limit, firsts[1], levels, seen, opened, halves, found)
-            count = _open_cubes(
-                view, work, firsts[0], levels, reach, seen, limit, quads, sx >> 2, sy >> 2, halves, found,
-                cubes, count, left,
+        judge_nodes(view, work, 8, limit, firsts[1], levels, seen, opened, blocks, size)
+        _sort_nodes(blocks, size, kept, sizes)
+        _fill_nodes(cells.view(np.uint64), _ALL8, 8, strides, blocks, kept[OPEN], sizes[OPEN])
+        found = _split_nodes(4, blocks, kept[WHOLE], sizes[WHOLE], cubes, 0)
+        found = _split_nodes(4, blocks, kept[PART], sizes[PART], cubes, found)
+        judge_nodes(view, work, 4, limit, firsts[1], levels, seen, opened, cubes, found)
+        _sort_nodes(cubes, found, kept, sizes)
+        _fill_nodes(cells.view(np.uint32), _ALL4, 4, strides, cubes, kept[OPEN], sizes[OPEN])
+        found = _split_nodes(2, cubes, kept[WHOLE], sizes[WHOLE], octants, 0)
+        found = _split_nodes(2, cubes, kept[PART], sizes[PART], octants, found)
+        judge_nodes(view, work, 2, limit, firsts[1], levels, seen, opened, octants, found)
+        _sort_nodes(octants, found, kept, sizes)
+        _fill_nodes(pairs, _ALL2, 2, strides, octants, kept[OPEN], sizes[OPEN])
+        for state in (WHOLE, PART):
+            count = ask_voxels(
+                view, work, state == WHOLE, octants, kept[state], sizes[state], firsts[0], levels, reach, seen,
+                limit, pairs, sx, sy, voxels, count, left,
             )  # fmt: skip
 
 

@@ -197,7 +197,7 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
 
 def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
     """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
-    work, image = prepare_work(camera, byte_map.desks(1)[0].scratch), lifted.reach.shape
+    work, image = prepare_work(camera), lifted.reach.shape
     voxel = camera.resolution * min(camera.fx, camera.fy)
     follow = max(voxel / WIDE, 3.0 * camera.resolution)
     hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
@@ -222,8 +222,8 @@ def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8])
 
     def ask_part(hand: int, _: int) -> None:
         # What threads lower and list, each lowers and lists in arrays of its own.
-        mine, (asked, left, scratch) = view.starts[hand], desks[hand]
-        own = work if hand == 0 else share_work(work, scratch)
+        mine, (asked, left) = view.starts[hand], desks[hand]
+        own = work if hand == 0 else share_work(work)
         if hand:
             mine.fill(work.certain)
         share = large[hand]

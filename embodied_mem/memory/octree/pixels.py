@@ -391,7 +391,7 @@ def look(
     farthest_pyramid(sight, levels)
     limit = min(work.certain, np.float64(sight[-1]))  # no ray goes beyond the largest depth
     finest = finest_level(work, 1, limit, levels.shape[0])
-    coarser = finest_level(work, 4, limit, levels.shape[0])
+    coarser = finest_level(work, 2, limit, levels.shape[0])
     if tailed:
         shown = rest
         back = 2.0 * work.half[2] + 2e-5

@@ -11,10 +11,6 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-VOXELS = 8192
-"""Voxels that are asked about at once."""
-
-
 class View(NamedTuple):
     """A pinhole camera in a byte map's voxels.
 
@@ -54,11 +50,6 @@ class Work(NamedTuple):
             lower plane of the view before all of the voxel does [px m].
         ring: (A, 2) float64, where to ask around a voxel's centre, in parts of the ball within it.
         pinhole: (6,) float64 fx, fy, cx, cy, width - 1, height - 1.
-        side, down, depth: (VOXELS,) float32, voxels' centres in the camera's frame [m].
-        inside: (VOXELS,) int32, whether they are in the image.
-        pixel, node: (VOXELS,) int32, the pixels at their centres and those pixels' nodes.
-        here, around: (VOXELS,) float32, the depths there.
-        states: (VOXELS,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
         low: (3,) float32.
         line: (6,) float32.
     """
@@ -72,15 +63,6 @@ class Work(NamedTuple):
     margins: Array
     ring: Array
     pinhole: Array
-    side: Array
-    down: Array
-    depth: Array
-    inside: Array
-    pixel: Array
-    node: Array
-    here: Array
-    around: Array
-    states: Array
     low: Array
     line: Array
 
@@ -117,14 +99,15 @@ _RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_A
 """The centre, and eight places near the edge of the ball."""
 
 
-def prepare_work(view: View, scratch: tuple[Array, ...]) -> Work:
-    """Computes a view's constants; `scratch` is of `make_scratch`."""
+def prepare_work(view: View) -> Work:
+    """Computes a view's constants and allots its scratch."""
     rays, spread, half = np.empty((3, 3)), np.empty((3, 2)), np.empty(3)
     widths, heights, margins = np.empty(2), np.empty(2), np.empty(4)
     certain = _measure(view, rays, spread, half, widths, heights, margins)
     right, bottom = view.width - 1.0, view.height - 1.0
     pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
-    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, *scratch)
+    low, line = np.empty(3, np.float32), np.empty(6, np.float32)
+    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, low, line)
 
 
 @njit(cache=True, nogil=True)
@@ -159,17 +142,6 @@ def _measure(
     return 0.49 * res * min(view.fx, view.fy) / 0.708
 
 
-def make_scratch() -> tuple[Array, ...]:
-    """Allots what `Work` has beside a view's constants."""
-    floats, ints = np.empty((5, VOXELS), np.float32), np.empty((3, VOXELS), np.int32)
-    side, down, depth, here, around = floats
-    inside, pixel, node = ints
-    return (
-        side, down, depth, inside, pixel, node, here, around, np.empty(VOXELS, np.uint8),
-        np.empty(3, np.float32), np.empty(6, np.float32),
-    )  # fmt: skip
-
-
-def share_work(work: Work, scratch: tuple[Array, ...]) -> Work:
+def share_work(work: Work) -> Work:
     """Returns the same constants with scratch for another thread."""
-    return Work(*work[: len(work) - len(scratch)], *scratch)
+    return work._replace(low=np.empty(3, np.float32), line=np.empty(6, np.float32))
