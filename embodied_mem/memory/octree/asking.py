@@ -93,7 +93,9 @@ def _sort_nodes(nodes: Nodes, count: int, kept: Array, sizes: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _fill_nodes(items: Array, free: int, edge: int, strides: Array, nodes: Nodes, kept: Array, size: int) -> None:
+def _fill_nodes(
+    items: Array, free: int, edge: int, strides: Array, nodes: Nodes, kept: Array, size: int
+) -> None:
     """Marks FREE all voxels of chosen nodes.
 
     Args:
@@ -116,7 +118,7 @@ def _fill_nodes(items: Array, free: int, edge: int, strides: Array, nodes: Nodes
 
 @njit(cache=True, nogil=True)
 def _split_nodes(half: int, nodes: Nodes, kept: Array, size: int, parts: Nodes, found: int) -> int:
-    """Lists the eight parts, of `half` voxels, of chosen nodes after `found` others; returns how many are listed."""
+    """Lists the eight parts, of `half` voxels, of chosen nodes after `found` others; returns how many now."""
     xs, ys, zs = nodes.x, nodes.y, nodes.z
     px, py, pz = parts.x, parts.y, parts.z
     for k in range(size):
@@ -167,8 +169,8 @@ def _ask_blocks(
         _fill_nodes(pairs, _ALL2, 2, strides, octants, kept[OPEN], sizes[OPEN])
         for state in (WHOLE, PART):
             count = ask_voxels(
-                view, work, state == WHOLE, octants, kept[state], sizes[state], firsts[0], levels, reach, seen,
-                limit, pairs, sx, sy, voxels, count, left,
+                view, work, state == WHOLE, octants, kept[state], sizes[state], firsts[0], levels, reach,
+                seen, limit, pairs, sx, sy, voxels, count, left,
             )  # fmt: skip
 
 
@@ -206,8 +208,8 @@ def ask_share(
     first = 0
     while first >= 0:
         first, count = _ask_blocks(
-            view, work, reach, seen, opened, firsts, levels, shape, strides, cells, first, share, limit, asked,
-            left,
+            view, work, reach, seen, opened, firsts, levels, shape, strides, cells, first, share, limit,
+            asked, left,
         )  # fmt: skip
         if settle:
             settle_voxels(view, work, reach, sight, levels, cells, starts, left, count, follow)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
-from embodied_mem.memory.octree.segments import Segments, roomy
+from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_rows, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -96,7 +95,7 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
-        longer, wider = kernels.lengthen, kernels.lengthen_rows
+        longer, wider = lengthen, lengthen_rows
         self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
         self.stamps = longer(self.stamps, capacity, NEVER)
         occupied, free, noted = self.masks

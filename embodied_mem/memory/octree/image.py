@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, kernels, pixels, tails
+from embodied_mem.memory.octree import asking, kernels, pixels, pyramid, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
@@ -117,8 +117,8 @@ def lift(
     kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
     points = byte_map.scratch("points", (3, *depth.shape), np.float32)
     # The depths of the ends are the first level of a pyramid of them: see `_look`.
-    pyramid = byte_map.scratch("sight", (pixels.pyramid_layout(*depth.shape)[1],), np.float32)
-    ends = pyramid[: depth.size].reshape(depth.shape)
+    sight = byte_map.scratch("sight", (pyramid.pyramid_layout(*depth.shape)[1],), np.float32)
+    ends = sight[: depth.size].reshape(depth.shape)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
     clear, far = 1 if math.isfinite(reach) else 0, horizon(reach, resolution)
@@ -131,7 +131,9 @@ def lift(
 
     byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
     columns = list(zip(*found))
-    lo, hi = ([f(column) / resolution for column in part] for f, part in ((min, columns[:3]), (max, columns[3:6])))
+    lo, hi = (
+        [f(column) / resolution for column in part] for f, part in ((min, columns[:3]), (max, columns[3:6]))
+    )
     if not -kernels.WORLD < min(lo) <= max(hi) < kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
     first, last = np.array([math.floor(c) - 1 for c in lo]), np.array([math.floor(c) + 1 for c in hi])
@@ -151,7 +153,7 @@ def mark_exact(
     """Marks the voxels that the rays of all pixels pass and those in which they end.
 
     Without `settle` those voxels are marked free that the pixel at their centre shows to be free,
-    or one of the rays that `pixels.sample_rays` chooses.
+    or one of the rays that `pyramid.sample_rays` chooses.
     """
     origin = pose.position.astype(np.float32)
     if len(lifted.kinds) < FEW or not byte_map.fits(lifted.lo, lifted.hi):
@@ -202,11 +204,22 @@ def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sigh
     follow = max(voxel / WIDE, 3.0 * camera.resolution)
     hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
     starts = [byte_map.scratch(f"starts {k}", lifted.kinds.shape, np.float32) for k in range(hands)]
-    levels, size = pixels.pyramid_layout(*image)
+    levels, size = pyramid.pyramid_layout(*image)
     sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
     seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
-    tailed, limit, *firsts = pixels.look(  # `lift` has filled the first level of `sight`
-        sight, levels, work, voxel, follow, TAILED, settle, starts[0].reshape(image), rest, least, seen, opened
+    tailed, limit, *firsts = pyramid.look(  # `lift` has filled the first level of `sight`
+        sight,
+        levels,
+        work,
+        voxel,
+        follow,
+        TAILED,
+        settle,
+        starts[0].reshape(image),
+        rest,
+        least,
+        seen,
+        opened,
     )
     first = np.array(firsts)
     return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, first, levels)

@@ -117,24 +117,6 @@ def locate(points: Array, inverse: float, table: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, nogil=True)
-def lengthen(column: Array, capacity: int, fill: int) -> Array:
-    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
-    grown = np.empty(capacity, column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
-    return grown
-
-
-@njit(cache=True, nogil=True)
-def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
-    """Does what `lengthen` does with rows: (B, K)."""
-    grown = np.empty((capacity, column.shape[1]), column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
-    return grown
-
-
-@njit(cache=True, nogil=True)
 def rehash(keys: Array, slots: int) -> Array:
     """Builds the table of `slots` entries that maps keys[i] to row i."""
     table = np.full((slots, 2), EMPTY, np.int64)

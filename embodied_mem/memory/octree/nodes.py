@@ -138,7 +138,7 @@ def _look_around(first: int, levels: Array, seen: Array, opened: Array, nodes: N
     here, near, size, last = nodes.here, nodes.near, seen.shape[0] >> 1, levels.shape[0] - 1
     for n in range(count):
         flag = flags[n]
-        if flag == HIDDEN or flag == _BEHIND:
+        if flag in (HIDDEN, _BEHIND):
             continue
         level, wide = level_of(spans[n], first, last)
         at = levels[level, 0] + (rows[n] >> level) * levels[level, 2] + (columns[n] >> level)

@@ -9,7 +9,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory.octree.kernels import lengthen
 from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
@@ -25,6 +24,24 @@ _TAIL, _SPARE, _SPARES = 0, 1, 2
 def roomy(count: int) -> int:
     """Returns how long an array should become that has to hold so many things, and more later."""
     return count + count // 16
+
+
+@njit(cache=True, nogil=True)
+def lengthen(column: Array, capacity: int, fill: int) -> Array:
+    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
+    grown = np.empty(capacity, column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
+
+
+@njit(cache=True, nogil=True)
+def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
+    """Does what `lengthen` does with rows: (B, K)."""
+    grown = np.empty((capacity, column.shape[1]), column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
 
 
 class Segments:
@@ -118,7 +135,13 @@ class Segments:
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        return self.starts.nbytes + self.sizes.nbytes + self._heads.nbytes + self._some.nbytes + self._holes.nbytes
+        return (
+            self.starts.nbytes
+            + self.sizes.nbytes
+            + self._heads.nbytes
+            + self._some.nbytes
+            + self._holes.nbytes
+        )
 
 
 @njit(cache=True, nogil=True)

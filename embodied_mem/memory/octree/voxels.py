@@ -56,13 +56,15 @@ class Voxels(NamedTuple):
         x, y, z, level, start, across, inside, out, pixel, node, free, left = np.empty((12, count), np.int32)
         side, down, depth, far, here, around = np.empty((6, count), np.float32)
         return cls(
-            x, y, z, side, down, depth, level, start, across, far, inside, out, pixel, node, here, around, free,
-            left,
+            x, y, z, side, down, depth, level, start, across, far, inside, out, pixel, node, here, around,
+            free, left,
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _take_nodes(first: int, levels: Array, size: int, nodes: Nodes, chosen: Array, count: int, voxels: Voxels) -> None:
+def _take_nodes(
+    first: int, levels: Array, size: int, nodes: Nodes, chosen: Array, count: int, voxels: Voxels
+) -> None:
     """Copies what there is to know of chosen octants; `size` is that of one half of `seen`."""
     inner, last = nodes.inner.view(np.int32), levels.shape[0] - 1
     xs, ys, zs, sides, downs, depths = nodes.x, nodes.y, nodes.z, nodes.side, nodes.down, nodes.depth
@@ -130,7 +132,11 @@ def _locate_part(
     m0, m1 = np.float32(work.margins[0]), np.float32(work.margins[1])
     m2, m3 = np.float32(work.margins[2]), np.float32(work.margins[3])
     rough = np.float32(1e-6 * (view.fx + view.fy + view.width + view.height))
-    thick, certain, last = np.float32(work.half[2]), np.float32(work.certain), np.float32(limit + work.half[2])
+    thick, certain, last = (
+        np.float32(work.half[2]),
+        np.float32(work.certain),
+        np.float32(limit + work.half[2]),
+    )
     front, one, zero = np.float32(work.half[2] + 1e-3), np.float32(1.0), np.float32(0.0)
     most_u, most_v = width - np.float32(0.75), height - np.float32(0.75)
     side, down, depth = voxels.side[:count], voxels.down[:count], voxels.depth[:count]
