@@ -69,6 +69,13 @@ def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
             return
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _in_world(x: float, y: float, z: float, inverse: float, world: float) -> bool:
+    """Tells whether a point's voxel can be stored; not where a coordinate is not finite."""
+    inside = (abs(np.float64(x)) * inverse < world) & (abs(np.float64(y)) * inverse < world)
+    return inside & (abs(np.float64(z)) * inverse < world)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _shorten(points: Array, count: int, frame: Frame, beyond: Array) -> None:
     """Moves the ends of rays that are longer than the range to the range, in float32 as OctoMap does.
@@ -87,11 +94,7 @@ def _shorten(points: Array, count: int, frame: Frame, beyond: Array) -> None:
     reach = np.float32(reach64)
     for j in range(count):
         px, py, pz = points[0, j], points[1, j], points[2, j]
-        inside = (
-            (abs(np.float64(px)) * inverse < world)
-            & (abs(np.float64(py)) * inverse < world)
-            & (abs(np.float64(pz)) * inverse < world)
-        )
+        inside = _in_world(px, py, pz, inverse, world)
         rx, ry, rz = px - ox, py - oy, pz - oz
         far = np.sqrt(np.float64(rx * rx + ry * ry + rz * rz))
         longer = inside & (far > reach64)
@@ -133,11 +136,7 @@ def prepare_rays(
     _shorten(points, hit.shape[0], frame, kinds)
     for j in range(hit.shape[0]):
         px, py, pz = points[0, j], points[1, j], points[2, j]
-        inside = (
-            (abs(np.float64(px)) * inverse < world)
-            & (abs(np.float64(py)) * inverse < world)
-            & (abs(np.float64(pz)) * inverse < world)
-        )
+        inside = _in_world(px, py, pz, inverse, world)
         rx, ry, rz = px - ox, py - oy, pz - oz
         length = np.float32(np.sqrt(np.float64(rx * rx + ry * ry + rz * rz)))
         rx, ry, rz = rx / length, ry / length, rz / length
