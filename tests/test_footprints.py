@@ -15,7 +15,7 @@ from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.floor import Box
-from embodied_mem.memory.scene.footprints import Body, Standing
+from embodied_mem.memory.scene.footprints import HEM, Body, Standing
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.scene.space import Space
 from embodied_mem.memory.scene.trajectory import Trajectory
@@ -81,7 +81,7 @@ def test_no_edge_leads_through_a_table_whose_voxels_are_gone(yaw: float) -> None
     space.update(grid, None, np.array([0.5, 0.5, 0.0]), standing(body))
     assert away_from(sampled(space), table) == 0.0  # nothing is known to stand there
     space.update(grid, None, np.array([0.5, 0.5, 0.0]), standing(body, [table]))
-    assert away_from(sampled(space), table) >= RADIUS - 2 * CELL
+    assert away_from(sampled(space), table) >= RADIUS - HEM - CELL
     places = space.places
     near, far = places.at((0.5, 0.5, 0.0)), places.at((3.5, 3.5, 0.0))
     assert places.path(near, far), "there is a way around it"
@@ -114,7 +114,7 @@ def test_where_the_base_has_been_there_is_a_way_until_something_stands_there() -
     assert not leads(), "a chair came to stand there since"
     space.update(grid, None, at, standing(body, drive=drive))
     assert leads()
-    chair = (3, 2.2, 2.0, 0.4, 0.5, 0.5, 0.8, 0.0)
+    chair = (3, 2.2, 2.0, 0.4, 0.6, 0.6, 0.8, 0.0)
     space.update(grid, None, at, standing(body, [chair], drive))
     assert not leads(), "nor through one that is known, whatever the voxels show"
 

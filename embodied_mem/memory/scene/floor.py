@@ -78,8 +78,8 @@ class Floor:
         dist: (H, W) int32 path distance to the nearest place, in `STRAIGHT`ths of a cell.
         own: (H, W) int32 id of that place, -1 where none is near.
         rooms: (H, W) int32 id of the room, -1 for none.
-        beside, covered: (H, W) int16 how many pieces of furniture are nearer than the robot's radius, and so
-            near that its base cannot have been there; `Footprints` draws them.
+        beside, covered: (H, W) int16 how many pieces of furniture are nearer than the robot's radius, and how
+            many stand there; `Footprints` draws them.
         driven: (H, W) uint8, 1 where the robot's base has been.
         pending: tiles that are not as the newest grid map shows them, the longest known first.
     """

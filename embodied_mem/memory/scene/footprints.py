@@ -24,6 +24,8 @@ GAP = 0.75
 """Between positions that are farther apart nobody knows where the base has been [m]."""
 TRACK = 0.8
 """Cells whose centres are this close to its way were under the base [cells]; their sides touch, then."""
+HEM = 0.1
+"""A thing may end so far within the box that is known of it [m]."""
 SLANTED = 0.3
 """Where the cosine of twice a box's yaw is smaller, its edges cannot be told from the box around it."""
 
@@ -66,18 +68,17 @@ class Standing:
 
 
 @njit(cache=True, nogil=True)
-def _cover(beside: Array, covered: Array, at: tuple[int, int], box: Array, cells: Array, sign: int) -> None:
+def _cover(beside: Array, covered: Array, at: tuple[int, int], box: Array, sign: int) -> None:
     """Counts the cells near a box.
 
     Args:
         beside: (H, W) int16, changed in place: boxes that are nearer than the robot's radius.
-        covered: (H, W) int16, changed in place: those nearer than its core.
+        covered: (H, W) int16, changed in place: those that the cell lies in.
         at: y and x of the first cell.
-        box: (5,) float64 centre x and y, half edges [cells] and yaw.
-        cells: (2,) float64 radius and core [cells].
+        box: (6,) float64 centre x and y, half edges [cells], yaw, and the robot's radius [cells].
         sign: 1 to count, -1 to take back.
     """
-    c, s, reach = np.cos(box[4]), np.sin(box[4]), max(cells[0], cells[1])
+    c, s, reach = np.cos(box[4]), np.sin(box[4]), box[5]
     dx, dy = box[2] * abs(c) + box[3] * abs(s) + reach, box[2] * abs(s) + box[3] * abs(c) + reach
     for y in range(max(np.int64(np.floor(box[1] - dy)) - at[0], 0), beside.shape[0]):
         v = y + at[0] + 0.5 - box[1]
@@ -90,8 +91,8 @@ def _cover(beside: Array, covered: Array, at: tuple[int, int], box: Array, cells
             along = max(abs(c * u + s * v) - box[2], 0.0)
             across = max(abs(c * v - s * u) - box[3], 0.0)
             away = along * along + across * across
-            beside[y, x] += np.int16(sign * (away < cells[0] * cells[0]))
-            covered[y, x] += np.int16(sign * (away < cells[1] * cells[1]))
+            beside[y, x] += np.int16(sign * (away < reach * reach))
+            covered[y, x] += np.int16(sign * (away == 0.0))
 
 
 @njit(cache=True, nogil=True)
@@ -120,7 +121,7 @@ class Footprints:
 
     def __init__(self) -> None:
         self._boxes: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        """By storey: ids and (N, 7) boxes with the radii that are drawn."""
+        """By storey: ids and (N, 6) boxes with the radius that is drawn."""
         self._driven: dict[int, tuple[int, int]] = {}
         """By storey: the trajectory's revision, and how many of its positions are drawn."""
 
@@ -146,13 +147,13 @@ class Footprints:
         ids = standing.ids[hits]
         fits = _room(floor, boxes)
         ids, boxes = ids[fits], boxes[fits]
-        old_ids, old = self._boxes.get(floor.number, (np.empty(0, np.int64), np.empty((0, 7))))
+        old_ids, old = self._boxes.get(floor.number, (np.empty(0, np.int64), np.empty((0, 6))))
         gone, new = _unlike(old_ids, old, ids, boxes), _unlike(ids, boxes, old_ids, old)
         self._boxes[floor.number] = ids, boxes
         field = floor.beside, floor.covered, (floor.box.y0, floor.box.x0)
         for rows, sign in ((gone, -1), (new, 1)):
             for row in rows:
-                _cover(*field, row[:5], row[5:], sign)
+                _cover(*field, row, sign)
         changed = np.concatenate([gone, new])
         return _around(changed) if len(changed) else None
 
@@ -184,7 +185,7 @@ class Footprints:
 
 
 def _boxes(standing: Standing, resolution: float) -> NDArray[np.float64]:
-    """Returns (N, 7) [cells]: centre x and y, half edges and yaw of boxes; the robot's radius and core.
+    """Returns (N, 6) [cells]: centre x and y, half edges and yaw of boxes less their hem; the robot's radius.
 
     In half cells and steps of 3 degrees, so that what is seen again a little better is not drawn anew.
     """
@@ -194,19 +195,19 @@ def _boxes(standing: Standing, resolution: float) -> NDArray[np.float64]:
         long, wide = (a * c - b * s) / slant, (b * c - a * s) / slant
     square = (a + b) / 2 / (c + s)
     told = (np.abs(slant) >= SLANTED) & (long > 0.0) & (wide > 0.0)
-    halves = np.stack([np.where(told, long, square), np.where(told, wide, square)], axis=1) / 2
+    edges = np.stack([np.where(told, long, square), np.where(told, wide, square)], axis=1)
+    halves = np.maximum(edges / 2 - HEM, 0.0)
     step = np.radians(3.0)
-    result = np.empty((len(a), 7))
+    result = np.empty((len(a), 6))
     result[:, :2] = np.round(standing.positions[:, :2] / resolution * 2) / 2
     result[:, 2:4] = np.round(halves / resolution * 2) / 2
     result[:, 4] = np.round(standing.yaws / step) * step
     result[:, 5] = standing.body.radius / resolution
-    result[:, 6] = CORE * standing.body.radius / resolution
     return result
 
 
 def _spans(boxes: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns (N, 4) int64 first y and x, end y and x of the cells that (N, 7) boxes reach."""
+    """Returns (N, 4) int64 first y and x, end y and x of the cells that (N, 6) boxes reach."""
     reach = (np.sqrt((boxes[:, 2:4] ** 2).sum(axis=1)) + boxes[:, 5] + 1.0)[:, None]
     at = boxes[:, [1, 0]]
     low, high = np.floor(at - reach).astype(np.int64), np.floor(at + reach).astype(np.int64)
