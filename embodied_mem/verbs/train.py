@@ -60,7 +60,7 @@ class TrainConfig:
     ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PPOConfig)
     """The optimisation."""
     imitation: Annotated[ImitationConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImitationConfig)
-    """What is learned from a teacher before; for tasks that have one (House-Pointing-v0)."""
+    """What is learned from a teacher before; for tasks that have one (House-Pointing, -Parcels)."""
 
     def __post_init__(self) -> None:
         for name in ("n_envs", "total_steps", "threads", "eval_episodes"):
