@@ -22,8 +22,8 @@ Every row is one file beside this one: command, seed, curve, wall-clock, paramet
 interquartile means over the seeds' evaluations on episodes that training never used, with 95 % intervals of a
 bootstrap over seeds (Agarwal et al., 2021; with as few seeds as here an interval says little more than the
 spread, and one seed has none). Beyond 1x the task is that much longer than in training; what a task counts
-(doors, corridors) is then counted in the last stretch as long as a trained trial. `embodied-mem sweep` makes rows
-and table.
+(doors, corridors) is then counted in the last stretch as long as a trained trial. `embodied-mem sweep` makes
+rows and table.
 """
 
 MEASURES = ("success", "doors", "corridors", "return")
