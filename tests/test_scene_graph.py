@@ -400,3 +400,17 @@ def test_what_its_pixels_show_is_not_missed_though_the_detector_left_it_out():
     box = np.array([[1.7, 1.8, 0.6]])
     scan = Scan(face, hit, np.full(len(face), 5, np.int32), origin)
     assert shown_by_label([scan], turned, places, box, np.array([5])).all()
+
+
+def test_the_wall_behind_a_desks_legs_does_not_speak_against_it():
+    """Most rays pass below its top; they end at the back of its box, or in its middle where it is gone."""
+    position, extent = np.array([[3.0, 0.0, 0.37]]), np.array([[0.7, 1.2, 0.74]])
+    y, z = (part.ravel() for part in np.meshgrid(np.linspace(-0.55, 0.55, 40), np.linspace(0.05, 0.7, 40)))
+    top = np.stack([np.full(60, 2.8), np.linspace(-0.5, 0.5, 60), np.full(60, 0.72)], axis=1)
+    labels = np.concatenate([np.full(60, 5), np.zeros(len(y))]).astype(np.int32)
+    for depth, is_shown in ((3.3, True), (3.0, False)):
+        behind = np.stack([np.full(len(y), depth), y, z], axis=1)
+        points = np.concatenate([top, behind]).astype(np.float32)
+        scan = Scan(points, np.ones(len(points), bool), labels, np.array([0.0, 0.0, 1.0]))
+        shown = shown_by_label([scan], Pose(), position, extent, np.array([5]))
+        assert shown.tolist() == [is_shown]

@@ -149,3 +149,17 @@ def test_the_splits_are_what_they_were_frozen_as() -> None:
     for split in ("val", "test", "test_fresh"):
         assert frozen[split]["median_rooms"] >= 7 and frozen[split]["nearest_goal"] >= 4.0
         assert frozen[split]["goals_in_view"] == 0
+
+
+def test_the_state_of_the_shipped_searcher_does_not_grow_with_its_life() -> None:
+    from embodied_mem.policy import load_policy
+
+    agent = load_policy(Path(__file__).parents[1] / "models" / "house_nav")
+    space = agent.observation_space
+    observation = {key: np.zeros(part.shape, part.dtype) for key, part in space.spaces.items()}
+    observation["cand_mask"] += 1
+    state, sizes = None, set()
+    for _ in range(200):  # more than the segments that its bank keeps
+        _, state = agent.act(observation, state)
+        sizes.add(state.nbytes)
+    assert len(sizes) == 1

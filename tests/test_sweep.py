@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from embodied_mem.configs import save_config
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.sim.dark_key_to_door import DarkKeyToDoor
 from embodied_mem.verbs import sweep as sweep_module
 from embodied_mem.verbs.horizon import horizon, read_stretches
 from embodied_mem.verbs.results import interval, iqm, measure, write_table
@@ -106,6 +107,29 @@ def test_a_training_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest
     assert all(a["seconds"] < b["seconds"] for a, b in zip(result["curve"], result["curve"][1:]))
     with pytest.raises(ConfigError, match="another config"):
         run_training(replace(config, seed=1), tmp_path, resume=True)
+
+
+def test_a_resumed_training_is_as_far_in_its_curriculum_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    begin = DarkKeyToDoor._begin_trial
+
+    def watch(env: DarkKeyToDoor) -> None:
+        begin(env)
+        begun.append((id(env), env._trials))
+
+    monkeypatch.setattr(DarkKeyToDoor, "_begin_trial", watch)
+    monkeypatch.setattr("embodied_mem.verbs.training_record.SAVE_EVERY", 1)
+    curriculum = {"size": 4, "trial_steps": 5, "min_area": 2, "area_trials": 30}
+    config = replace(SMALL, env="EmbodiedMem/DarkKeyToDoor-v0", env_kwargs=curriculum, total_steps=80)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, tmp_path, callback=Stop())
+    begun.clear()
+    run_training(config, tmp_path, resume=True)
+    first = begun[0][0]
+    trials = [number for env, number in begun if env == first]
+    assert trials[:4] == [0, 4, 5, 6], "made; 20 calls of each in trials of 5 were saved; and on"
 
 
 def test_methods_differ_in_what_their_name_says(tmp_path: Path) -> None:

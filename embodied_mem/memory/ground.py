@@ -13,6 +13,7 @@ from embodied_mem.memory.config import NavigationConfig
 from embodied_mem.memory.footing import floor_height
 from embodied_mem.memory.octree import GridMap, Octree
 from embodied_mem.memory.octree.masks import changed_cells, widen
+from embodied_mem.memory.scene.footprints import Body
 from embodied_mem.types import LabelMap
 
 Array = NDArray[Any]
@@ -87,14 +88,20 @@ class Ground:
         changed, self._changed = self._changed, NOWHERE
         return self._view(), changed
 
-    def _view(self) -> GridMap:
+    def body(self) -> Body:
+        """Returns the robot's body and what would hit it, as of the last `take`; the next overwrites."""
+        c = self.config
+        return Body(self._view(self._raw), c.robot_radius, c.step_height, c.robot_height)
+
+    def _view(self, cells: NDArray[np.int8] | None = None) -> GridMap:
         assert self._octree is not None
         resolution = self._octree.resolution
         if self._low[0] > self._high[0]:
             return GridMap(np.empty((0, 0), np.int8), np.zeros(2), resolution, self._floor)
         (x0, y0), (x1, y1) = self._low - self._lower, self._high - self._lower + 1
         origin = np.asarray(self._low * resolution, np.float64)
-        return GridMap(self._cells[y0:y1, x0:x1], origin, resolution, self._floor)
+        cells = self._cells if cells is None else cells
+        return GridMap(cells[y0:y1, x0:x1], origin, resolution, self._floor)
 
     def _refresh(self, octree: Octree, labels: LabelMap, pose: Pose, last: float | None) -> None:
         passable = self._passable

@@ -221,11 +221,12 @@ class Memory(Asked, Filed):
         dropped = integrate_scans(self.octree, percept.scans, pose, stamp, reach, mode)
         held.pose, held.stamp = percept.map_T_base, percept.stamp
         # Between a correction and the new octree, places and rooms wait for a map that fits them.
-        grid_map = where = walls = None
+        grid_map = where = walls = body = None
         if not held.rebuild_left:
             here = self.octree, self.labels, held.pose, self.scene.floor_height
             (grid_map, where), walls = self._ground.take(*here), self._walls.take(*here)
-        changes = held.scene.update(percept, held.octree, grid_map, where, walls)
+            body = self._ground.body()
+        changes = held.scene.update(percept, held.octree, grid_map, where, walls, body)
         entry_id = held.episodes.observe(percept, changes)
         if entry_id >= 0:
             scans, resolution = self.config.submaps.scans, self.config.octree.resolution

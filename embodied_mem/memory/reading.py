@@ -17,6 +17,8 @@ from embodied_mem.memory.goal_cubes import LEVEL, Labelled, goal_cubes
 from embodied_mem.memory.navigation import centers_of, nearest_traversable, shortest_path, steps_from
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
+from embodied_mem.memory.scene.config import SceneConfig
+from embodied_mem.memory.scene.footprints import Body
 from embodied_mem.memory.scene.graph import SceneGraph
 from embodied_mem.memory.scene.grid_kernels import FAR, STRAIGHT, frontier_clusters, to_frame, ways_to
 from embodied_mem.types import (
@@ -406,18 +408,20 @@ def warm_up() -> None:
     cells = np.zeros((6, 9), np.int8)
     cells[[0, -1]] = cells[:, [0, -1, 4]] = 100
     cells[3, 4] = 0
-    grid, labels = GridMap(cells, np.zeros(2), 1.0, 0.0), LabelMap(("unknown", "door"))
+    grid, labels = GridMap(cells, np.zeros(2), 1.0, 0.0), LabelMap(("unknown", "door", "table"))
     door = Detection(1, np.array([2.0, 1.0, 0.0]), np.ones(3), np.eye(3))
     beside = Detection(1, np.array([1.8, 1.0, 0.0]), np.ones(3), np.eye(3))
+    table = Detection(2, np.array([3.0, 2.0, 0.0]), np.ones(3), np.eye(3))
     points = np.array([[2.0, 1.0, 0.0]], np.float32)
     scans = (
         Scan(points, np.zeros(1, bool), np.zeros(1, np.int32)),
         Scan(points, np.ones(1, bool), np.zeros(1, np.int32), np.zeros(3)),
     )
-    pose, octree, scene = Pose.from_xyz_yaw(2.5, 2.5, 0.0, 0.0), Octree(1.0), SceneGraph()
-    for step, detections in enumerate([(door,), (door, beside), ()]):
+    octree, scene = Octree(1.0), SceneGraph(SceneConfig(furniture=0.5, driven=True))
+    for step, detections in enumerate([(door,), (door, beside, table), ()]):
+        pose = Pose.from_xyz_yaw(2.5 + 0.2 * step, 2.5, 0.0, 0.0)
         percept = Percept(step, step, pose, labels=labels, scans=scans, detections=detections)
-        scene.update(percept, octree, grid)
+        scene.update(percept, octree, grid, None, None, Body(grid, 0.2, 0.1, 1.0))
     read_tokens(octree, scene, None, pose, None, ReadConfig(), 0)
     shortest_path(grid, (1.5, 1.5), (6.5, 1.5))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Agent:
 def make_agent(
     name: str, env: gymnasium.Env[Any, Any], seed: int = 0, without: Collection[str] = ()
 ) -> Agent:
-    """Returns an agent for an environment.
+    """Returns an agent for an environment; where that begins with an evening, it makes the rounds first.
 
     Args:
         name: one of `AGENTS`, or the folder of a checkpoint that was trained to point.
@@ -70,6 +70,19 @@ def make_agent(
     Raises:
         ConfigError: no such agent, or none for this world.
     """
+    agent = _agent(name, env, seed, without)
+    if not hasattr(env.unwrapped, "is_evening"):
+        return agent
+    from embodied_mem.sim.days import Rounds
+    from embodied_mem.sim.house.overnight_nav import Evening
+
+    embodied: Any = env.unwrapped
+    rounds = Rounds(embodied.explorer()) if agent.remembers else None
+    controller = embodied.controller() if agent.remembers else agent.controller
+    return replace(agent, policy=Evening(agent.policy, rounds), controller=controller)
+
+
+def _agent(name: str, env: gymnasium.Env[Any, Any], seed: int, without: Collection[str]) -> Agent:
     if name == "heuristic" or (name not in AGENTS and Path(name).is_dir()):
         return _pointing_agent(name, env, without)
     if name not in AGENTS:

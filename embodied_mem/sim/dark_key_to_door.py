@@ -57,7 +57,8 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     * `min_area=None`: a curriculum. The three cells of a trial lie in a square somewhere in the room,
       whose edge is drawn from `min_area` to `size` with equal odds; None: it is the whole room.
     * `area_trials=None`: the curriculum rises: the edge is one of three, `min_area` the least of them at
-      first, and they rise evenly until it is `size` from this trial of an environment on.
+      first, and they rise evenly until it is `size` from this trial of an environment on. A resumed training
+      goes on with it: `options["steps_before"]` of `reset` tells the calls an environment had before.
     * `stagger=False`: the first trial is one that began before, at a drawn call, so that environments side
       by side are not all at the same call.
     * `progress=0.0`, `novelty=0.0`: see Rewards.
@@ -146,12 +147,14 @@ class DarkKeyToDoor(gymnasium.Env[DarkObs, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[DarkObs, dict[str, Any]]:
-        """Draws a new room: start, key and door."""
+        """Draws a new room: start, key and door; see `area_trials` for the options."""
         super().reset(seed=seed)
         if seed is not None:  # what follows a seed does not depend on what was before
             self._trials = 0
+        first = not self._trials
+        self._trials = max(self._trials, (options or {}).get("steps_before", 0) // self.trial_steps)
         self._begin_trial()
-        if self.stagger and not self._trials:
+        if self.stagger and first:
             self._calls = int(self.np_random.integers(self.trial_steps))
         self._trials += 1
         return self._observe(0.0, len(MOVES), True), {"doors": 0}

@@ -105,11 +105,20 @@ ENVIRONMENTS = (
     EnvEntry("House-Sketch-v0", "embodied_mem.sim.pointing.sketch:SketchNav", _ERRING),
     EnvEntry("House-MultiObjectNav-v1", "embodied_mem.sim.house.object_nav:MultiObjectNav", _ERRING),
     EnvEntry(
+        "House-Overnight-v0", "embodied_mem.sim.house.overnight_nav:OvernightNav", {"robot": _ERRING["robot"]}
+    ),
+    EnvEntry(
         "House-Pointing-v0",
         "embodied_mem.sim.pointing.pointing:make_pointing",
         {"env_id": f"{NAMESPACE}/House-MultiObjectNav-v0"},
     ),
     EnvEntry("House-Parcels-v0", "embodied_mem.sim.pointing.parcels:HouseParcels", horizon="days"),
+    EnvEntry(
+        "House-Parcels-v1",
+        "embodied_mem.sim.pointing.parcels:HouseParcels",
+        {"kinds": 3, "days": 12},
+        horizon="days",
+    ),
     EnvEntry("Habitat-ObjectNav-v0", "embodied_mem.sim.habitat.object_nav:HabitatObjectNav", needs="habitat"),
     EnvEntry(
         "Habitat-MultiObjectNav-v0",

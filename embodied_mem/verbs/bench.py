@@ -15,6 +15,7 @@ def bench(
     scans: Path | None = None,
     threads: int = 1,
     houses: int = 30,
+    seed: int | None = None,
     ablation: bool = False,
     keep: Path | None = None,
     host: Literal["dds", "rclpy"] = "dds",
@@ -40,6 +41,7 @@ def bench(
         scans: folder of depth frames for the octree, in 7-Scenes format; a generated room otherwise.
         threads: threads of the octree, or of the policies.
         houses: houses of "scene"; what is seen in them is recorded once and kept in the user's cache.
+        seed: of the first house of "scene"; the test split's where none is given.
         ablation: "scene" also runs the scene graph with one idea less at a time.
         keep: file of "scene" with the counts of each house done: a run that is cut off goes on from it.
             They hold for the code that made them: start a new file after a change.
@@ -63,7 +65,7 @@ def bench(
     elif what == "scene":
         from embodied_mem.sim.survey.bench import bench_scene
 
-        report = bench_scene(houses, ablation=ablation, keep=keep)
+        report = bench_scene(houses, ablation=ablation, keep=keep, seed=seed)
     elif what == "policy":
         from embodied_mem.verbs.bench_policy import bench_policy
 

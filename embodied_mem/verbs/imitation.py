@@ -94,10 +94,18 @@ class Imitation:
             first += SKETCHES
 
     def _collect(self, number: int) -> None:
-        from embodied_mem.sim.pointing.collection import Choose, ChoosePolicy, choose_heuristic, collect
+        from embodied_mem.sim.pointing.collection import (
+            Choose,
+            ChoosePolicy,
+            choose_astray,
+            choose_heuristic,
+            collect,
+            is_taught,
+        )
         from embodied_mem.sim.pointing.sketch import make_sketch
 
-        choosers: dict[str, Choose] = {"heuristic": choose_heuristic}
+        first = choose_astray if is_taught(self.make()) else choose_heuristic
+        choosers: dict[str, Choose] = {"demonstrator": first}
         if number:
             choosers = {"policy": ChoosePolicy(self.model.policy, self.hidden)}
         for where, folder, seeds in self._collections(number):

@@ -20,9 +20,10 @@ HEAD = """# Results
 
 Every row is one file beside this one: command, seed, curve, wall-clock, parameters, evaluation. Figures are
 interquartile means over the seeds' evaluations on episodes that training never used, with 95 % intervals of a
-bootstrap over seeds (Agarwal et al., 2021; with as few seeds as here an interval says little more than
-the spread). Beyond 1x the task is that much longer than in training; what a task counts (doors, corridors)
-is then counted in the last stretch as long as a trained trial. `embodied-mem sweep` makes rows and table.
+bootstrap over seeds (Agarwal et al., 2021; with as few seeds as here an interval says little more than the
+spread, and one seed has none). Beyond 1x the task is that much longer than in training; what a task counts
+(doors, corridors) is then counted in the last stretch as long as a trained trial. `embodied-mem sweep` makes
+rows and table.
 """
 
 MEASURES = ("success", "doors", "corridors", "return")
@@ -127,7 +128,8 @@ def _line(method: str, rows: list[dict[str, Any]], horizons: list[str], has_spl:
             cells.append("")
             continue
         low, high = interval(values)
-        cells.append(f"{iqm(values):.2f} [{low:.2f}, {high:.2f}]")
+        spread = f" [{low:.2f}, {high:.2f}]" if len(values) > 1 else ""  # one seed tells nothing of others
+        cells.append(f"{iqm(values):.2f}{spread}")
     if has_spl:
         known = [value for value in map(spl, rows) if value is not None]
         cells.append(f"{iqm(known):.3f}" if known else "")

@@ -60,7 +60,7 @@ class TrainConfig:
     ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PPOConfig)
     """The optimisation."""
     imitation: Annotated[ImitationConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ImitationConfig)
-    """What is learned from a teacher before; for tasks that have one (House-Pointing-v0)."""
+    """What is learned from a teacher before; for tasks that have one (House-Pointing, -Parcels)."""
 
     def __post_init__(self) -> None:
         for name in ("n_envs", "total_steps", "threads", "eval_episodes"):
@@ -212,6 +212,8 @@ def run_training(
         if load_config(TrainConfig, out / "config.yaml") != config:
             raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
+        # curricula that rise with an environment's trials go on where they were
+        model.get_env().set_options({"steps_before": model.num_timesteps // model.n_envs})
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))

@@ -62,6 +62,12 @@ class SceneConfig:
     """Every reachable point of free space has a place within this walking distance [m]."""
     place_clearance: float = 0.15
     """Free space closer than this to anything else gets no place of its own [m]."""
+    furniture: float = 0.0
+    """Known things at least this long [m] keep the robot's body off their boxes, though the map show no voxel
+    of them: rays that graze a surface wear it away; 0: what the voxels show is all."""
+    driven: bool = False
+    """Whether the floor is free where the robot's base has been, though the map leave too little room there;
+    for a base that stands on the floor, not for a camera in a hand."""
     passage_width: float = 1.0
     """Free space narrower than this separates rooms, as the grid map shows it, or the walls [m]."""
     wall_low: float = 0.0
@@ -106,6 +112,7 @@ class SceneConfig:
             "viewpoint",
             "blind_radius",
             "place_clearance",
+            "furniture",
             "passage_width",
             "wall_low",
             "align_sigma",
@@ -138,6 +145,11 @@ class SceneConfig:
     def label_cost(self) -> float:
         """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def stands(self) -> bool:
+        """Whether more is known of the floor than the grid map shows."""
+        return self.furniture > 0.0 or self.driven
 
     @property
     def use_walls(self) -> bool:

@@ -17,6 +17,7 @@ TILE = 32
 APART = 1024
 """A position farther than this from all that is known of a floor gets no cell on it [cells]."""
 _OFFSET = 1 << 19
+_DRAWN = (("mark", 0), ("beside", 0), ("covered", 0), ("driven", 0))
 
 Array = NDArray[Any]
 Tile = tuple[int, int]
@@ -77,6 +78,9 @@ class Floor:
         dist: (H, W) int32 path distance to the nearest place, in `STRAIGHT`ths of a cell.
         own: (H, W) int32 id of that place, -1 where none is near.
         rooms: (H, W) int32 id of the room, -1 for none.
+        beside, covered: (H, W) int16 how many pieces of furniture are nearer than the robot's radius, and how
+            many stand there; `Footprints` draws them.
+        driven: (H, W) uint8, 1 where the robot's base has been.
         pending: tiles that are not as the newest grid map shows them, the longest known first.
     """
 
@@ -89,6 +93,9 @@ class Floor:
         self.own = np.empty((0, 0), np.int32)
         self.rooms = np.empty((0, 0), np.int32)
         self.mark = np.empty((0, 0), np.uint8)
+        self.beside = np.empty((0, 0), np.int16)
+        self.covered = np.empty((0, 0), np.int16)
+        self.driven = np.empty((0, 0), np.uint8)
         self.pending: dict[Tile, None] = {}
         self.touched: set[Tile] = set()
         """Tiles whose cells have changed since the last export."""
@@ -110,7 +117,7 @@ class Floor:
         self.box = need
         shape = (need.y1 - need.y0, need.x1 - need.x0)
         inside = self.slices(old)
-        for name, empty in (("cells", -1), ("dist", FAR), ("own", -1), ("rooms", -1), ("mark", 0)):
+        for name, empty in (("cells", -1), ("dist", FAR), ("own", -1), ("rooms", -1), *_DRAWN):
             before = getattr(self, name)
             array = np.full(shape, empty, before.dtype)
             if before.size:
@@ -170,49 +177,58 @@ class Floor:
         y, x = flat // self.cells.shape[1] + self.box.y0, flat % self.cells.shape[1] + self.box.x0
         return Box(int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1)
 
-    def take(self, grid: GridMap, where: Box | None, budget: int) -> NDArray[np.int64]:
+    def take(
+        self,
+        grid: GridMap,
+        where: Box | None,
+        budget: int,
+        obstacles: NDArray[np.int8] | None = None,
+        core: float = 0.0,
+    ) -> NDArray[np.int64]:
         """Makes the cells as a grid map shows them, tile by tile; returns (C,) flat cells that changed.
 
         Args:
             grid: the grid map.
-            where: all cells that have changed since the last one lie in it; None: anywhere.
+            where: all cells that have changed since the last one, or are drawn otherwise, lie in it; None:
+                anywhere.
             budget: most tiles; the others stay `pending`, and the newest go first.
+            obstacles: the grid map without the robot's radius; None: what is drawn does not count.
+            core: where the base has been it is free unless an obstacle is nearer than this [cells].
         """
         whole = box_of(grid)
         self.height = float(grid.floor_z)
         self.reserve(whole)
+        raw = np.empty((0, 0), np.int8) if obstacles is None else obstacles
+        seen = grid.cells, raw, (whole.y0, whole.x0), core
         look = self.box if where is None else where.within(self.box)
-        corners = (self.box.y0, self.box.x0), grid.cells, (whole.y0, whole.x0)
-        flat, where_, values = differing(self.cells, *corners, tuple(look))
-        y, x = (where_ >> 32) + look.y0, (where_ & 0xFFFFFFFF) + look.x0
+        flat, y, x, values = self._differing(look, *seen)
         code = np.unique((y // TILE << 32) + (x // TILE + _OFFSET))
         dirty = [(int(c >> 32), int(c & 0xFFFFFFFF) - _OFFSET) for c in code]
-        if self.pending or len(dirty) > budget:
-            return self._take_some(grid, whole, dirty, budget)
-        self.cells.reshape(-1)[flat] = values
-        self.touched.update(dirty)
-        return np.asarray(flat)
-
-    def _take_some(self, grid: GridMap, whole: Box, dirty: list[Tile], budget: int) -> NDArray[np.int64]:
+        if not self.pending and len(dirty) <= budget:
+            self.cells.reshape(-1)[flat] = values
+            self.touched.update(dirty)
+            return flat
         for tile in dirty:
             self.pending.pop(tile, None)
             self.pending[tile] = None
         changed = []
         for tile in list(self.pending)[-budget:]:
             del self.pending[tile]
-            box = self.tile_box(tile).within(self.box)
-            new = np.full((box.y1 - box.y0, box.x1 - box.x0), -1, np.int8)
-            s = box.within(whole)
-            if s.size:
-                part = grid.cells[s.y0 - whole.y0 : s.y1 - whole.y0, s.x0 - whole.x0 : s.x1 - whole.x0]
-                new[s.y0 - box.y0 : s.y1 - box.y0, s.x0 - box.x0 : s.x1 - box.x0] = part
-            old = self.cells[self.slices(box)]
-            y, x = np.nonzero(new != old)
-            if len(y):
-                changed.append(self.flat(y + box.y0, x + box.x0))
-                old[...] = new
+            flat, _, _, values = self._differing(self.tile_box(tile).within(self.box), *seen)
+            if len(flat):
+                changed.append(flat)
+                self.cells.reshape(-1)[flat] = values
                 self.touched.add(tile)
         return np.concatenate(changed) if changed else np.empty(0, np.int64)
+
+    def _differing(
+        self, box: Box, cells: Array, raw: Array, at: tuple[int, int], core: float
+    ) -> tuple[NDArray[np.int64], Array, Array, NDArray[np.int8]]:
+        """Returns flat cells of a box that are not as a map shows them, their y and x, and what they are."""
+        drawn = self.beside, self.covered, self.driven
+        corner = self.box.y0, self.box.x0
+        flat, packed, values = differing(self.cells, drawn, corner, cells, raw, at, tuple(box), core)
+        return flat, (packed >> 32) + box.y0, (packed & 0xFFFFFFFF) + box.x0, values
 
     @staticmethod
     def tile_box(tile: Tile) -> Box:

@@ -25,6 +25,7 @@ from embodied_mem.memory.scene.coverage import Coverage
 from embodied_mem.memory.scene.evidence import HasVoxels, SceneChanges, dynamic_labels
 from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_json
 from embodied_mem.memory.scene.floor import Box
+from embodied_mem.memory.scene.footprints import Body, Standing
 from embodied_mem.memory.scene.identity import Identity
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.passers import Passers
@@ -90,6 +91,7 @@ class SceneGraph:
         grid_map: GridMap | None,
         where: tuple[int, int, int, int] | None = None,
         walls: GridMap | None = None,
+        body: Body | None = None,
     ) -> SceneChanges:
         """Takes in one percept; called by `Memory.write` after the octree has taken in its scans.
 
@@ -102,6 +104,8 @@ class SceneGraph:
             where: cells (first y, x, end y, x) from the map's origin outside which the grid map is as at
                 the last update; None where that is not known.
             walls: what is as high as walls around the agent, if rooms are told apart by it.
+            body: the robot's, and what would hit it at the agent's floor, if more than the grid map tells
+                where the floor is free (`furniture`, `driven`).
 
         Raises:
             InputError: the pose is not finite; nothing is changed.
@@ -130,7 +134,7 @@ class SceneGraph:
         events = [e for e in events if e.object_id not in dead] + settled
         self._rows.remove("object", dead, self.version)
         ids = [o.aliases.get(i, i) for i in ids]
-        place_id, new_place = self._update_places(grid_map, where, percept)
+        place_id, new_place = self._update_places(grid_map, where, percept, body)
         self._update_rooms(walls)
         chunk = self.trajectory_table.append(percept.stamp, pose.position)
         self._rows.touch("trajectory", [chunk] if chunk >= 0 else [], self.version)
@@ -189,11 +193,16 @@ class SceneGraph:
         return label in dynamic_labels(self.labels, self.config.dynamic)
 
     def _update_places(
-        self, grid_map: GridMap | None, where: tuple[int, int, int, int] | None, percept: Percept
+        self,
+        grid_map: GridMap | None,
+        where: tuple[int, int, int, int] | None,
+        percept: Percept,
+        body: Body | None,
     ) -> tuple[int, bool]:
         places, position = self.place_table, percept.map_T_base.position
         if grid_map is not None and grid_map.cells.size:
-            gone = self.space.update(grid_map, None if where is None else Box(*where), position)
+            standing = None if body is None or not self.config.stands else self._standing(body)
+            gone = self.space.update(grid_map, None if where is None else Box(*where), position, standing)
             self._rows.remove("place", gone, self.version)
             self.grid_map = grid_map
         elif not places.covers(position):
@@ -208,6 +217,15 @@ class SceneGraph:
         places.visit(place, previous, percept.stamp, step)
         self.agent_place = place
         return place, first
+
+    def _standing(self, body: Body) -> Standing:
+        """Returns what tells of free floor beside the grid map."""
+        o, longest = self.object_table, self.config.furniture
+        here = (o.since >= 0) & (o.log_odds >= 0.0) & (o.counts >= self.config.least_count)
+        here &= (o.extents[:, :2].max(axis=1, initial=0.0) >= longest) & ~self._is_boundary(o.labels)
+        rows = np.flatnonzero(here if longest > 0.0 else np.zeros(0, bool))
+        boxes = o.ids[rows], o.positions[rows], o.extents[rows], o.yaws[rows]
+        return Standing(body, *boxes, self.trajectory_table if self.config.driven else None)
 
     def _update_rooms(self, walls: GridMap | None) -> None:
         """Finds rooms anew where the floor or its doors have changed; a fixed pace, so that replay agrees."""

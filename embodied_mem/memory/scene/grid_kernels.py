@@ -372,34 +372,64 @@ def to_frame(rotation: Array, origin: Array, points: Array, result: Array) -> No
 
 
 @njit(cache=True, nogil=True)
+def _is_clear(raw: Array, v: int, u: int, core: float) -> bool:
+    """Whether nothing in (H, W) cells is nearer to a cell than `core` [cells]."""
+    n = np.int64(core)
+    for y in range(max(v - n, 0), min(v + n + 1, raw.shape[0])):
+        for x in range(max(u - n, 0), min(u + n + 1, raw.shape[1])):
+            if raw[y, x] > 0 and (y - v) ** 2 + (x - u) ** 2 < core * core:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def differing(
-    old: Array, old_at: tuple[int, int], new: Array, new_at: tuple[int, int], box: tuple[int, int, int, int]
+    old: Array,
+    drawn: tuple[Array, Array, Array],
+    old_at: tuple[int, int],
+    new: Array,
+    raw: Array,
+    new_at: tuple[int, int],
+    box: tuple[int, int, int, int],
+    core: float,
 ) -> tuple[Array, Array, Array]:
     """Compares two rasters of the ground in a box; beyond the new one all is unknown.
 
+    Furniture that is drawn makes free cells obstacles; where the base has been and nothing stands in its
+    very way they are free.
+
     Args:
         old: (H, W) int8; it holds the box.
+        drawn: (H, W) int16 furniture near a cell, (H, W) int16 over it, (H, W) uint8 where the base has been.
         old_at: y and x of its first cell, from the map's origin.
         new: (H', W') int8.
+        raw: (H', W') int8 the new one without the robot's radius; 0 x 0: what is drawn does not count.
         new_at: y and x of its first cell.
         box: first y, first x, end y, end x.
+        core: what is nearer to where the base has been stands in its way [cells].
 
     Returns:
         (C,) int64 flat cells of the old raster that differ, (C,) int64 y and x packed as y << 32 | x less the
         corner of the box, and (C,) int8 what they are now.
     """
     y0, x0, y1, x1 = box
+    beside, covered, driven = drawn
     width, count = old.shape[1], 0
     flat, where = np.empty((y1 - y0) * (x1 - x0), np.int64), np.empty((y1 - y0) * (x1 - x0), np.int64)
     values = np.empty((y1 - y0) * (x1 - x0), np.int8)
     for y in range(y0, y1):
-        v = y - new_at[0]
+        v, j = y - new_at[0], y - old_at[0]
         for x in range(x0, x1):
-            u = x - new_at[1]
+            u, i = x - new_at[1], x - old_at[1]
             inside = v >= 0 and u >= 0 and v < new.shape[0] and u < new.shape[1]
             value = new[v, u] if inside else np.int8(-1)
-            if value != old[y - old_at[0], x - old_at[1]]:
-                flat[count] = (y - old_at[0]) * width + x - old_at[1]
+            if raw.size:
+                if driven[j, i] > 0 and covered[j, i] == 0 and _is_clear(raw, v, u, core):
+                    value = np.int8(0)
+                elif value == 0 and beside[j, i] > 0:
+                    value = np.int8(100)
+            if value != old[j, i]:
+                flat[count] = j * width + i
                 where[count] = (y - y0) << 32 | (x - x0)
                 values[count] = value
                 count += 1

@@ -11,6 +11,7 @@ from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.floor import Box, Floor, box_of
 from embodied_mem.memory.scene.floors import Floors
+from embodied_mem.memory.scene.footprints import CORE, Footprints, Standing
 from embodied_mem.memory.scene.places import Places
 from embodied_mem.memory.scene.rooms import Rooms, door_boxes
 
@@ -32,16 +33,24 @@ class Space:
         self.floors = Floors()
         self.places = Places(config, self.floors)
         self.rooms = Rooms(config, self.floors)
+        self.footprints = Footprints()
         self._stale: dict[int, Box] = {}  # by storey: where rooms are to be found anew
         self._doors: dict[int, Boxes] = {}  # by storey: the doors that its rooms were found with
 
-    def update(self, grid: GridMap, where: Box | None, position: NDArray[np.float64]) -> list[int]:
+    def update(
+        self,
+        grid: GridMap,
+        where: Box | None,
+        position: NDArray[np.float64],
+        standing: Standing | None = None,
+    ) -> list[int]:
         """Takes in a grid map; returns ids of places that are no more.
 
         Args:
             grid: traversable space at the agent's floor.
             where: all cells in which it differs from the one before lie in this box; None: anywhere.
             position: (3,) [m] of the agent, map frame.
+            standing: what else speaks for and against free floor; None: the grid map alone.
         """
         before = self.floors.current, len(self.floors)
         floor = self.floors.enter(grid)
@@ -49,7 +58,13 @@ class Space:
             where = None  # what changed since this floor was last looked at is not known
         floor.reserve(box_of(grid))
         floor.hold(position[None])  # before cells get numbers, which change when the floor grows
-        changed = floor.take(grid, where, self.config.tiles_per_update)
+        obstacles, core = None, 0.0
+        if standing is not None:
+            obstacles, core = standing.body.obstacles.cells, CORE * standing.body.radius / floor.resolution
+            drawn = self.footprints.draw(floor, float(grid.floor_z), standing)
+            if where is not None and drawn is not None:
+                where = drawn.joined(where) if where.size else drawn
+        changed = floor.take(grid, where, self.config.tiles_per_update, obstacles, core)
         around = floor.around(changed)
         if around is None and self.places.covers(position):
             return []

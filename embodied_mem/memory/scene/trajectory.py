@@ -27,6 +27,8 @@ class Trajectory:
         self._visited = np.empty((0, 3))
         self._cells: set[tuple[float, float]] = set()
         self._looked = 0  # positions that these two know
+        self.revision = 0
+        """Grows whenever positions that were there change or go; later ones change none."""
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -59,6 +61,7 @@ class Trajectory:
         return self._visited
 
     def _look_again(self) -> None:
+        self.revision += 1
         self._visited, self._looked = np.empty((0, 3)), 0
         self._cells.clear()
 

@@ -26,6 +26,8 @@ CLEAR_RAYS, HIDDEN, CLEAR_REACH = 8, 0.5, 5.0
 """What is in view has so many rays, for each at most this many stopped before it, and is this near [m]."""
 LARGE = 0.7
 """What is as large as this [m] shows itself by the labels of the rays that end in its box."""
+SKIN = 0.1
+"""So near to the faces of its box what is something else may be what it stands at, or on [m]."""
 SIDES = 16
 """From so many sides a thing can be seen."""
 AZIMUTHS, ELEVATIONS = 256, 128
@@ -208,18 +210,26 @@ def _mark_rays(
 
 
 @njit(cache=True, nogil=True)
-def _count_inside(points: Array, labels: Array, r: Array, low: Array, high: Array, label: int) -> Array:
-    """Returns how many points, turned by `r`, lie between two corners, and how many of them have a label."""
-    inside, named = 0, 0
+def _count_inside(points: Array, labels: Array, r: Array, at: Array, half: Array, label: int) -> Array:
+    """Returns how many points, turned by `r`, lie in a box with a label, and how many well inside without it.
+
+    Args:
+        points: (N, 3) float32 [m].
+        labels: (N,) int32 of the points.
+        r: (3, 3) rotation.
+        at: (3,) centre of the box [m].
+        half: (3,) half its edges [m].
+        label: the label.
+    """
+    named, others = 0, 0
     for k in range(points.shape[0]):
         x, y, z = np.float64(points[k, 0]), np.float64(points[k, 1]), np.float64(points[k, 2])
-        is_in = True
+        depth = np.inf
         for i in range(3):
-            v = r[i, 0] * x + r[i, 1] * y + r[i, 2] * z
-            is_in &= low[i] <= v <= high[i]
-        inside += is_in
-        named += is_in and labels[k] == label
-    return np.array([inside, named])
+            depth = min(depth, half[i] - abs(r[i, 0] * x + r[i, 1] * y + r[i, 2] * z - at[i]))
+        named += depth >= 0.0 and labels[k] == label
+        others += depth >= SKIN and labels[k] != label
+    return np.array([named, others])
 
 
 def shown_by_label(
@@ -232,7 +242,8 @@ def shown_by_label(
     """Returns (O,) bool: most of what the rays meet at these large objects' places has their label.
 
     A detector leaves out what is cut or half hidden; its pixels are there all the same. Of what is smaller
-    than `LARGE` the robot's own error is too large a part to say so.
+    than `LARGE` the robot's own error is too large a part to say so. The wall behind a desk's legs and the
+    floor below it lie at the faces of its box: there, only the thing itself counts.
 
     Args:
         scans: the percept's range evidence, base frame.
@@ -247,10 +258,8 @@ def shown_by_label(
         for scan in scans:
             if scan.origin is not None:
                 rotation = map_T_base.rotation()
-                counts[o] += _count_inside(
-                    scan.points, scan.labels, rotation, at - half, at + half, int(labels[o])
-                )
-    return (counts[:, 1] >= CLEAR_RAYS) & (2 * counts[:, 1] > counts[:, 0])
+                counts[o] += _count_inside(scan.points, scan.labels, rotation, at, half, int(labels[o]))
+    return (counts[:, 0] >= CLEAR_RAYS) & (counts[:, 0] > counts[:, 1])
 
 
 def sides_of(offsets: NDArray[np.float64]) -> NDArray[np.int64]:

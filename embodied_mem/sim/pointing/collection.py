@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -114,6 +114,50 @@ def collect_episode(env: Pointing, seed: int, choose: Choose) -> Demonstration:
     )
 
 
+def choose_astray(situation: Situation) -> int:
+    """Draws from the teacher's preferences; now and then goes anywhere."""
+    if situation.rng.random() < STRAYING:
+        return int(situation.rng.integers(len(situation.preferences)))
+    return choose_teacher(situation)
+
+
+def is_taught(env: gymnasium.Env[Any, Any]) -> bool:
+    """Tells whether a task has `preferences` of its own, as House-Parcels has, and needs no teacher."""
+    return hasattr(env.unwrapped, "preferences")
+
+
+def collect_taught_episode(env: gymnasium.Env[Any, Any], seed: int, choose: Choose) -> Demonstration:
+    """Plays one episode of a task that says itself what is to be preferred; see `collect_episode`.
+
+    Args:
+        env: the task; no distances are known in it.
+        seed: of the episode and of the draws.
+        choose: acts.
+    """
+    rng, task = np.random.default_rng(seed), cast(Any, env.unwrapped)
+    observation, _ = env.reset(seed=seed)
+    observations: list[dict[str, Any]] = []
+    preferences, rewards = [], []
+    ended = False
+    while not ended:
+        preferred = task.preferences()
+        observations.append(observation)
+        preferences.append(preferred)
+        choice = choose(Situation(observation, preferred, rng, len(observations) == 1))
+        observation, reward, terminated, truncated, info = env.step(choice)
+        rewards.append(float(reward))
+        ended = terminated or truncated
+    steps = len(rewards)
+    return Demonstration(
+        {key: np.stack([o[key] for o in observations]) for key in observations[0]},
+        np.stack(preferences),
+        np.array(rewards, np.float32),
+        np.ones(steps, np.int32),
+        bool(info["success"]),
+        np.zeros((steps, len(preferences[0]) - 1), np.float32),
+    )
+
+
 def collect(
     make: Callable[[], gymnasium.Env[Any, Any]],
     folder: Path,
@@ -131,12 +175,17 @@ def collect(
         on_episode: called with the seed and its new demonstration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    env, names = pointing_of(make()), sorted(choosers)
+    env, names = make(), sorted(choosers)
     for seed in seeds:
         path = folder / f"{seed}.npz"
         if path.exists():
             continue
-        demonstration = collect_episode(env, seed, choosers[names[seed % len(names)]])
+        choose = choosers[names[seed % len(names)]]
+        demonstration = (
+            collect_taught_episode(env, seed, choose)
+            if is_taught(env)
+            else collect_episode(pointing_of(env), seed, choose)
+        )
         demonstration.save(path)
         if on_episode is not None:
             on_episode(seed, demonstration)

@@ -26,6 +26,7 @@ def bench_scene(
     config: SurveyConfig | None = None,
     folder: Path | None = None,
     keep: Path | None = None,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """Shows a robot around houses and compares what it remembers with the truth.
 
@@ -40,6 +41,7 @@ def bench_scene(
         folder: of the recordings; `recording.cache_folder` where None.
         keep: file to which the counts of each house are added, and from which those of houses that it
             holds are taken: a long run can be cut off and goes on, or be shared out.
+        seed: of the first house; that of the split where None.
 
     Returns:
         `objects`, `changes`, `rooms`, `paths`, `timing` [ms per keyframe; in it `growth`, in a building and
@@ -47,7 +49,7 @@ def bench_scene(
         `objects` and `changes`; `workload`.
     """
     config = config or SurveyConfig()
-    first = SPLITS[split][0]
+    first = SPLITS[split][0] if seed is None else seed
     totals: dict[str, Score] = {}
     paths, times, frames = PathScore(), [], 0
     done = _kept(keep)
@@ -70,7 +72,7 @@ def bench_scene(
         print(f"{number + 1}/{houses}: house {seed}, {kind}", file=sys.stderr, flush=True)
     own = totals.pop("memory")
     return {
-        "workload": {"split": split, "houses": houses, "keyframes": frames},
+        "workload": {"split": split, "first": first, "houses": houses, "keyframes": frames},
         **own.report(),
         "rooms": {
             "iou": float(np.mean(own.ious)),

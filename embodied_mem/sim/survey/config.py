@@ -68,6 +68,8 @@ class SurveyConfig:
             align_sigma=self.position_sigma,
             align_yaw=math.radians(self.yaw_sigma),
             align_frames=self.error_frames,
+            furniture=0.4,
+            driven=True,
         )
         return dataclasses.replace(memory, scene=scene)
 

@@ -221,7 +221,7 @@ def _time(config: MemoryConfig, columns: int, corridors: int, things: int) -> di
         grid, where = ground.take(tree, percept.labels, pose)
         high = walls.take(tree, percept.labels, pose, None)
         middle = time.perf_counter()
-        scene.update(percept, tree, grid, where, high)
+        scene.update(percept, tree, grid, where, high, ground.body())
         end = time.perf_counter()
         for name, seconds in (("ground", middle - start), ("update", end - middle), ("whole", end - start)):
             parts[name].append(seconds)
@@ -256,7 +256,7 @@ def _introduce(
         walls = maps[1].take(tree, drive.labels, start, None)
         drive.step += 1
         percept = Percept(drive.step * STEP_NS, drive.step, start, labels=drive.labels)
-        scene.update(percept, tree, grid, where, walls)
+        scene.update(percept, tree, grid, where, walls, maps[0].body())
         if not any(floor.pending for floor in scene.space.floors) and where == (0, 0, 0, 0):
             return
 
