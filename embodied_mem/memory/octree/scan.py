@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
@@ -150,8 +151,8 @@ class ByteMap:
     @staticmethod
     def fits(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
         """Tells whether the voxels from lo to hi are few enough."""
-        edges = ((hi >> 3) - (lo >> 3) + 1) * 8
-        return dense.PAD + float(edges[0]) * float(edges[1]) * float(edges[2]) < dense.MAX_CELLS
+        x, y, z = (8 * ((last >> 3) - (first >> 3) + 1) for first, last in zip(lo.tolist(), hi.tolist()))
+        return bool(dense.PAD + x * y * z < dense.MAX_CELLS)
 
     def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells."""
@@ -167,11 +168,11 @@ class ByteMap:
     def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
         inverse = 1.0 / resolution
-        scaled = origin.astype(np.float64) * inverse
+        scaled, lo = [c * inverse for c in origin.tolist()], self.lo.tolist()
         return Frame(
             origin=origin,
-            at=scaled - self.lo,
-            start=np.floor(scaled).astype(np.int64) - self.lo,
+            at=np.array([c - first for c, first in zip(scaled, lo)]),
+            start=np.array([math.floor(c) - first for c, first in zip(scaled, lo)]),
             lo=self.lo,
             strides=self.strides,
             resolution=resolution,
