@@ -24,10 +24,12 @@ Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
-RUN = 2
+RUN = 8
 """Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 BATCH = 128
 """Blocks that are judged at once; a multiple of RUN. What is not settled of as many must fit `Unsettled`."""
+ENOUGH = 8192
+"""Voxels that are not settled yet and fit the caches: with more, they are settled before more are listed."""
 _ALL8, _ALL4, _ALL2 = np.uint64(0x0101010101010101), np.uint32(0x01010101), np.uint16(0x0101)
 """Eight, four and two cells FREE."""
 
@@ -151,7 +153,7 @@ def _ask_blocks(
         size = _list_blocks(first, share, shape, blocks)
         if size == 0:
             return -1, count
-        if count + 512 * size >= left.cells.shape[0]:
+        if count > ENOUGH or count + 512 * size >= left.cells.shape[0]:
             return first, count
         first += BATCH
         judge_nodes(view, work, 8, limit, firsts[1], levels, seen, opened, blocks, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.asking import Desk
+from embodied_mem.memory.octree.crew import Crew
 from embodied_mem.memory.octree.frame import Frame
 
 FEW = 512
@@ -57,7 +58,7 @@ class ByteMap:
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._crew = Crew(threads - 1)
         self._cells = np.zeros(1 << 16, np.uint8)
         self._first = np.zeros(0, np.int32)
         self._desks: list[Desk] = []
@@ -77,13 +78,8 @@ class ByteMap:
             work(0, size)
             return
         ends = [size * k // parts for k in range(parts + 1)]
-        others = [self._workers().submit(work, *part) for part in pairwise(ends[1:])]
-        try:
-            work(*ends[:2])
-        finally:  # whatever happens here, nobody writes to the map once this has returned
-            wait(others)
-        for done in others:
-            done.result()
+        others: list[Callable[[], Any]] = [partial(work, *part) for part in pairwise(ends[1:])]
+        self._crew.do(others, partial(work, *ends[:2]))
 
     def hands(self, work: float) -> int:
         """Returns how many threads some work is worth that takes one of them so long [ns]."""
@@ -95,17 +91,7 @@ class ByteMap:
             one()
             other()
             return
-        first = self._workers().submit(one)
-        try:
-            other()
-        finally:
-            wait([first])
-        first.result()
-
-    def _workers(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="octree")
-        return self._pool
+        self._crew.do([one], other)
 
     def cast(
         self,
