@@ -31,7 +31,7 @@ MISSED = 2
 """So often it must have been missed; what came near, once."""
 LOOKED = 2
 """The new place of what has moved had been seen without it so many times."""
-SAME_SIZE = 0.6
+SAME_SIZE = 0.5
 """After a move the longest edge is at least this part of what it was, or the other way round."""
 
 
