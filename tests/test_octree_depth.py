@@ -105,6 +105,18 @@ def test_threads_mark_all_of_a_scan_of_few_blocks_and_nothing_of_the_one_before(
         assert trees[0].digest() == trees[1].digest()
 
 
+def test_an_image_is_marked_alike_whatever_image_came_before():
+    boxes, view = house(), camera(160, 120)
+    used = Octree(0.05)
+    for k, pose in enumerate(poses(boxes, 6)):
+        depth = render(boxes, view, pose) * np.float32((1.0, 0.2, 0.6)[k % 3])
+        fresh = Octree(0.05)
+        for tree in (used, fresh):
+            tree.integrate_depth(depth, view, pose, max_range=5.0, mode="exact")
+        assert used.digest() == fresh.digest()
+        used.clear([-99.0] * 3, [99.0] * 3)
+
+
 @pytest.mark.parametrize("mode", ["exact", "hybrid", "discretized", "points"])
 def test_maps_do_not_depend_on_the_number_of_threads(mode):
     boxes, view = house(), camera(160, 120)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
-from embodied_mem.memory.octree.segments import Segments, roomy
+from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_rows, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -18,7 +17,7 @@ NEVER = np.iinfo(np.int64).min
 Spread = Callable[..., None]
 """Calls work(first, last) on parts of a range, on several threads if there are."""
 
-_NO_NAMES = np.empty((0, 512), np.int32)
+_NO_NAMES, _NO_MASKS = np.empty((0, 512), np.int32), np.empty((0, 8), np.uint64)
 
 
 def block_coords(keys: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,38 +78,35 @@ class BlockStore:
 
     def insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, made where absent."""
-        before, rows = self.count, self.find(keys)
-        absent = rows < 0
-        wanted = before + int(np.count_nonzero(absent))
-        if wanted == before:
-            return rows
-        if wanted * 2 > len(self.table):
-            slots = 1 << int(wanted * 2 - 1).bit_length()
-            self.table = kernels.rehash(self.keys[:before], slots)
-        rows[absent], self.count = kernels.insert_rows(self.table, keys[absent], before)
+        before = self.count
+        if before + len(keys) >= len(self.table):
+            self._rehash(before + int(np.count_nonzero(self.find(keys) < 0)))
+        rows, self.count = kernels.insert_rows(self.table, keys, before)
         if self.count > len(self.keys):
             self._grow(roomy(self.count))
         self.keys[rows] = keys
+        self._rehash(self.count)
         return rows
 
-    def _grow(self, capacity: int) -> None:
-        def longer(column: NDArray[Any], fill: int) -> NDArray[Any]:
-            grown = np.empty((capacity, *column.shape[1:]), column.dtype)
-            grown[: len(column)] = column
-            grown[len(column) :] = fill
-            return grown
+    def _rehash(self, count: int) -> None:
+        """Makes the hash large enough for so many blocks."""
+        if count * 2 > len(self.table):
+            slots = 1 << int(count * 2 - 1).bit_length()
+            self.table = kernels.rehash(self.keys[: self.count], slots)
 
-        self.keys, self.versions = longer(self.keys, 0), longer(self.versions, 0)
-        self.stamps = longer(self.stamps, NEVER)
+    def _grow(self, capacity: int) -> None:
+        longer, wider = lengthen, lengthen_rows
+        self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
+        self.stamps = longer(self.stamps, capacity, NEVER)
         occupied, free, noted = self.masks
         shared = noted is occupied or not len(noted)
-        occupied, free = longer(occupied, 0), longer(free, 0)
-        self.masks = octants.Masks(occupied, free, occupied if shared else longer(noted, 0))
+        occupied, free = wider(occupied, capacity, 0), wider(free, capacity, 0)
+        self.masks = octants.Masks(occupied, free, occupied if shared else wider(noted, capacity, 0))
         self.records.grow(capacity)
         self._segments.grow(capacity)
         self.log_odds = self.log_odds._replace(
-            uneven=longer(self.log_odds.uneven, 0),
-            even=longer(self.log_odds.even, octants.UNKNOWN),
+            uneven=longer(self.log_odds.uneven, capacity, 0),
+            even=wider(self.log_odds.even, capacity, octants.UNKNOWN),
             starts=self._segments.starts,
             sizes=self._segments.sizes,
         )
@@ -128,7 +124,7 @@ class BlockStore:
             grown = np.empty(roomy(segments.tail), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
-        octants.store_blocks(misfits, rows, words, self.log_odds)
+        octants.store_blocks(misfits, rows, words, wanted, self.log_odds)
 
     def keep_labels(self) -> None:
         """Makes room for labels: of free voxels too."""
@@ -174,11 +170,10 @@ class BlockStore:
             voxels that got a miss, voxels that got a hit.
         """
         rows = self.insert(keys)
-        older = rows[self.stamps[rows] != stamp]
-        if self.masks.noted[older].any():  # from now on voxels may be older than their block
-            self.keep_stamps()
+        if not self.records.has("stamps") and records.some_older(rows, self.stamps, self.masks.noted, stamp):
+            self.keep_stamps()  # from now on voxels may be older than their block
         seen, named, names = self._see(marks, names, spread)
-        before = self.masks.noted[rows]
+        before = self.masks.noted[rows] if self.records.used else seen
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
 
@@ -200,14 +195,19 @@ class BlockStore:
     def _see(
         self, marks: NDArray[np.uint8], names: NDArray[np.int32], spread: Spread
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]]:
-        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0."""
-        seen, named = np.zeros((len(marks), 8), np.uint64), np.zeros((len(marks), 8), np.uint64)
-        if len(names) or self.records.used:
+        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0.
 
-            def see(i: int, j: int) -> None:
-                records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+        The masks are empty where nobody needs them.
+        """
+        size = len(marks) if len(names) or self.records.used else 0
+        if not size:
+            return _NO_MASKS, _NO_MASKS, _NO_NAMES
+        seen, named = np.zeros((size, 8), np.uint64), np.zeros((size, 8), np.uint64)
 
-            spread(see, len(marks))
+        def see(i: int, j: int) -> None:
+            records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
+
+        spread(see, size)
         if not named.any():
             return seen, named, _NO_NAMES
         self.keep_labels()
@@ -256,8 +256,9 @@ class BlockStore:
         """
         rows = self.insert(keys)
         before = self.masks.noted[rows]
-        wanted, words = np.empty(len(rows), np.int64), np.ascontiguousarray(log_odds).view(np.uint64)
-        octants.replace_blocks(rows, words, self.log_odds, self.masks, wanted)
+        values = np.ascontiguousarray(log_odds).view(np.uint64)
+        wanted, words = np.empty(len(rows), np.int64), np.empty_like(values)
+        octants.replace_blocks(rows, values, self.log_odds, self.masks, wanted, words)
         self._fit(rows, words, wanted)
         self._note(rows, before, noted)
         self.stamps[rows] = stamps

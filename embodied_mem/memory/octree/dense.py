@@ -69,6 +69,42 @@ def _walk(cells: Array, frame: Frame, lines: Array, j: int, goal: int) -> None:
             return
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _in_world(x: float, y: float, z: float, inverse: float, world: float) -> bool:
+    """Tells whether a point's voxel can be stored; not where a coordinate is not finite."""
+    inside = (abs(np.float64(x)) * inverse < world) & (abs(np.float64(y)) * inverse < world)
+    return inside & (abs(np.float64(z)) * inverse < world)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shorten(points: Array, count: int, frame: Frame, beyond: Array) -> None:
+    """Moves the ends of rays that are longer than the range to the range, in float32 as OctoMap does.
+
+    Args:
+        points: (3, TILE) float32 [m], changed.
+        count: how many.
+        frame: the byte map's geometry.
+        beyond: (TILE,) int32, filled: 1 for the rays that were longer.
+    """
+    beyond[:count] = 0
+    if frame.max_range == np.inf:
+        return
+    ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
+    reach64, inverse, world = frame.max_range, frame.inverse, frame.world
+    reach = np.float32(reach64)
+    for j in range(count):
+        px, py, pz = points[0, j], points[1, j], points[2, j]
+        inside = _in_world(px, py, pz, inverse, world)
+        rx, ry, rz = px - ox, py - oy, pz - oz
+        far = np.sqrt(np.float64(rx * rx + ry * ry + rz * rz))
+        longer = inside & (far > reach64)
+        scale = np.float32(far)
+        points[0, j] = ox + rx / scale * reach if longer else px
+        points[1, j] = oy + ry / scale * reach if longer else py
+        points[2, j] = oz + rz / scale * reach if longer else pz
+        beyond[j] = np.int32(longer)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def prepare_rays(
     points: Array, hit: Array, frame: Frame, lines: Array, goals: Array, kinds: Array
@@ -82,7 +118,8 @@ def prepare_rays(
     their slopes.
 
     Args:
-        points: (3, TILE) float32 [m]; by axis, or the compiler gathers what it could load.
+        points: (3, TILE) float32 [m]; by axis, or the compiler gathers what it could load. Rays that
+            are longer than the range are shortened there.
         hit: (N,) bool, at most TILE.
         frame: the byte map's geometry.
         lines: (22 * TILE,) float32, filled.
@@ -95,23 +132,11 @@ def prepare_rays(
     ax, ay, az = frame.at[0], frame.at[1], frame.at[2]
     sx, sy, sz = np.float64(frame.start[0]), np.float64(frame.start[1]), np.float64(frame.start[2])
     lx, ly, lz = np.float64(frame.lo[0]), np.float64(frame.lo[1]), np.float64(frame.lo[2])
-    reach64, world = frame.max_range, frame.world
-    reach = np.float32(reach64)
-    tx, ty, base = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD)
+    tx, ty, base, world = np.int32(frame.strides[0]), np.int32(frame.strides[1]), np.int32(PAD), frame.world
+    _shorten(points, hit.shape[0], frame, kinds)
     for j in range(hit.shape[0]):
         px, py, pz = points[0, j], points[1, j], points[2, j]
-        inside = (
-            (abs(np.float64(px)) * inverse < world)
-            & (abs(np.float64(py)) * inverse < world)
-            & (abs(np.float64(pz)) * inverse < world)
-        )
-        rx, ry, rz = px - ox, py - oy, pz - oz
-        far = np.sqrt(np.float64(rx * rx + ry * ry + rz * rz))
-        beyond = far > reach64
-        scale = np.float32(far)
-        px = ox + rx / scale * reach if beyond else px
-        py = oy + ry / scale * reach if beyond else py
-        pz = oz + rz / scale * reach if beyond else pz
+        inside = _in_world(px, py, pz, inverse, world)
         rx, ry, rz = px - ox, py - oy, pz - oz
         length = np.float32(np.sqrt(np.float64(rx * rx + ry * ry + rz * rz)))
         rx, ry, rz = rx / length, ry / length, rz / length
@@ -120,7 +145,7 @@ def prepare_rays(
         gx, gy, gz = ex - fx, ey - fy, ez - fz
         sure = (gx > low) & (gx < high) & (gy > low) & (gy < high) & (gz > low) & (gz < high)
         fx, fy, fz = fx - lx, fy - ly, fz - lz
-        kind = np.int32(2) if hit[j] & (not beyond) else np.int32(1)
+        kind = np.int32(2) if hit[j] & (kinds[j] == 0) else np.int32(1)
         kind = kind if sure else kind + np.int32(4)
         kinds[j] = kind if inside else np.int32(0)
         goals[j] = base + np.int32(fx) * tx + np.int32(fy) * ty + np.int32(fz)

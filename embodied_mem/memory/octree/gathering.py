@@ -74,19 +74,24 @@ def mark_ends(cells: Array, ends: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def touched_blocks(cells: Array, shape: Array) -> Array:
+def touched_blocks(cells: Array, shape: Array, lo: Array, bias: int) -> tuple[Array, Array, Array]:
     """Lists the blocks of a byte map that have marks.
 
     Args:
         cells: the byte map.
         shape: (3,) int64 number of blocks along each axis.
+        lo: (3,) int64 first voxel of the byte map.
+        bias: what is added to each block coordinate in a packed key.
 
     Returns:
-        (M,) int64 number of each, x-major.
+        (M,) int64 number of each, x-major; its first eight cells, in words of eight cells; and its
+        packed key.
     """
     words = cells.view(np.uint64)
     nx, ny, nz = shape[0], shape[1], shape[2]
-    which = np.empty(nx * ny * nz, np.int64)
+    which, first = np.empty(nx * ny * nz, np.int64), np.empty(nx * ny * nz, np.int64)
+    keys = np.empty(nx * ny * nz, np.int64)
+    bx0, by0, bz0 = (lo[0] >> 3) + bias, (lo[1] >> 3) + bias, (lo[2] >> 3) + bias
     count, plane = 0, ny * 8 * nz
     touched = np.empty(plane, np.uint64)
     for bx in range(nx):
@@ -103,19 +108,10 @@ def touched_blocks(cells: Array, shape: Array) -> Array:
                     any_ |= touched[(by * 8 + y) * nz + bz]
                 if any_:
                     which[count] = (bx * ny + by) * nz + bz
+                    first[count] = PAD // 8 + bx * 8 * plane + by * 8 * nz + bz
+                    keys[count] = (bx0 + bx) << 42 | (by0 + by) << 21 | (bz0 + bz)
                     count += 1
-    return which[:count]
-
-
-@njit(cache=True, nogil=True)
-def first_words(which: Array, shape: Array) -> Array:
-    """Finds the first eight cells of blocks, (M,) int64 in words of eight cells."""
-    ny, nz = shape[1], shape[2]
-    first = np.empty_like(which)
-    for i in range(which.shape[0]):
-        x, y, z = which[i] // (ny * nz), which[i] // nz % ny, which[i] % nz
-        first[i] = PAD // 8 + (x * 64 * ny + y * 8) * nz + z
-    return first
+    return which[:count], first[:count], keys[:count]
 
 
 @njit(cache=True, nogil=True)
@@ -125,7 +121,7 @@ def take_blocks(cells: Array, shape: Array, first: Array, marks: Array) -> None:
     Args:
         cells: the byte map.
         shape: (3,) int64 number of blocks along each axis.
-        first: (M,) int64 of `first_words`.
+        first: (M,) int64 of `touched_blocks`.
         marks: (M, 64) uint64, filled with eight marks at a time.
     """
     words = cells.view(np.uint64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +10,11 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, dense, kernels, pixels, settling, tails
+from embodied_mem.memory.octree import asking, kernels, pixels, pyramid, tails
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.types import as_labels
-from embodied_mem.memory.octree.view import View, Work, prepare_work, renew_scratch
+from embodied_mem.memory.octree.view import View, Work, prepare_work, share_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
@@ -53,19 +54,25 @@ class Sight(NamedTuple):
     Attributes:
         work: what `prepare_work` made of the camera.
         starts: for each thread that asks (H * W,) float32, the depths from which on rays are followed [m].
+        limit: what lies wholly beyond this depth is not asked about [m].
         follow: rays are followed through what lies beyond this depth and is not settled [m].
         settle: whether to find out about each voxel, in which rays that are not followed may be.
         sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
         seen: of `spread_pyramid`, of what rays that are not followed see.
+        opened: likewise, of the negated depths: how far all of them see.
+        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
         levels: of `pyramid_layout`.
     """
 
     work: Work
     starts: list[NDArray[np.float32]]
+    limit: float
     follow: float
     settle: bool
     sight: NDArray[np.float32]
     seen: NDArray[np.float32]
+    opened: NDArray[np.float32]
+    firsts: NDArray[np.int64]
     levels: NDArray[np.int64]
 
 
@@ -93,7 +100,7 @@ def check_image(
 
 def horizon(reach: float, resolution: float) -> float:
     """Returns a depth beyond the range even after a point has moved to the centre of its voxel [m]."""
-    return reach * 1.001 + 2.0 * resolution if np.isfinite(reach) else 1.0
+    return reach * 1.001 + 2.0 * resolution if math.isfinite(reach) else 1.0
 
 
 def lift(
@@ -110,29 +117,28 @@ def lift(
     kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
     points = byte_map.scratch("points", (3, *depth.shape), np.float32)
     # The depths of the ends are the first level of a pyramid of them: see `_look`.
-    pyramid = byte_map.scratch("sight", (pixels.pyramid_layout(*depth.shape)[1],), np.float32)
-    ends = pyramid[: depth.size].reshape(depth.shape)
+    sight = byte_map.scratch("sight", (pyramid.pyramid_layout(*depth.shape)[1],), np.float32)
+    ends = sight[: depth.size].reshape(depth.shape)
     origin = pose.position.astype(np.float32)
     rotation, position = pose.rotation(), np.array(pose.position)
-    clear, far = 1 if np.isfinite(reach) else 0, horizon(reach, resolution)
+    clear, far = 1 if math.isfinite(reach) else 0, horizon(reach, resolution)
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    corners = [pose.position]
-    found: list[int] = []
+    found: list[tuple[float, ...]] = []
 
     def lift_rows(first: int, last: int) -> None:
-        pixels.judge_pixels(depth, clear, drop_flying, kinds, first, last)
-        pixels.lift_depth(
-            depth, kinds, fx, fy, cx, cy, rotation, position, origin, cut, far, points, ends, first, last
-        )
-        corners.extend(pixels.ray_bounds(ends, fx, fy, cx, cy, rotation, position, first, last))
-        found.append(int(np.count_nonzero(kinds[first:last])))
+        part = (rotation, position, origin, cut, far, points, ends, first, last)
+        found.append(pixels.lift_rows(depth, clear, drop_flying, kinds, fx, fy, cx, cy, *part))
 
     byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
-    lo, hi = np.min(corners, axis=0) / resolution, np.max(corners, axis=0) / resolution
-    if max(np.abs(lo).max(), np.abs(hi).max()) >= kernels.WORLD:
+    columns = list(zip(*found))
+    lo, hi = (
+        [f(column) / resolution for column in part] for f, part in ((min, columns[:3]), (max, columns[3:6]))
+    )
+    if not -kernels.WORLD < min(lo) <= max(hi) < kernels.WORLD:
         raise InputError("the depth image reaches beyond the world of the octree")
-    first, last = np.floor(lo).astype(np.int64) - 1, np.floor(hi).astype(np.int64) + 1
-    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, kinds.size - sum(found))
+    first, last = np.array([math.floor(c) - 1 for c in lo]), np.array([math.floor(c) + 1 for c in hi])
+    dropped = kinds.size - int(sum(columns[6]))
+    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, dropped)
 
 
 def mark_exact(
@@ -147,7 +153,7 @@ def mark_exact(
     """Marks the voxels that the rays of all pixels pass and those in which they end.
 
     Without `settle` those voxels are marked free that the pixel at their centre shows to be free,
-    or one of the rays that `pixels.sample_rays` chooses.
+    or one of the rays that `pyramid.sample_rays` chooses.
     """
     origin = pose.position.astype(np.float32)
     if len(lifted.kinds) < FEW or not byte_map.fits(lifted.lo, lifted.hi):
@@ -176,7 +182,7 @@ def mark_exact(
 def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
     """Returns the camera in the byte map's voxels."""
     # float32 coordinates are coarser far from the map's origin: doubt more there.
-    coarse = 2.5e-7 * float(max(np.abs(lifted.lo).max(), np.abs(lifted.hi).max()))
+    coarse = 2.5e-7 * max(map(abs, lifted.lo.tolist() + lifted.hi.tolist()))
     return View(
         view.width,
         view.height,
@@ -193,59 +199,52 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
 
 def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
     """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
-    work = prepare_work(camera)
-    follow = max(camera.resolution * min(camera.fx, camera.fy) / WIDE, 3.0 * camera.resolution)
-    shape, hands = lifted.kinds.shape, byte_map.hands(5000.0 * float(byte_map.shape.prod()))
-    starts = [byte_map.scratch(f"starts {k}", shape, np.float32) for k in range(hands)]
-    starts[0].fill(work.certain)
-    beyond = pixels.count_beyond(lifted.reach.reshape(-1), follow)
-    tailed = beyond > len(lifted.kinds) * TAILED
-    if not (settle or tailed):
-        width = camera.resolution * min(camera.fx, camera.fy)
-        pixels.sample_rays(lifted.reach, width, starts[0].reshape(lifted.reach.shape))
-    levels, size = pixels.pyramid_layout(*lifted.reach.shape)
-    sight = byte_map.scratch("sight", (size,), np.float32)  # of which `lift` has filled the first level
-    pixels.farthest_pyramid(sight, levels)
-    rest = sight
-    if tailed:
-        rest = byte_map.scratch("rest", (size,), np.float32)
-        back = 2.0 * float(work.half[2]) + 2e-5
-        shown = rest[: lifted.reach.size].reshape(lifted.reach.shape)
-        pixels.lay_tails(lifted.reach, back, follow, starts[0].reshape(shown.shape), shown)
-        pixels.farthest_pyramid(rest, levels)
-    seen = byte_map.scratch("seen", (2 * size,), np.float32)
-    near = min(work.certain, float(sight[-1]))
-    finest, _ = asking.scale_for(float(work.half[2]), work.widths, work.heights, near, len(levels))
-    pixels.spread_pyramid(rest, levels, finest, seen)
-    return Sight(work, starts, follow, settle or tailed, sight, seen, levels)
+    work, image = prepare_work(camera), lifted.reach.shape
+    voxel = camera.resolution * min(camera.fx, camera.fy)
+    follow = max(voxel / WIDE, 3.0 * camera.resolution)
+    hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
+    starts = [byte_map.scratch(f"starts {k}", lifted.kinds.shape, np.float32) for k in range(hands)]
+    levels, size = pyramid.pyramid_layout(*image)
+    sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
+    seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
+    tailed, limit, *firsts = pyramid.look(  # `lift` has filled the first level of `sight`
+        sight,
+        levels,
+        work,
+        voxel,
+        follow,
+        TAILED,
+        settle,
+        starts[0].reshape(image),
+        rest,
+        least,
+        seen,
+        opened,
+    )
+    first = np.array(firsts)
+    return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, first, levels)
 
 
 def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
     """Marks the voxels that pixels show to be free; lowers the depths from which to follow rays."""
     work, sight, levels = view.work, view.sight, view.levels
     reach = sight[: camera.width * camera.height]
-    works = [work, *(renew_scratch(work) for _ in view.starts[1:])]
-    lists, hands = byte_map.unsettled(), len(works)
-    shape, strides = byte_map.shape, byte_map.strides
+    hands, shape, strides = len(view.starts), byte_map.shape, byte_map.strides
+    desks = byte_map.desks(hands)
     large, small = _share_out(hands)
 
     def ask_part(hand: int, _: int) -> None:
         # What threads lower and list, each lowers and lists in arrays of its own.
-        mine, scratch, left = view.starts[hand], works[hand], lists[hand]
+        mine, (asked, left) = view.starts[hand], desks[hand]
+        own = work if hand == 0 else share_work(work)
         if hand:
             mine.fill(work.certain)
         share = large[hand]
         while True:
-            first = 0
-            while first >= 0:
-                first, found = asking.ask_blocks(
-                    camera, scratch, reach, sight, view.seen, levels, shape, strides, cells, first, share,
-                    work.certain, left,
-                )  # fmt: skip
-                if view.settle:
-                    settling.settle_voxels(
-                        camera, scratch, reach, sight, levels, cells, mine, left, found, view.follow
-                    )
+            asking.ask_share(
+                camera, own, reach, sight, view.seen, view.opened, view.firsts, levels, shape, strides, cells,
+                share, view.limit, view.follow, view.settle, mine, asked, left,
+            )  # fmt: skip
             try:
                 share = small.pop()
             except IndexError:
@@ -283,9 +282,5 @@ def _follow(
         long.append(left[first : first + count])
 
     byte_map.spread(follow_part, len(begins), 3)
-    rays = np.concatenate(long)
-    if len(rays):
-        points = np.ascontiguousarray(lifted.points[:, rays].T)
-        skips = np.maximum(begins[rays] - np.float32(1e-3), np.float32(0.0)) / reach[rays]
-        hit, unused = np.zeros(len(rays), np.bool_), np.empty(len(rays), np.int32)
-        dense.mark_rays(points, hit, skips, frame, cells, unused)
+    for rays in long:
+        tails.mark_left(lifted.points, reach, begins, frame, cells, rays)

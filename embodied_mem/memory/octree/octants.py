@@ -176,6 +176,13 @@ def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _sum_bytes(word: int) -> int:
+    """Adds up the eight bytes of a uint64."""
+    pairs = (word & np.uint64(0x00FF00FF00FF00FF)) + ((word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF))
+    return np.int64((pairs * np.uint64(0x0001000100010001)) >> np.uint64(48))
+
+
+@njit(cache=True, nogil=True)
 def add_marks(
     rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array
 ) -> tuple[int, int]:
@@ -183,8 +190,8 @@ def add_marks(
 
     Args:
         rows: (M,) int64 row of each block of the scan.
-        marks: (M, 512) uint8; HIT wins over FREE. The log-odds of blocks that do not fit are
-            left there, for `store_blocks`.
+        marks: (M, 512) uint8; HIT wins over FREE. The words of blocks that do not fit are left
+            there, for `store_blocks`.
         log_odds: of the map, changed in place.
         masks: of the map, changed in place.
         table: (4,) int64: hit, miss, lower and upper clamp, in steps of log-odds.
@@ -198,15 +205,18 @@ def add_marks(
     steps = values.view(np.int8)
     words = marks.view(np.uint64)
     for i in range(rows.shape[0]):
+        some, ended = _ZERO, _ZERO  # counts of up to 64 in each byte
         for j in range(64):
             word = words[i, j]
-            observed += count_bits((word | (word >> _ONE)) & _LOWEST)
-            hits += count_bits((word >> _ONE) & _LOWEST)
+            some += (word | (word >> _ONE)) & _LOWEST
+            ended += (word >> _ONE) & _LOWEST
+        observed += _sum_bytes(some)
+        hits += _sum_bytes(ended)
         _load(log_odds, rows[i], values)
         _add_evidence(steps, marks, i, table)
         wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
         if wanted[i] != FITS:
-            words[i] = values
+            words[i, : wanted[i]] = packed[: wanted[i]]
     return observed - hits, hits
 
 
@@ -222,7 +232,7 @@ def erase_voxels(
         log_odds: of the map, changed in place.
         masks: of the map, changed in place.
         wanted: (M,) int64, filled with FITS or the words that a block needs.
-        words: (M, 64) uint64, filled with the log-odds of the blocks that do not fit.
+        words: (M, 64) uint64, filled with the words of the blocks that do not fit.
 
     Returns:
         voxels erased.
@@ -239,35 +249,44 @@ def erase_voxels(
                     steps[x * 64 + j] = np.int8(UNKNOWN)
         wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
         if wanted[i] != FITS:
-            words[i] = values
+            words[i, : wanted[i]] = packed[: wanted[i]]
     return count
 
 
 @njit(cache=True, nogil=True)
-def replace_blocks(rows: Array, words: Array, log_odds: LogOdds, masks: Masks, wanted: Array) -> None:
-    """Replaces the log-odds of blocks by (M, 64) uint64 words, and derives their masks.
+def replace_blocks(
+    rows: Array, values: Array, log_odds: LogOdds, masks: Masks, wanted: Array, words: Array
+) -> None:
+    """Replaces the log-odds of blocks, and derives their masks.
 
-    `wanted` (M,) int64 is filled with FITS or the words of the pool that a block needs.
+    Args:
+        rows: (M,) int64.
+        values: (M, 64) uint64.
+        log_odds: of the map, changed in place.
+        masks: of the map, changed in place.
+        wanted: (M,) int64, filled with FITS or the words that a block needs.
+        words: (M, 64) uint64, filled with the words of the blocks that do not fit.
     """
     packed = np.empty(64, np.uint64)
     for i in range(rows.shape[0]):
-        wanted[i] = _settle(log_odds, rows[i], words[i], masks, packed)
+        wanted[i] = _settle(log_odds, rows[i], values[i], masks, packed)
+        if wanted[i] != FITS:
+            words[i, : wanted[i]] = packed[: wanted[i]]
 
 
 @njit(cache=True, nogil=True)
-def store_blocks(which: Array, rows: Array, words: Array, log_odds: LogOdds) -> None:
-    """Keeps log-odds of blocks whose segments have room.
+def store_blocks(which: Array, rows: Array, words: Array, wanted: Array, log_odds: LogOdds) -> None:
+    """Keeps the words of uneven octants of blocks whose segments have room.
 
     Args:
         which: (K,) int64, those of the M blocks to keep.
         rows: (M,) int64.
-        words: (M, 64) uint64.
+        words: (M, 64) uint64, as the kernels above left them.
+        wanted: (M,) int64, how many words each has.
         log_odds: of the map, changed in place.
     """
-    packed = np.empty(64, np.uint64)
     for i in which:
-        count = _pack(log_odds, rows[i], words[i], packed)
-        _put(log_odds, rows[i], packed, count)
+        _put(log_odds, rows[i], words[i], wanted[i])
 
 
 @njit(cache=True, nogil=True)

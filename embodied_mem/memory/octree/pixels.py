@@ -14,10 +14,6 @@ PAD = 64
 """As in `dense`."""
 _HIT = np.uint8(2)
 """HIT of `kernels`."""
-STRIDE = 16
-"""At most so many pixels are between two rays of hybrid mode."""
-AROUND = 4
-"""Pixels to each side whose rays decide where the tail of a ray starts: `lay_tails` counts on four."""
 JUMP = 0.03
 """A change of depth from pixel to pixel, as a part of it, that no surface seen by a camera has."""
 
@@ -165,12 +161,41 @@ def ray_bounds(
 
 
 @njit(cache=True, nogil=True)
-def count_beyond(reach: Array, depth: float) -> int:
-    """Counts the rays of (N,) float32 planar depths that end beyond a depth [m]."""
-    limit, count = np.float32(depth), np.int32(0)
-    for i in range(reach.shape[0]):
-        count += np.int32(reach[i] > limit)
-    return count
+def lift_rows(
+    depth: Array, no_surface: int, drop_flying: bool, kinds: Array, fx: float, fy: float, cx: float,
+    cy: float, rotation: Array, position: Array, origin: Array, max_range: float, horizon: float,
+    points: Array, reach: Array, first: int, last: int
+) -> tuple[float, float, float, float, float, float, int]:  # fmt: skip
+    """Judges and lifts some rows of a depth image: `judge_pixels`, `lift_depth` and `ray_bounds`.
+
+    Returns:
+        the corners of `ray_bounds`, lower and upper, and how many pixels have a ray.
+    """
+    judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
+    lift_depth(
+        depth,
+        kinds,
+        fx,
+        fy,
+        cx,
+        cy,
+        rotation,
+        position,
+        origin,
+        max_range,
+        horizon,
+        points,
+        reach,
+        first,
+        last,
+    )
+    lo, hi = ray_bounds(reach, fx, fy, cx, cy, rotation, position, first, last)
+    rays = np.int32(0)
+    for v in range(first, last):
+        row = kinds[v]
+        for u in range(row.shape[0]):
+            rays += np.int32(row[u] > 0)
+    return lo[0], lo[1], lo[2], hi[0], hi[1], hi[2], np.int64(rays)
 
 
 @njit(cache=True, nogil=True)
@@ -198,128 +223,3 @@ def mark_surfaces(
         ends[i] = cell if kinds[i] == 2 else np.int32(0)
     for i in range(kinds.shape[0]):
         cells[ends[i]] = _HIT
-
-
-def pyramid_layout(height: int, width: int) -> tuple[NDArray[np.int64], int]:
-    """Returns start, height and width of each level (L, 3) down to a single node, and the size of all."""
-    layout, size = [(0, height, width)], height * width
-    while height > 1 or width > 1:
-        height, width = (height + 1) // 2, (width + 1) // 2
-        layout.append((size, height, width))
-        size += height * width
-    return np.array(layout, np.int64), size
-
-
-@njit(cache=True, nogil=True)
-def farthest_pyramid(sight: Array, levels: Array) -> None:
-    """Builds the levels of largest depths: level l has one number for 2^l x 2^l pixels.
-
-    Args:
-        sight: flat float32, filled from level 1 on; level 0 is the image itself.
-        levels: (L, 3) int64: start of each level, its height and width.
-    """
-    pair = np.empty(levels[0, 2] + 1, np.float32)
-    for level in range(1, levels.shape[0]):
-        at, rows, columns = levels[level, 0], levels[level, 1], levels[level, 2]
-        below, h, w = levels[level - 1, 0], levels[level - 1, 1], levels[level - 1, 2]
-        for v in range(rows):
-            top = sight[below + 2 * v * w : below + 2 * v * w + w]
-            bottom = sight[below + (2 * v + 1) * w : below + (2 * v + 2) * w] if 2 * v + 1 < h else top
-            for u in range(w):
-                pair[u] = max(top[u], bottom[u])
-            pair[w] = pair[w - 1]
-            out = sight[at + v * columns : at + (v + 1) * columns]
-            for u in range(columns):
-                out[u] = max(pair[2 * u], pair[2 * u + 1])
-
-
-@njit(cache=True, nogil=True)
-def spread_pyramid(sight: Array, levels: Array, first: int, seen: Array) -> None:
-    """Spreads the largest depths over the two, and over the three, nodes to each side.
-
-    Args:
-        sight: of `farthest_pyramid`.
-        levels: likewise.
-        first: finest level that is needed.
-        seen: flat float32, filled: as `sight` with two nodes, then again with three.
-    """
-    size = sight.shape[0]
-    lines = np.empty((2, levels[0, 2] + 6), np.float32)
-    for level in range(first, levels.shape[0]):
-        at, rows, columns = levels[level, 0], levels[level, 1], levels[level, 2]
-        nodes = sight[at : at + rows * columns]
-        for v in range(rows):
-            near, far = lines[0], lines[1]
-            near[:] = np.float32(-1.0)
-            for w in range(max(v - 2, 0), min(v + 3, rows)):
-                row = nodes[w * columns : (w + 1) * columns]
-                for u in range(columns):
-                    near[3 + u] = max(near[3 + u], row[u])
-            above = nodes[max(v - 3, 0) * columns : (max(v - 3, 0) + 1) * columns]
-            below = nodes[min(v + 3, rows - 1) * columns : (min(v + 3, rows - 1) + 1) * columns]
-            far[:] = np.float32(-1.0)
-            for u in range(columns):
-                far[3 + u] = max(max(above[u], below[u]), near[3 + u])
-            out = seen[at + v * columns : at + (v + 1) * columns]
-            for u in range(columns):
-                out[u] = max(max(max(near[u + 1], near[u + 2]), max(near[u + 4], near[u + 5])), near[u + 3])
-            out = seen[size + at + v * columns : size + at + (v + 1) * columns]
-            for u in range(columns):
-                ends = max(max(far[u], far[u + 1]), max(far[u + 5], far[u + 6]))
-                out[u] = max(max(max(far[u + 2], far[u + 3]), far[u + 4]), ends)
-
-
-@njit(cache=True, nogil=True)
-def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Array) -> None:
-    """Chooses the rays' tails that are followed anyway, most of which pass voxels that pixels cannot settle.
-
-    A tail starts `back` before the nearest end of the rays around: none of them hides a voxel before that.
-
-    Args:
-        reach: (H, W) float32 planar depth of the rays' ends [m].
-        back: [m].
-        follow: rays that end nearer have no tail [m].
-        starts: (H, W) float32, lowered to where the tails start [m].
-        sight: (H, W) float32, filled with the depths up to which rays are not followed [m].
-    """
-    height, width = reach.shape
-    lines = np.full((3, width + 2 * AROUND), np.float32(np.inf))
-    column, pairs, fours = lines[0], lines[1], lines[2]
-    for v in range(height):
-        nearest = column[AROUND : AROUND + width]
-        nearest[:] = np.float32(np.inf)
-        for w in range(max(v - AROUND, 0), min(v + AROUND + 1, height)):
-            row = reach[w]
-            for u in range(width):
-                nearest[u] = min(nearest[u], row[u])
-        for u in range(width + 2 * AROUND - 1):
-            pairs[u] = min(column[u], column[u + 1])
-        for u in range(width + 2 * AROUND - 3):
-            fours[u] = min(pairs[u], pairs[u + 2])
-        ends, begins, seen = reach[v], starts[v], sight[v]
-        for u in range(width):
-            around = min(min(fours[u], fours[u + 4]), column[u + 8])
-            begin = around - np.float32(back)
-            tail = (ends[u] > np.float32(follow)) & (begin > np.float32(0.0))
-            begin = begin if tail else ends[u]
-            begins[u] = min(begins[u], begin)
-            seen[u] = min(begins[u], ends[u])
-
-
-@njit(cache=True, nogil=True)
-def sample_rays(reach: Array, width: float, starts: Array) -> None:
-    """Chooses the rays that hybrid mode follows: half a voxel to a voxel apart where they end.
-
-    Args:
-        reach: (H, W) float32 planar depth of the rays' ends [m], -1 where there is no ray.
-        width: of a voxel as seen from 1 m [px].
-        starts: (H, W) float32, 0 for the rays chosen.
-    """
-    for v in range(reach.shape[0]):
-        row, begins = reach[v], starts[v]
-        for u in range(reach.shape[1]):
-            apart = 1
-            while apart < STRIDE and np.float32(2 * apart) * row[u] <= np.float32(width):
-                apart *= 2
-            if (u | v) & (apart - 1) == 0:
-                begins[u] = np.float32(0.0)

@@ -163,6 +163,18 @@ def count_records(noted: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def some_older(rows: Array, stamps: Array, noted: Array, stamp: int) -> bool:
+    """Tells whether any of the blocks that were last observed at another stamp has noted voxels."""
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        if stamps[r] != stamp:
+            for x in range(8):
+                if noted[r, x]:
+                    return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> None:
     """Finds what a scan has seen, and what of that has a label.
 

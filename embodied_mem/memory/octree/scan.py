@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import dense, gathering, kernels
-from embodied_mem.memory.octree.blocks import block_keys
+from embodied_mem.memory.octree.asking import Desk
 from embodied_mem.memory.octree.frame import Frame
-from embodied_mem.memory.octree.view import Unsettled
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -60,7 +59,7 @@ class ByteMap:
         self._pool: ThreadPoolExecutor | None = None
         self._cells = np.zeros(1 << 16, np.uint8)
         self._first = np.zeros(0, np.int32)
-        self._unsettled: list[Unsettled] = []
+        self._desks: list[Desk] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
@@ -72,7 +71,10 @@ class ByteMap:
         The kernels that the work calls release the GIL. `each` says about how long an item takes
         [ns]: with less than WORTH in all, one thread is quicker.
         """
-        parts = max(min(self.hands(size * each), size), 1)
+        parts = min(self.hands(size * each), size)
+        if parts <= 1:
+            work(0, size)
+            return
         ends = [size * k // parts for k in range(parts + 1)]
         others = [self._workers().submit(work, *part) for part in pairwise(ends[1:])]
         try:
@@ -155,9 +157,9 @@ class ByteMap:
         """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells."""
         self.lo = (lo >> 3) << 3
         self.shape = (hi >> 3) - (lo >> 3) + 1
-        edges = self.shape * 8
-        self.strides = np.array([edges[1] * edges[2], edges[2], 1], np.int64)
-        size = dense.PAD + int(edges.prod())
+        x, y, z = (8 * edge for edge in self.shape.tolist())
+        self.strides = np.array([y * z, z, 1], np.int64)
+        size = dense.PAD + x * y * z
         if len(self._cells) < size:
             self._cells = np.zeros(size, np.uint8)
         return self._cells[:size]
@@ -176,39 +178,38 @@ class ByteMap:
             inverse=inverse,
             max_range=max_range,
             # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
-            eps=float(self.shape.max() * 8) * 2.5e-7 + 1e-6,
+            eps=max(self.shape.tolist()) * 8 * 2.5e-7 + 1e-6,
             world=float(kernels.WORLD),
         )
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
         self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
-        which, marks = self._gather(cells)
+        which, keys, marks = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
             names, votes = np.zeros((2, len(which), 512), np.int32)
             slots = np.empty(int(self.shape.prod()), np.int32)
             gathering.vote_labels(ends, labels, which, self.shape, slots, names, votes)
-        _, ny, nz = self.shape.tolist()
-        coords = np.stack([which // (ny * nz), which // nz % ny, which % nz], axis=-1)
-        return block_keys(coords + (self.lo >> 3)), marks, names
+        return keys, marks, names
 
-    def _gather(self, cells: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Takes the touched blocks: their numbers and marks; the cells are zero again."""
-        which = gathering.touched_blocks(cells, self.shape)
-        first = gathering.first_words(which, self.shape)
+    def _gather(
+        self, cells: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+        """Takes the touched blocks: their numbers, keys and marks; the cells are zero again."""
+        which, first, keys = gathering.touched_blocks(cells, self.shape, self.lo, kernels.BIAS)
         marks = np.empty((len(which), 64), np.uint64)
         self.spread(
             lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
         )
         cells[: dense.PAD] = 0
-        return which, marks.view(np.uint8)
+        return which, keys, marks.view(np.uint8)
 
-    def unsettled(self) -> list[Unsettled]:
-        """Returns lists of voxels to write to, one for each thread."""
-        while len(self._unsettled) < self.threads:
-            self._unsettled.append(Unsettled.room_for(1 << 15))
-        return self._unsettled
+    def desks(self, hands: int) -> list[Desk]:
+        """Returns what so many threads write to while they ask pixels."""
+        while len(self._desks) < hands:
+            self._desks.append(Desk.make())
+        return self._desks[:hands]
 
     def first(self) -> NDArray[np.int32]:
         """Returns an int32 zero for each cell, to be zero again after use."""

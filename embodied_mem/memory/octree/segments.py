@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
+from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
 
@@ -23,6 +24,24 @@ _TAIL, _SPARE, _SPARES = 0, 1, 2
 def roomy(count: int) -> int:
     """Returns how long an array should become that has to hold so many things, and more later."""
     return count + count // 16
+
+
+@njit(cache=True, nogil=True)
+def lengthen(column: Array, capacity: int, fill: int) -> Array:
+    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
+    grown = np.empty(capacity, column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
+
+
+@njit(cache=True, nogil=True)
+def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
+    """Does what `lengthen` does with rows: (B, K)."""
+    grown = np.empty((capacity, column.shape[1]), column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
 
 
 class Segments:
@@ -45,7 +64,9 @@ class Segments:
     def _empty_holes(self, tail: int) -> None:
         # Holes of k units are a list: `heads[k]` is the first one's row of `holes`, -1 none; a
         # row holds where the hole starts and the row of the next one. Spare rows are a list too.
+        # Bit k of `some` is set where there may be holes of k units.
         self._heads = np.full(LARGEST // self.unit + 1, -1, np.int32)
+        self._some = np.zeros((LARGEST // self.unit + 64) // 64, np.uint64)
         self._holes = np.empty((0, 2), np.int32)
         self._state = np.array([tail, -1, 0], np.int64)
 
@@ -56,9 +77,7 @@ class Segments:
 
     def grow(self, rows: int) -> None:
         """Makes room for so many blocks."""
-        more = rows - len(self.starts)
-        self.starts = np.concatenate([self.starts, np.zeros(more, np.int32)])
-        self.sizes = np.concatenate([self.sizes, np.zeros(more, np.int16)])
+        self.starts, self.sizes = lengthen(self.starts, rows, 0), lengthen(self.sizes, rows, 0)
 
     def misfits(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns (M,) bool: whose segment is too small, or far too large, for so many things."""
@@ -85,15 +104,15 @@ class Segments:
         Raises:
             InputError: the pool is as large as it can be.
         """
-        need = int(counts.sum()) + self.unit * len(rows)
+        need = int(np.add.reduce(counts)) + self.unit * len(rows)
         if self.tail + need > _FULL:
             raise InputError("the octree is full: clear parts of it, or start another one")
         self._release(rows)
         slots = None
         if self.tail + need > capacity and self.tail > WASTE * self.held:
             slots = self._compact()
-        _allot(rows, counts, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
-        self.held += int(self.sizes[rows].sum(dtype=np.int64))
+        holes = self._heads, self._some, self._holes, self._state
+        self.held += _allot(rows, counts, self.unit, self.starts, self.sizes, *holes)
         return slots
 
     def _release(self, rows: NDArray[np.int64]) -> None:
@@ -104,8 +123,8 @@ class Segments:
             self._holes[first:, 1] = np.arange(first + 1, first + more + 1)
             self._holes[-1, 1] = self._state[_SPARE]
             self._state[_SPARE], self._state[_SPARES] = first, spares + more
-        self.held -= int(self.sizes[rows].sum(dtype=np.int64))
-        _release(rows, self.unit, self.starts, self.sizes, self._heads, self._holes, self._state)
+        holes = self._heads, self._some, self._holes, self._state
+        self.held -= _release(rows, self.unit, self.starts, self.sizes, *holes)
 
     def _compact(self) -> NDArray[np.int64]:
         slots = np.empty(self.held, np.int64)
@@ -116,7 +135,32 @@ class Segments:
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        return self.starts.nbytes + self.sizes.nbytes + self._heads.nbytes + self._holes.nbytes
+        return (
+            self.starts.nbytes
+            + self.sizes.nbytes
+            + self._heads.nbytes
+            + self._some.nbytes
+            + self._holes.nbytes
+        )
+
+
+@njit(cache=True, nogil=True)
+def _next_hole(units: int, heads: Array, some: Array) -> int:
+    """Returns the smallest size of a hole of at least so many units; 0 where there is none."""
+    at = units >> 6
+    word = some[at] & ~((np.uint64(1) << np.uint64(units & 63)) - np.uint64(1))
+    while True:
+        while word:
+            bit = word & (~word + np.uint64(1))
+            wide = 64 * at + count_bits(bit - np.uint64(1))
+            if heads[wide] >= 0:
+                return wide
+            some[at] &= ~bit
+            word ^= bit
+        at += 1
+        if at == some.shape[0]:
+            return 0
+        word = some[at]
 
 
 @njit(cache=True, nogil=True)
@@ -127,20 +171,25 @@ def _allot(
     starts: Array,
     sizes: Array,
     heads: Array,
+    some: Array,
     holes: Array,
     state: Array,
-) -> None:
-    """Gives each block the smallest hole that is large enough, or else a part of the tail."""
+) -> int:
+    """Gives each block the smallest hole that is large enough, or else a part of the tail.
+
+    Returns:
+        how many places that were given.
+    """
+    given = 0
     for i in range(rows.shape[0]):
         r, units = rows[i], (counts[i] + unit - 1) // unit
         sizes[r] = units * unit
+        given += units * unit
         starts[r] = 0
         if units == 0:
             continue
-        wide = units
-        while wide < heads.shape[0] and heads[wide] < 0:
-            wide += 1
-        if wide == heads.shape[0]:
+        wide = _next_hole(units, heads, some)
+        if wide == 0:
             starts[r] = state[_TAIL]
             state[_TAIL] += units * unit
             continue
@@ -151,10 +200,12 @@ def _allot(
             holes[hole, 0] += units * unit
             holes[hole, 1] = heads[wide - units]
             heads[wide - units] = hole
+            some[(wide - units) >> 6] |= np.uint64(1) << np.uint64((wide - units) & 63)
         else:
             holes[hole, 1] = state[_SPARE]
             state[_SPARE] = hole
             state[_SPARES] += 1
+    return given
 
 
 @njit(cache=True, nogil=True)
@@ -171,12 +222,14 @@ def _compact(starts: Array, sizes: Array, slots: Array) -> None:
 
 @njit(cache=True, nogil=True)
 def _release(
-    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, holes: Array, state: Array
-) -> None:
-    """Makes holes of the segments of blocks; there must be as many spare rows."""
+    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, some: Array, holes: Array, state: Array
+) -> int:
+    """Makes holes of the segments of blocks, of which there must be as many spare; returns their places."""
+    taken = 0
     for i in range(rows.shape[0]):
         r = rows[i]
         units = sizes[r] // unit
+        taken += units * unit
         sizes[r] = 0
         if units > 0:
             hole = state[_SPARE]
@@ -185,3 +238,5 @@ def _release(
             holes[hole, 0] = starts[r]
             holes[hole, 1] = heads[units]
             heads[units] = hole
+            some[units >> 6] |= np.uint64(1) << np.uint64(units & 63)
+    return taken

@@ -376,7 +376,7 @@ def settle_voxels(
         levels: of `pyramid_layout`.
         cells: the byte map.
         starts: (H * W,) float32, lowered to the depth from which on a pixel's ray is to be followed [m].
-        left: of `ask_blocks`.
+        left: of `ask_share`.
         count: voxels in it.
         follow: the rays are to be followed through voxels that lie wholly beyond this depth [m].
     """
@@ -404,9 +404,9 @@ def settle_voxels(
             continue
         if nearest > beyond:
             for v in range(v0, v1 + 1):
-                row = starts[v * width + u0 : v * width + u1 + 1]
-                for i in range(row.shape[0]):
-                    row[i] = min(row[i], nearest)
+                for at in range(np.uint64(v * width + u0), np.uint64(v * width + u1 + 1)):
+                    if starts[at] > nearest:  # mostly not: a few pixels, and neighbours' rays are alike
+                        starts[at] = nearest
             continue
         nearest -= tiny
         if _hidden(sight, levels, u0, u1, v0, v1, nearest):

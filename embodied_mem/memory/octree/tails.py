@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.dense import TILE, address_origin, prepare_rays
+from embodied_mem.memory.octree.dense import TILE, address_origin, mark_rays, prepare_rays
 from embodied_mem.memory.octree.frame import Frame
 
 Array = NDArray[Any]
@@ -44,15 +44,15 @@ class Tails(NamedTuple):
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def _cross_back(
-    lines: Array, at: int, back: int, stops: Array, start: float, su: float, sv: float, sw: float,
-    limit: float, goals: Array, out: Array, unsure: Array
+    lines: Array, at: int, deep: int, stops: Array, start: float, su: float, sv: float, sw: float,
+    limit: float, goals: Array, out: Array, unsure: Array, cells: Array
 ) -> None:  # fmt: skip
-    """Finds the voxels that the rays of a tile enter at one of their last crossings of a family.
+    """Marks FREE the voxels that the rays of a tile enter at their last crossings of a family.
 
     Args:
         lines: what `prepare_rays` filled.
         at: row of `lines` where the number of crossings is.
-        back: which crossing, from the last one, 0, backwards.
+        deep: how many crossings, from the last one backwards.
         stops: (TILE,) float32, crossings before this one are not wanted.
         start: as in `_cross`.
         su: likewise.
@@ -60,24 +60,27 @@ def _cross_back(
         sw: likewise.
         limit: likewise.
         goals: (TILE,) int32 cells of the ends, which are left out.
-        out: (TILE,) int32, filled with cells, 0 where there is none to be trusted.
+        out: (TILE,) int32, scratch.
         unsure: (TILE,) int32, set where a crossing is not to be trusted.
+        cells: the byte map.
     """
     counts, signs = lines[at : at + TILE], lines[at + TILE : at + 2 * TILE]
     v0, w0 = lines[at + 2 * TILE : at + 3 * TILE], lines[at + 3 * TILE : at + 4 * TILE]
     dv, dw = lines[at + 4 * TILE : at + 5 * TILE], lines[at + 5 * TILE : at + 6 * TILE]
-    less, one = np.float32(back + 1), np.float32(1.0)
-    for j in range(TILE):
-        step = counts[j] - less
-        wanted = step >= stops[j]
-        step = step if wanted else np.float32(0.0)
-        v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
-        v, w = v if wanted else np.float32(0.0), w if wanted else np.float32(0.0)
-        fv, fw = np.rint(v), np.rint(w)
-        doubt = max(abs(v - fv), abs(w - fw)) > limit
-        cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
-        out[j] = cell if wanted & (not doubt) & (cell != goals[j]) else np.int32(0)
-        unsure[j] |= np.int32(doubt & wanted)
+    one, most, where = np.float32(1.0), np.float32(limit), out.view(np.uint32)
+    for k in range(deep):
+        less = np.float32(k + 1)
+        for j in range(TILE):
+            step = counts[j] - less
+            v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
+            fv, fw = np.rint(v), np.rint(w)
+            a, b = abs(v - fv), abs(w - fw)
+            wanted, sure = step >= stops[j], (a if a > b else b) <= most
+            cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
+            out[j] = cell if wanted & sure & (cell != goals[j]) else np.int32(0)
+            unsure[j] |= np.int32(wanted & (not sure))
+        for j in range(TILE):  # a loop by itself, so that the other one is vectorised
+            cells[where[j]] = _FREE
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -96,7 +99,7 @@ def _want(lines: Array, parts: Array, size: int, frame: Frame, stops: Array) -> 
     """
     inverse = np.float32(frame.inverse)
     zero, one, none = np.float32(0.0), np.float32(1.0), np.float32(1e9)
-    most = np.zeros(3, np.float32)
+    deep = np.zeros(3, np.int64)
     for f in range(3):
         # How far the first plane is, for rays that go up and those that go down the axis; a
         # hundredth of a voxel covers what rounding may do.
@@ -112,9 +115,11 @@ def _want(lines: Array, parts: Array, size: int, frame: Frame, stops: Array) -> 
             firsts[j] = first if first > zero else zero
         for j in range(size, TILE):
             firsts[j] = none
-        for j in range(size):
-            most[f] = max(most[f], counts[j] - firsts[j])
-    return np.int64(most[0]), np.int64(most[1]), np.int64(most[2])
+        most = np.int32(0)
+        for j in range(size):  # of integers: the order of floats would matter to the compiler
+            most = max(most, np.int32(counts[j] - firsts[j]))
+        deep[f] = most
+    return deep[0], deep[1], deep[2]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -133,7 +138,6 @@ def _mark_tile(
         skipped: (TILE,) bool, filled: the ray is too near to an edge for this.
     """
     lines, goals, kinds, stops, found, unsure = scratch
-    where = found.view(np.uint32)
     sx, sy, sz, hx, hy, hz, home, limit = address_origin(frame)
     skipped[:] = False
     prepare_rays(tile, skipped[:size], frame, lines, goals, kinds)
@@ -148,10 +152,7 @@ def _mark_tile(
         su = sx if f == 0 else (sy if f == 1 else sz)
         sv = sy if f == 0 else (sz if f == 1 else sx)
         sw = sz if f == 0 else (sx if f == 1 else sy)
-        for k in range(deep[f]):
-            _cross_back(lines, a, k, stop, start, su, sv, sw, limit, goals, found, unsure)
-            for j in range(TILE):
-                cells[where[j]] = _FREE
+        _cross_back(lines, a, deep[f], stop, start, su, sv, sw, limit, goals, found, unsure, cells)
     for j in range(size):
         skipped[j] = unsure[j] != 0
         if not skipped[j] and parts[j] == 0.0 and goals[j] != home:
@@ -259,6 +260,18 @@ def mark_tails(
         _mark_tile(tiles[0], parts[0], n, frame, cells, scratch, skipped)
         count = _leave(skipped, which[0], n, left, count)
     return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def mark_left(points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, left: Array) -> None:
+    """Marks FREE the voxels that the rays pass which `mark_tails` left; arguments as there."""
+    count = left.shape[0]
+    ends, skips = np.empty((count, 3), np.float32), np.empty(count, np.float32)
+    for k in range(count):
+        i = left[k]
+        ends[k, 0], ends[k, 1], ends[k, 2] = points[0, i], points[1, i], points[2, i]
+        skips[k] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
+    mark_rays(ends, np.zeros(count, np.bool_), skips, frame, cells, np.empty(count, np.int32))
 
 
 @njit(cache=True, nogil=True)

@@ -50,11 +50,6 @@ class Work(NamedTuple):
             lower plane of the view before all of the voxel does [px m].
         ring: (A, 2) float64, where to ask around a voxel's centre, in parts of the ball within it.
         pinhole: (6,) float64 fx, fy, cx, cy, width - 1, height - 1.
-        side, down, depth: (512,) float32, a block's voxels' centres in the camera's frame [m].
-        inside: (512,) int32, whether they are in the image.
-        pixel, node: (512,) int32, the pixels at their centres and those pixels' nodes.
-        here, around: (512,) float32, the depths there.
-        states: (512,) uint8: 0 nothing to be done, 1 free, 2 unsettled.
         low: (3,) float32.
         line: (6,) float32.
     """
@@ -68,15 +63,6 @@ class Work(NamedTuple):
     margins: Array
     ring: Array
     pinhole: Array
-    side: Array
-    down: Array
-    depth: Array
-    inside: Array
-    pixel: Array
-    node: Array
-    here: Array
-    around: Array
-    states: Array
     low: Array
     line: Array
 
@@ -120,7 +106,8 @@ def prepare_work(view: View) -> Work:
     certain = _measure(view, rays, spread, half, widths, heights, margins)
     right, bottom = view.width - 1.0, view.height - 1.0
     pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
-    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, *_scratch())
+    low, line = np.empty(3, np.float32), np.empty(6, np.float32)
+    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, low, line)
 
 
 @njit(cache=True, nogil=True)
@@ -155,20 +142,6 @@ def _measure(
     return 0.49 * res * min(view.fx, view.fy) / 0.708
 
 
-def _scratch() -> tuple[Array, ...]:
-    floats, ints = np.empty((5, 512), np.float32), np.empty((3, 512), np.int32)
-    side, down, depth, here, around = floats
-    inside, pixel, node = ints
-    return (
-        side, down, depth, inside, pixel, node, here, around, np.empty(512, np.uint8),
-        np.empty(3, np.float32), np.empty(6, np.float32),
-    )  # fmt: skip
-
-
-def renew_scratch(work: Work) -> Work:
+def share_work(work: Work) -> Work:
     """Returns the same constants with scratch for another thread."""
-    fresh: dict[str, Any] = dict(zip(_SCRATCH, _scratch()))
-    return work._replace(**fresh)
-
-
-_SCRATCH = Work._fields[Work._fields.index("side") :]
+    return work._replace(low=np.empty(3, np.float32), line=np.empty(6, np.float32))
