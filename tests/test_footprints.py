@@ -179,3 +179,58 @@ def test_a_graph_that_is_saved_and_comes_back_draws_the_same() -> None:
         plain.update(seen, tree, grid, None, None, body)
     assert plain.digest() != whole.digest()  # it did make a difference
     assert whole.path(whole.place_at((0.8, 2.0)), whole.place_at((3.2, 2.0)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_place_in_whose_way_something_came_to_stand_has_no_edges_until_it_is_gone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    grid, body = room(gap=0.7)
+    space, at = Space(CONFIG), np.array([0.6, 2.0, 0.0])
+    space.update(grid, None, at, standing(body))
+    here = -1
+    y = rng.uniform(1.9, 2.1)
+    drive = [(x, y) for x in np.arange(0.6, 3.5, 0.3)]
+    for stamp, (x, y) in enumerate(drive):  # walked edges over the gap, and from place to place
+        position = np.array([x, y, 0.0])
+        space.update(grid, None, position, standing(body, drive=drive[: stamp + 1]))
+        before, now = here, space.places.at(position)
+        step = np.array([[*drive[max(stamp - 1, 0)], 0.0], position])
+        space.places.visit(now, before, stamp, step)
+        here = now
+    edges = space.places.edges()
+    visited = space.places.ids[space.places.visits > 0].tolist()
+    for place in visited:
+        spot = space.places.positions[space.places.index(place)]
+        raw = body.obstacles.cells.copy()
+        cy, cx = (np.floor(spot[1::-1] / CELL)).astype(int)
+        raw[max(cy - 2, 0) : cy + 3, max(cx - 2, 0) : cx + 3] = 100  # not on the place's own centre alone
+        blocked, box = grid_of(raw)
+        space.update(blocked, None, at, standing(box, drive=drive))
+        assert not [edge for edge in space.places.edges() if place in edge[:2]]
+        floor = space.floors[0]
+        flat = floor.flat(*floor.cells_of(np.column_stack([sampled(space), np.zeros(len(sampled(space)))])))
+        assert (floor.cells.reshape(-1)[flat] <= 0).all(), "no other edge leads through it either"
+        space.update(grid, None, at, standing(body, drive=drive))
+        assert [edge for edge in space.places.edges() if place in edge[:2]]
+    assert len(visited) >= 2 and edges
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_a_pose_erred_no_edge_comes_nearer_to_what_is_measured_than_the_body_can(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    raw = room(wall=False)[1].obstacles.cells.copy()
+    for y, x in rng.integers(8, 72, (12, 2)).tolist():
+        raw[y : y + rng.integers(1, 6), x : x + rng.integers(1, 6)] = 100
+    grid, body = grid_of(raw)
+    space = Space(CONFIG)
+    drive = [(0.4, 0.4)]
+    for _ in range(60):  # wherever the poses said that the base was, through things too
+        drive.append(tuple(np.clip(drive[-1] + rng.normal(0.02, 0.2, 2), 0.1, 3.9)))
+    space.update(grid, None, np.array([0.4, 0.4, 0.0]), standing(body, drive=drive))
+    opened = (space.floors[0].cells == 0)[space.floors[0].slices(Box(0, 0, 80, 80))] & (grid.cells > 0)
+    assert opened.any(), "the drive made some floor free"
+    away = np.hypot(*(np.argwhere(opened)[:, None] - np.argwhere(raw > 0)).transpose(2, 0, 1)) * CELL
+    assert away.min() >= RADIUS - 0.07, "the map may err by that much, and the body cannot have been there"
+    floor, points = space.floors[0], sampled(space)
+    flat = floor.flat(*floor.cells_of(np.column_stack([points, np.zeros(len(points))])))
+    assert (floor.cells.reshape(-1)[flat] == 0).all()

@@ -66,8 +66,9 @@ class SceneConfig:
     """Known things at least this long [m] keep the robot's body off their boxes, though the map show no voxel
     of them: rays that graze a surface wear it away; 0: what the voxels show is all."""
     driven: bool = False
-    """Whether the floor is free where the robot's base has been, though the map leave too little room there;
-    for a base that stands on the floor, not for a camera in a hand."""
+    """Whether the floor is free where the robot's base has been, though the map leave too little room there,
+    but not where it shows something nearer than the body can come, since poses err; for a base that stands on
+    the floor, not for a camera in a hand."""
     passage_width: float = 1.0
     """Free space narrower than this separates rooms, as the grid map shows it, or the walls [m]."""
     wall_low: float = 0.0

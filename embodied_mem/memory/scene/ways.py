@@ -55,11 +55,15 @@ def trace(places: Places, path: list[int]) -> NDArray[np.float64]:
 def walked(places: Places, a: int, b: int) -> list[Array] | None:
     """Returns (3,) corners [m] of the way from one place to the other where the agent once walked over.
 
-    From the places to where it stepped over the way goes along free floor. None where that is closed now.
+    From the places to where it stepped over the way goes along free floor. None where that is closed now, or
+    one of the places itself; where the floor counts as free wherever the base has been, also where the step
+    is not on such floor: something is known to stand there.
     """
     step = places.links.step(a, b)
     if not step:
         return []
+    if places.config.driven and _is_closed(places, a, np.stack(step)):
+        return None
     first = _leg(places, a, step[0])
     last = _leg(places, b, step[1])
     return None if first is None or last is None else [*first, *step, *last[::-1]]
@@ -74,7 +78,10 @@ def _leg(places: Places, place: int, goal: Array) -> list[Array] | None:
     floor = places.floors[number]
     ends = np.stack([places.positions[row], goal])
     flat = floor.flat(*floor.cells_of(ends))
-    if flat.min() < 0 or (floor.cells.reshape(-1)[flat] < 0).any():
+    states = floor.cells.reshape(-1)[flat]
+    if flat[0] >= 0 and states[0] > 0:
+        return None  # something came to stand, or proved to, where the place is
+    if flat.min() < 0 or (states < 0).any():
         return []  # where the map knows nothing it closes nothing
     around = floor.around(flat)
     assert around is not None
@@ -90,6 +97,19 @@ def _leg(places: Places, place: int, goal: Array) -> list[Array] | None:
     across = window.x1 - window.x0
     cells = floor.flat(way // across + window.y0, way % across + window.x0)
     return [floor.centers(cells[:1])[0], *_tight(places, number, [cells])]
+
+
+def _is_closed(places: Places, place: int, ends: Array) -> bool:
+    """Whether the floor of a place has obstacles on the line between (2, 3) positions [m]."""
+    number = int(places.storeys[places.index(place)])
+    if number >= len(places.floors) or not places.floors[number].cells.size:
+        return False
+    floor = places.floors[number]
+    flat = floor.flat(*floor.cells_of(ends))
+    if flat.min() < 0:
+        return False
+    across = line(floor.cells.shape[1], *flat.tolist())
+    return bool((floor.cells.reshape(-1)[across] > 0).any())
 
 
 def _tight(places: Places, storey: int, run: list[Array]) -> list[Array]:

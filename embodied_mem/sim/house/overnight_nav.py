@@ -50,7 +50,8 @@ class OvernightNav(HouseNav):
 
     ## Arguments
     * `evening_steps=400`, `max_steps=500` of the morning; `seen=3`: in so many steps of the evening the thing
-      must have been in view (of ten nights the first one that moves such a thing is taken).
+      must have been in view (of ten nights the first one that moves such a thing is taken; where none does,
+      the first category of the house is to be found, and `info` tells of nothing moved).
     * `negative_evidence=True`: whether the memory that the task suggests takes what is not there any more
       for gone or moved. Otherwise those of ObjectNav.
 
