@@ -1,7 +1,7 @@
 """Numba kernels for depth images: which voxels do pixels see through?
 
 Rays of neighbouring pixels pass the same voxels over and over. So it is the octree's nodes
-that are asked here, not the rays: blocks of 8^3 voxels, then their cubes of 4^3, then voxels.
+that are asked here, not the rays: blocks of 8^3 voxels, their cubes of 4^3 and octants of 2^3, then voxels.
 A node is free if the pixels all over it see beyond it, and it is left alone if none of them
 sees that far; a voxel is free if the ray of the pixel at its centre passes it and ends beyond
 it. The few voxels between are listed, for `settling`.
