@@ -14,6 +14,7 @@ from embodied_mem.verbs.interrupt import Interrupted, stopping
 from embodied_mem.verbs.progress import progress
 
 if TYPE_CHECKING:
+    from embodied_mem.loop import Loop
     from embodied_mem.types import Observation
 
 
@@ -149,17 +150,22 @@ def record_episode(
         if days > 1 and agent == "explorer":
             policy = Rounds(embodied.explorer())
         loop = Loop(world, perception, memory, policy, controller, [writer, watch])
-        is_cut = False
-        try:
-            loop.run(steps * days)
-        except Interrupted:
-            is_cut = True
+        is_cut = _is_cut(loop, steps * days)
         digest = memory.digest()
         writer.close(digest)
     if on_end is not None and days == 1 and world.result is not None:
         on_end(world.result[4])
     stopped = "interrupted" if is_cut else _reason(last["obs"], last["steps"] == steps * days)
     return Recording(log_path, memory_path, digest, last["steps"], stopped)
+
+
+def _is_cut(loop: Loop, steps: int) -> bool:
+    """Runs a loop for so many steps at most; tells whether it was interrupted."""
+    try:
+        loop.run(steps)
+    except Interrupted:
+        return True
+    return False
 
 
 def _fresh_files(out: Path) -> tuple[Path, Path]:

@@ -212,8 +212,9 @@ def run_training(
         if load_config(TrainConfig, out / "config.yaml") != config:
             raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
-        # curricula that rise with an environment's trials go on where they were
-        model.get_env().set_options({"steps_before": model.num_timesteps // model.n_envs})
+        envs = model.get_env()
+        if envs.has_attr("area_trials"):  # a curriculum that rises with trials goes on where it was
+            envs.set_options({"steps_before": model.num_timesteps // model.n_envs})
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))
