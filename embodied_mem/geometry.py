@@ -85,6 +85,10 @@ class Pose:
     @property
     def is_finite(self) -> bool:
         """True where no number is NaN or infinite and the quaternion is not zero."""
+        return self._is_finite
+
+    @cached_property
+    def _is_finite(self) -> bool:
         x, y, z, w = self.orientation.tolist()
         finite = all(map(math.isfinite, (*self.position.tolist(), x, y, z, w)))
         return finite and abs(x) + abs(y) + abs(z) + abs(w) > 1e-6

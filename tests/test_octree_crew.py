@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from embodied_mem.memory.octree import Octree, crew
-from embodied_mem.memory.octree.crew import Crew
+from embodied_mem.geometry import Pose
+from embodied_mem.memory.octree import Octree, crew, image
+from embodied_mem.memory.octree.crew import Crew, give_up, make_gates, meet, take_part
+from embodied_mem.types import Intrinsics
 
 
 @pytest.mark.parametrize("spins", [0, crew.SPINS])
@@ -58,3 +60,51 @@ def test_the_threads_of_an_octree_end_with_it():
     for thread in own:
         thread.join(10.0)
     assert not any(thread.is_alive() for thread in own)
+
+
+def test_each_part_is_taken_once_and_nobody_leaves_a_gate_before_all_are_there():
+    gates, some = make_gates(2), Crew(2)
+    taken: list[list[int]] = [[], [], []]
+    after = np.zeros(3, np.int64)
+
+    def work(hand: int) -> None:
+        part = take_part(gates, 0)
+        while part < 500:
+            taken[hand].append(part)
+            part = take_part(gates, 0)
+        assert meet(gates, 1, 3)
+        after[hand] = sum(map(len, taken))
+
+    some.do([lambda: work(1), lambda: work(2)], lambda: work(0))
+    assert sorted(part for own in taken for part in own) == list(range(500))
+    assert after.tolist() == [500] * 3
+
+
+def test_those_who_wait_for_a_thread_that_failed_are_let_go():
+    gates, some, found = make_gates(1), Crew(1), []
+
+    def fail() -> None:
+        give_up(gates)
+
+    some.do([fail], lambda: found.append(meet(gates, 0, 2)))
+    assert found == [False]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_scan_of_which_a_thread_fails_says_so_and_the_next_one_is_right(monkeypatch, who):
+    depth, view = np.full((240, 320), 3.0, np.float32), Intrinsics(320, 240, 260.0, 260.0, 159.5, 119.5)
+    tree, alone = Octree(0.05, threads=2), Octree(0.05)
+    whole = image.sweep
+
+    def fail(*args) -> None:
+        if args[-2] == who:
+            raise MemoryError("no room")
+        whole(*args)
+
+    monkeypatch.setattr(image, "sweep", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        tree.integrate_depth(depth, view, Pose(), mode="exact")
+    monkeypatch.setattr(image, "sweep", whole)
+    for one in (tree, alone):
+        one.integrate_depth(depth, view, Pose(), mode="exact")
+    assert tree.digest() == alone.digest()

@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.nodes import OPEN, PART, WHOLE, Nodes, judge_nodes
+from embodied_mem.memory.octree.nodes import OPEN, PART, WHOLE, Nodes, Sheet, judge_nodes, nodes_on
 from embodied_mem.memory.octree.settling import settle_voxels
 from embodied_mem.memory.octree.view import Unsettled, View, Work
-from embodied_mem.memory.octree.voxels import Voxels, ask_voxels
+from embodied_mem.memory.octree.voxels import ask_voxels, voxel_sheet, voxels_on
 
 Array = NDArray[Any]
 
@@ -43,17 +43,17 @@ class Asked(NamedTuple):
         voxels: of octants.
     """
 
-    blocks: Nodes
-    cubes: Nodes
-    octants: Nodes
+    blocks: Sheet
+    cubes: Sheet
+    octants: Sheet
     kept: Array
-    voxels: Voxels
+    voxels: Sheet
 
     @classmethod
     def make(cls) -> Asked:
         """Allots it."""
-        blocks, cubes, octants = (Nodes.room_for(many * BATCH) for many in (1, 8, 64))
-        return cls(blocks, cubes, octants, np.empty((4, 64 * BATCH), np.int32), Voxels.room_for(64 * BATCH))
+        blocks, cubes, octants = (Sheet.of_nodes(many * BATCH) for many in (1, 8, 64))
+        return cls(blocks, cubes, octants, np.empty((4, 64 * BATCH), np.int32), voxel_sheet(64 * BATCH))
 
 
 class Desk(NamedTuple):
@@ -146,7 +146,8 @@ def _ask_blocks(
         the share's block to go on with, -1 unless there was no more room in `left`; and how many
         voxels are not settled.
     """
-    blocks, cubes, octants, kept, voxels = asked
+    blocks, cubes, octants = nodes_on(asked.blocks), nodes_on(asked.cubes), nodes_on(asked.octants)
+    kept, voxels = asked.kept, voxels_on(asked.voxels)
     sx, sy, pairs, sizes = strides[0] >> 1, strides[1] >> 1, cells.view(np.uint16), np.zeros(4, np.int64)
     count = 0
     while True:

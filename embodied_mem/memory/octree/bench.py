@@ -21,6 +21,8 @@ from embodied_mem.memory.octree.bench_scene import camera, house, poses, render
 from embodied_mem.types import Intrinsics
 
 RESOLUTION, MAX_RANGE, ROUNDS = 0.05, 5.0, 3
+TRIALS = 12
+"""Of one thread and of several: the more, the likelier it is that all cores were free in one of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,10 +256,10 @@ def _file_bytes(tree: Octree, peer: Any) -> dict[str, int]:
 def _speedup(one: Callable[[int], Any], many: Callable[[int], Any], count: int) -> float:
     """Returns how many times less wall time `many` takes for the parts 0..count-1 than `one`.
 
-    Both take turns and the best of ROUNDS counts for each part: other programs can only slow it down.
+    Both take turns and the best of TRIALS counts for each part: other programs can only slow it down.
     """
     best = np.full((2, count), np.inf)
-    for _ in range(ROUNDS):
+    for _ in range(TRIALS):
         for part in range(count):
             for which, call in enumerate((one, many)):
                 start = time.perf_counter()

@@ -14,8 +14,13 @@ from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_row
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
 
+ROWS, WORDS = 384, 4096
+"""Room is made for at least so many more blocks, and words of log-odds: young maps grow with every scan."""
+
 Spread = Callable[..., None]
 """Calls work(first, last) on parts of a range, on several threads if there are."""
+Join = Callable[..., None]
+"""Calls work(gates) on several threads if there are."""
 
 _NO_NAMES, _NO_MASKS = np.empty((0, 512), np.int32), np.empty((0, 8), np.uint64)
 
@@ -83,7 +88,7 @@ class BlockStore:
             self._rehash(before + int(np.count_nonzero(self.find(keys) < 0)))
         rows, self.count = kernels.insert_rows(self.table, keys, before)
         if self.count > len(self.keys):
-            self._grow(roomy(self.count))
+            self._grow(roomy(self.count, ROWS))
         self.keys[rows] = keys
         self._rehash(self.count)
         return rows
@@ -112,19 +117,16 @@ class BlockStore:
         )
 
     def _fit(self, rows: NDArray[np.int64], words: NDArray[np.uint64], wanted: NDArray[np.int64]) -> None:
-        """Keeps the log-odds of those blocks whose segment did not fit: `wanted` is not FITS."""
-        misfits = np.flatnonzero(wanted != octants.FITS)
-        if not len(misfits):
-            return
+        """Keeps the log-odds of those blocks whose segment did not fit."""
         segments, pool = self._segments, self.log_odds.words
-        slots = segments.refit(rows[misfits], wanted[misfits], len(pool))
+        slots = segments.refit(rows, wanted, len(pool))
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
-            grown = np.empty(roomy(segments.tail), np.uint64)
+            grown = np.empty(roomy(segments.tail, WORDS), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
-        octants.store_blocks(misfits, rows, words, wanted, self.log_odds)
+        octants.store_blocks(rows, words, wanted, self.log_odds)
 
     def keep_labels(self) -> None:
         """Makes room for labels: of free voxels too."""
@@ -154,6 +156,7 @@ class BlockStore:
         stamp: int,
         version: int,
         spread: Spread,
+        join: Join,
     ) -> tuple[int, int]:
         """Adds a scan's evidence to its blocks, made where they are absent.
 
@@ -165,6 +168,7 @@ class BlockStore:
             stamp: [ns] of the scan.
             version: that the blocks get.
             spread: calls work on the threads that there are.
+            join: likewise; they share it among themselves.
 
         Returns:
             voxels that got a miss, voxels that got a hit.
@@ -177,11 +181,10 @@ class BlockStore:
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
 
-        def add(i: int, j: int) -> None:
-            part = (rows[i:j], marks[i:j], self.log_odds, self.masks, steps, wanted[i:j])
-            counts.append(octants.add_marks(*part))
+        def add(gates: NDArray[np.int64]) -> None:
+            counts.append(octants.add_marks(rows, marks, self.log_odds, self.masks, steps, wanted, gates))
 
-        spread(add, len(rows), 600)
+        join(add, 400.0 * len(rows))
         self._fit(rows, marks.view(np.uint64), wanted)
         if self.records.used:
             noted = self.masks.occupied[rows] | named | (before & ~seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,16 @@ SPINS = 200_000
 """How often a thread looks for work, some nanoseconds each, before it sleeps."""
 
 
+PATIENCE, NAP = 300_000, 50
+"""How often a thread at a gate looks for another before it leaves it the core, and for how long [us]."""
+_POSIX = os.name != "nt"
+_nap = (
+    types.ExternalFunction("usleep", types.int32(types.uint32))
+    if _POSIX
+    else types.ExternalFunction("Sleep", types.void(types.uint32))  # of milliseconds
+)
+
+
 @intrinsic
 def _load(typingctx: Any, counter: Any) -> Any:
     """Reads a (1,) int64 array that another thread writes to."""
@@ -27,6 +38,54 @@ def _load(typingctx: Any, counter: Any) -> Any:
         return builder.load_atomic(array.data, "acquire", 8)
 
     return types.int64(counter), generate
+
+
+@intrinsic
+def _add_one(typingctx: Any, counter: Any) -> Any:
+    """Adds one to a (1,) int64 array that other threads write to; returns what it was before."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        one = context.get_constant(types.int64, 1)
+        return builder.atomic_rmw("add", array.data, one, "acq_rel")
+
+    return types.int64(counter), generate
+
+
+@njit(cache=True, nogil=True)
+def take_part(gates: Array, gate: int) -> int:
+    """Returns the number of the next part of some work, of those that no thread has taken yet.
+
+    Args:
+        gates: of `make_gates`.
+        gate: which of them.
+    """
+    return _add_one(gates[gate])
+
+
+@njit(cache=True, nogil=True)
+def meet(gates: Array, gate: int, hands: int) -> bool:
+    """Waits, awake, until so many threads have come here; returns False where one never will."""
+    if hands > 1:
+        here, failed, spins = gates[gate], gates[gates.shape[0] - 1], 0
+        _add_one(here)
+        while _load(here) < hands:
+            if _load(failed) > 0:
+                return False
+            spins += 1
+            if spins > PATIENCE:
+                _nap(NAP if _POSIX else 1)
+    return True
+
+
+def make_gates(count: int) -> NDArray[np.int64]:
+    """Returns (count + 1, 8) int64 zeros: counters, each in a cache line of its own; one is for `give_up`."""
+    return np.zeros((count + 1, 8), np.int64)
+
+
+def give_up(gates: NDArray[np.int64]) -> None:
+    """Lets go those who wait at gates for a thread that has failed."""
+    gates[-1, 0] = 1
 
 
 @njit(cache=True, nogil=True)

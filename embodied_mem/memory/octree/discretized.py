@@ -67,8 +67,8 @@ def _distinct(
     if limit < kernels.WORLD:
         lo = np.floor(lower / resolution).astype(np.int64) - 1
         hi = np.floor(upper / resolution).astype(np.int64) + 1
-        if byte_map.fits(lo, hi):
-            seen = byte_map.cover(lo, hi)
+        seen = byte_map.cover(lo, hi)
+        if seen is not None:
             cells = byte_map.scratch("cells", depth.shape, np.int32)
             # Roundings of numbers as large as the byte map, and of float32 points as large as the map.
             eps = float(byte_map.shape.max() * 8) * 1e-6 + 2.5e-7 * float(limit) + 1e-6

@@ -58,6 +58,23 @@ def scan_bounds(
 
 
 @njit(cache=True, nogil=True)
+def span_blocks(lo: Array, hi: Array) -> tuple[Array, Array, Array, float]:
+    """Finds the byte map of the blocks around the voxels from lo to hi, (3,) int64 each.
+
+    Returns:
+        (3,) int64 first voxel, blocks along each axis, cells per voxel along each axis; how many cells.
+    """
+    first, shape, strides = np.empty(3, np.int64), np.empty(3, np.int64), np.ones(3, np.int64)
+    size = np.float64(PAD)  # may be more than an integer can hold
+    for i in range(3):
+        first[i] = (lo[i] >> 3) << 3
+        shape[i] = (hi[i] >> 3) - (lo[i] >> 3) + 1
+    strides[1] = 8 * shape[2]
+    strides[0] = 8 * shape[1] * strides[1]
+    return first, shape, strides, size + 8.0 * shape[0] * (8.0 * shape[1]) * (8.0 * shape[2])
+
+
+@njit(cache=True, nogil=True)
 def move_marks(source: Array, cells: Array) -> None:
     """Adds the marks of one byte map to another of the same frame and leaves it zeroed."""
     ours, theirs = cells.view(np.uint64), source.view(np.uint64)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import asking, kernels, pixels, pyramid, tails
+from embodied_mem.memory.octree import kernels, pixels, pyramid
+from embodied_mem.memory.octree.crew import give_up, make_gates
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
+from embodied_mem.memory.octree.sweep import GATES, Choice, Rays, Sight, sweep
 from embodied_mem.memory.octree.types import as_labels
-from embodied_mem.memory.octree.view import View, Work, prepare_work, share_work
+from embodied_mem.memory.octree.view import View, prepare_work, share_work
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
@@ -22,10 +24,6 @@ WIDE = 6.0
 """Voxels that look narrower than so many pixels are settled by following rays; it is quicker there."""
 TAILED = 0.4
 """Where more of the rays than this end beyond there, the last voxels of all of those are followed."""
-
-
-PARTS, LARGE = 8, 6
-"""In how many parts blocks are asked for each thread, and how many of those it does at first."""
 
 
 class Lifted(NamedTuple):
@@ -46,34 +44,6 @@ class Lifted(NamedTuple):
     lo: NDArray[np.int64]
     hi: NDArray[np.int64]
     dropped: int
-
-
-class Sight(NamedTuple):
-    """What a depth image is asked with.
-
-    Attributes:
-        work: what `prepare_work` made of the camera.
-        starts: for each thread that asks (H * W,) float32, the depths from which on rays are followed [m].
-        limit: what lies wholly beyond this depth is not asked about [m].
-        follow: rays are followed through what lies beyond this depth and is not settled [m].
-        settle: whether to find out about each voxel, in which rays that are not followed may be.
-        sight: pyramid of the largest depths of the image, of which level 0 is the image itself.
-        seen: of `spread_pyramid`, of what rays that are not followed see.
-        opened: likewise, of the negated depths: how far all of them see.
-        firsts: (2,) int64, the first level for which `seen` is filled, and `opened`.
-        levels: of `pyramid_layout`.
-    """
-
-    work: Work
-    starts: list[NDArray[np.float32]]
-    limit: float
-    follow: float
-    settle: bool
-    sight: NDArray[np.float32]
-    seen: NDArray[np.float32]
-    opened: NDArray[np.float32]
-    firsts: NDArray[np.int64]
-    levels: NDArray[np.int64]
 
 
 def check_image(
@@ -125,20 +95,15 @@ def lift(
     fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
     found: list[tuple[float, ...]] = []
 
-    def lift_rows(first: int, last: int) -> None:
-        part = (rotation, position, origin, cut, far, points, ends, first, last)
+    def lift_rows(gates: NDArray[np.int64]) -> None:
+        part = (rotation, position, origin, cut, far, points, ends, gates)
         found.append(pixels.lift_rows(depth, clear, drop_flying, kinds, fx, fy, cx, cy, *part))
 
-    byte_map.spread(lift_rows, len(depth), 3 * depth.shape[1])
-    columns = list(zip(*found))
-    lo, hi = (
-        [f(column) / resolution for column in part] for f, part in ((min, columns[:3]), (max, columns[3:6]))
-    )
-    if not -kernels.WORLD < min(lo) <= max(hi) < kernels.WORLD:
+    byte_map.join(lift_rows, 3.0 * depth.size)
+    lo, hi, rays = pixels.join_bounds(np.array(found), resolution, float(kernels.WORLD))
+    if rays < 0:
         raise InputError("the depth image reaches beyond the world of the octree")
-    first, last = np.array([math.floor(c) - 1 for c in lo]), np.array([math.floor(c) + 1 for c in hi])
-    dropped = kinds.size - int(sum(columns[6]))
-    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, first, last, dropped)
+    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, lo, hi, kinds.size - rays)
 
 
 def mark_exact(
@@ -156,25 +121,17 @@ def mark_exact(
     or one of the rays that `pyramid.sample_rays` chooses.
     """
     origin = pose.position.astype(np.float32)
-    if len(lifted.kinds) < FEW or not byte_map.fits(lifted.lo, lifted.hi):
+    cells = byte_map.cover(lifted.lo, lifted.hi) if len(lifted.kinds) >= FEW else None
+    if cells is None:
         used = np.flatnonzero(lifted.kinds)
         points, hit = np.ascontiguousarray(lifted.points[:, used].T), lifted.kinds[used] == 2
         names = labels[used] if len(labels) else labels
         marks = mark(points, hit, names, origin, np.inf, resolution, True, byte_map)
         return marks._replace(dropped=marks.dropped + lifted.dropped)
-    cells = byte_map.cover(lifted.lo, lifted.hi)
     frame = byte_map.frame(origin, np.inf, resolution)
     ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
     camera = _camera(lifted, view, pose, frame)
-    sights: list[Sight] = []
-    byte_map.together(
-        lambda: pixels.mark_surfaces(
-            lifted.points, lifted.kinds, frame.lo, frame.strides, frame.inverse, cells, ends
-        ),
-        lambda: sights.append(_look(lifted, camera, byte_map, settle)),
-    )
-    _ask(camera, sights[0], byte_map, cells)
-    _follow(lifted, sights[0].starts, frame, byte_map, cells)
+    _sweep(lifted, camera, frame, cells, ends, byte_map, settle)
     keys, marks, names = byte_map.take(cells, ends, labels)
     return Marks(keys, marks, names, lifted.dropped)
 
@@ -197,90 +154,46 @@ def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
     )
 
 
-def _look(lifted: Lifted, camera: View, byte_map: ByteMap, settle: bool) -> Sight:
-    """Prepares to ask what pixels show, and chooses the rays that are to be followed in any case."""
-    work, image = prepare_work(camera), lifted.reach.shape
-    voxel = camera.resolution * min(camera.fx, camera.fy)
-    follow = max(voxel / WIDE, 3.0 * camera.resolution)
-    hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
-    starts = [byte_map.scratch(f"starts {k}", lifted.kinds.shape, np.float32) for k in range(hands)]
-    levels, size = pyramid.pyramid_layout(*image)
-    sight, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
-    seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
-    tailed, limit, *firsts = pyramid.look(  # `lift` has filled the first level of `sight`
-        sight,
-        levels,
-        work,
-        voxel,
-        follow,
-        TAILED,
-        settle,
-        starts[0].reshape(image),
-        rest,
-        least,
-        seen,
-        opened,
-    )
-    first = np.array(firsts)
-    return Sight(work, starts, limit, follow, settle or tailed, sight, seen, opened, first, levels)
-
-
-def _ask(camera: View, view: Sight, byte_map: ByteMap, cells: NDArray[np.uint8]) -> None:
-    """Marks the voxels that pixels show to be free; lowers the depths from which to follow rays."""
-    work, sight, levels = view.work, view.sight, view.levels
-    reach = sight[: camera.width * camera.height]
-    hands, shape, strides = len(view.starts), byte_map.shape, byte_map.strides
-    desks = byte_map.desks(hands)
-    large, small = _share_out(hands)
-
-    def ask_part(hand: int, _: int) -> None:
-        # What threads lower and list, each lowers and lists in arrays of its own.
-        mine, (asked, left) = view.starts[hand], desks[hand]
-        own = work if hand == 0 else share_work(work)
-        if hand:
-            mine.fill(work.certain)
-        share = large[hand]
-        while True:
-            asking.ask_share(
-                camera, own, reach, sight, view.seen, view.opened, view.firsts, levels, shape, strides, cells,
-                share, view.limit, view.follow, view.settle, mine, asked, left,
-            )  # fmt: skip
-            try:
-                share = small.pop()
-            except IndexError:
-                return
-
-    byte_map.spread(ask_part, hands, np.inf)
-
-
-def _share_out(hands: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Returns a large share of the blocks for each thread, and small ones for whoever is done first."""
-    if hands == 1:
-        return [np.array([0, 1, 1])], []
-    total = PARTS * hands
-    large = [np.array([k * LARGE, LARGE, total]) for k in range(hands)]
-    return large, [np.array([k, 1, total]) for k in range(hands * LARGE, total)]
-
-
-def _follow(
+def _sweep(
     lifted: Lifted,
-    starts: list[NDArray[np.float32]],
+    camera: View,
     frame: Frame,
-    byte_map: ByteMap,
     cells: NDArray[np.uint8],
+    ends: NDArray[np.int32],
+    byte_map: ByteMap,
+    settle: bool,
 ) -> None:
-    """Marks the voxels that rays pass from the lowest of `starts` on."""
-    reach, begins = lifted.reach.reshape(-1), starts[0]
-    left = byte_map.scratch("left", begins.shape, np.int64)
-    long: list[NDArray[np.int64]] = []
+    """Marks the voxels that the rays pass, and those in which they end, on the threads there are."""
+    work, size, scratch = prepare_work(camera), len(ends), byte_map.scratch
+    hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
+    levels, room = pyramid.pyramid_layout(camera.height, camera.width)
+    rays = Rays(
+        lifted.points,
+        lifted.kinds,
+        ends,
+        scratch("starts", (hands, size), np.float32),
+        scratch("left", (hands, size), np.int64),
+        np.empty(hands, np.int64),
+    )
+    # `lift` has filled the first level of `sight`.
+    near, rest, least = (scratch(name, (room,), np.float32) for name in ("sight", "rest", "least"))
+    seen, opened = (scratch(name, (2 * room,), np.float32) for name in ("seen", "opened"))
+    sight = Sight(levels, near, rest, least, seen, opened, np.empty(4))
+    voxel = camera.resolution * min(camera.fx, camera.fy)
+    choice = Choice(voxel, max(voxel / WIDE, 3.0 * camera.resolution), TAILED, settle)
+    gates, desks = make_gates(GATES), byte_map.desks(hands)
+    works = [work, *(share_work(work) for _ in range(1, hands))]
+    same = frame, byte_map.shape, cells
 
-    def follow_part(first: int, last: int) -> None:
-        part = begins[first:last]
-        for own in starts[1:]:
-            np.minimum(part, own[first:last], out=part)
-        count = tails.mark_tails(lifted.points, reach, begins, frame, cells, first, last, left[first:last])
-        long.append(left[first : first + count])
+    def part(hand: int) -> None:
+        try:
+            sweep(rays, sight, choice, camera, works[hand], *same, desks[hand], gates, hand, hands)
+        except BaseException:
+            give_up(gates)
+            raise
 
-    byte_map.spread(follow_part, len(begins), 3)
-    for rays in long:
-        tails.mark_left(lifted.points, reach, begins, frame, cells, rays)
+    try:
+        byte_map.share(part, hands)
+    except BaseException:
+        byte_map.forget()
+        raise

@@ -46,12 +46,29 @@ class Nodes(NamedTuple):
     flags: Array
     states: Array
 
+
+class Sheet(NamedTuple):
+    """The rows of `Nodes` or the like by their type: a kernel takes two arrays sooner than many.
+
+    Attributes:
+        whole: (R, N) int32.
+        real: (S, N) float32.
+    """
+
+    whole: Array
+    real: Array
+
     @classmethod
-    def room_for(cls, count: int) -> Nodes:
-        """Returns arrays for so many nodes."""
-        x, y, z, column, row, flags, states = np.empty((7, count), np.int32)
-        side, down, depth, span, inner, here, near = np.empty((7, count), np.float32)
-        return cls(x, y, z, side, down, depth, column, row, span, inner, here, near, flags, states)
+    def of_nodes(cls, count: int) -> Sheet:
+        """Returns room for so many nodes."""
+        return cls(np.empty((7, count), np.int32), np.empty((7, count), np.float32))
+
+
+@njit(cache=True, nogil=True)
+def nodes_on(sheet: Sheet) -> Nodes:
+    """Returns the nodes of a sheet."""
+    w, r = sheet.whole, sheet.real
+    return Nodes(w[0], w[1], w[2], r[0], r[1], r[2], w[3], w[4], r[3], r[4], r[5], r[6], w[5], w[6])
 
 
 @njit(cache=True, nogil=True, inline="always")

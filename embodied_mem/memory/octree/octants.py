@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.crew import take_part
+from embodied_mem.memory.octree.segments import FITS
 from embodied_mem.memory.octree.words import count_bits, double_bytes, even_bytes, transpose_bits
 
 Array = NDArray[Any]
@@ -25,8 +27,8 @@ HIT = 2
 """As in `kernels`."""
 UNIT = 2
 """Words are allotted to blocks in multiples of this."""
-FITS = -1
-"""The number of words wanted by a block which has a segment that will do."""
+TURN = 32
+"""Blocks that a thread takes at a time."""
 _LANE = 0xFFFF
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _LOWEST = np.uint64(0x0101010101010101)
@@ -184,9 +186,9 @@ def _sum_bytes(word: int) -> int:
 
 @njit(cache=True, nogil=True)
 def add_marks(
-    rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array
+    rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array, gates: Array
 ) -> tuple[int, int]:
-    """Adds a scan's evidence to the log-odds and the states of its blocks.
+    """Adds a scan's evidence to the log-odds and the states of as many of its blocks as it gets.
 
     Args:
         rows: (M,) int64 row of each block of the scan.
@@ -196,27 +198,31 @@ def add_marks(
         masks: of the map, changed in place.
         table: (4,) int64: hit, miss, lower and upper clamp, in steps of log-odds.
         wanted: (M,) int64, filled with FITS or the words that a block needs.
+        gates: of `crew.make_gates`; TURN blocks are taken at a time, at the first one.
 
     Returns:
-        voxels that got a miss, voxels that got a hit.
+        of those blocks, voxels that got a miss, voxels that got a hit.
     """
     observed, hits = 0, 0
     values, packed = np.empty(64, np.uint64), np.empty(64, np.uint64)
     steps = values.view(np.int8)
     words = marks.view(np.uint64)
-    for i in range(rows.shape[0]):
-        some, ended = _ZERO, _ZERO  # counts of up to 64 in each byte
-        for j in range(64):
-            word = words[i, j]
-            some += (word | (word >> _ONE)) & _LOWEST
-            ended += (word >> _ONE) & _LOWEST
-        observed += _sum_bytes(some)
-        hits += _sum_bytes(ended)
-        _load(log_odds, rows[i], values)
-        _add_evidence(steps, marks, i, table)
-        wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
-        if wanted[i] != FITS:
-            words[i, : wanted[i]] = packed[: wanted[i]]
+    first = take_part(gates, 0) * TURN
+    while first < rows.shape[0]:
+        for i in range(first, min(first + TURN, rows.shape[0])):
+            some, ended = _ZERO, _ZERO  # counts of up to 64 in each byte
+            for j in range(64):
+                word = words[i, j]
+                some += (word | (word >> _ONE)) & _LOWEST
+                ended += (word >> _ONE) & _LOWEST
+            observed += _sum_bytes(some)
+            hits += _sum_bytes(ended)
+            _load(log_odds, rows[i], values)
+            _add_evidence(steps, marks, i, table)
+            wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
+            if wanted[i] != FITS:
+                words[i, : wanted[i]] = packed[: wanted[i]]
+        first = take_part(gates, 0) * TURN
     return observed - hits, hits
 
 
@@ -275,18 +281,18 @@ def replace_blocks(
 
 
 @njit(cache=True, nogil=True)
-def store_blocks(which: Array, rows: Array, words: Array, wanted: Array, log_odds: LogOdds) -> None:
-    """Keeps the words of uneven octants of blocks whose segments have room.
+def store_blocks(rows: Array, words: Array, wanted: Array, log_odds: LogOdds) -> None:
+    """Keeps the words of uneven octants of blocks which have got segments with room.
 
     Args:
-        which: (K,) int64, those of the M blocks to keep.
         rows: (M,) int64.
         words: (M, 64) uint64, as the kernels above left them.
-        wanted: (M,) int64, how many words each has.
+        wanted: (M,) int64, how many words each has; FITS: they are kept already.
         log_odds: of the map, changed in place.
     """
-    for i in which:
-        _put(log_odds, rows[i], words[i], wanted[i])
+    for i in range(rows.shape[0]):
+        if wanted[i] != FITS:
+            _put(log_odds, rows[i], words[i], wanted[i])
 
 
 @njit(cache=True, nogil=True)

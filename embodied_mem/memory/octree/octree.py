@@ -171,8 +171,9 @@ class Octree(OctreeReader):
         if not len(marks.keys):
             return 0, 0
         self.version += 1
-        settings, spread = (self._step_array, int(stamp), self.version), self._byte_map.spread
-        counts = [self._store.observe(*part, *settings, spread) for part in marks.parts(PART)]
+        settings, threads = (self._step_array, int(stamp), self.version), self._byte_map
+        ways = threads.spread, threads.join
+        counts = [self._store.observe(*part, *settings, *ways) for part in marks.parts(PART)]
         misses, ends = (sum(column) for column in zip(*counts))
         return misses, ends
 

@@ -8,12 +8,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.crew import take_part
+
 Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
 _HIT = np.uint8(2)
 """HIT of `kernels`."""
+ROWS = 24
+"""Rows of an image that a thread takes at a time."""
 JUMP = 0.03
 """A change of depth from pixel to pixel, as a part of it, that no surface seen by a camera has."""
 
@@ -97,27 +101,72 @@ def lift_depth(
     r20, r21, r22 = rotation[2, 0], rotation[2, 1], rotation[2, 2]
     tx, ty, tz = position[0], position[1], position[2]
     ox, oy, oz = origin[0], origin[1], origin[2]
-    limit = np.float32(max_range)
+    within, columns = _largest_square(max_range), np.empty(depth.shape[1])
+    for u in range(depth.shape[1]):
+        columns[u] = (np.float64(u) - cx) / fx
     for v in range(first, last):
-        b = (np.float64(v) - cy) / fy
+        b, longer = (np.float64(v) - cy) / fy, np.int32(0)
+        row, seen, ends = depth[v], kinds[v], reach[v]
+        xs, ys, zs = points[0, v], points[1, v], points[2, v]
         for u in range(depth.shape[1]):
-            a = (np.float64(u) - cx) / fx
-            kind = kinds[v, u]
-            z = np.float64(depth[v, u]) if kind == 2 else (horizon if kind == 1 else 1.0)
+            a, kind = columns[u], seen[u]
+            z = np.float64(row[u]) if kind == 2 else (horizon if kind == 1 else 1.0)
             x, y = a * z, b * z
             px = np.float32(r00 * x + r01 * y + r02 * z + tx)
             py = np.float32(r10 * x + r11 * y + r12 * z + ty)
             pz = np.float32(r20 * x + r21 * y + r22 * z + tz)
             dx, dy, dz = px - ox, py - oy, pz - oz
-            far = np.sqrt(np.float64(dx * dx + dy * dy + dz * dz))
-            beyond = far > max_range
-            length = np.float32(far)
-            points[0, v, u] = ox if kind == 0 else (ox + dx / length * limit if beyond else px)
-            points[1, v, u] = oy if kind == 0 else (oy + dy / length * limit if beyond else py)
-            points[2, v, u] = oz if kind == 0 else (oz + dz / length * limit if beyond else pz)
-            end = np.float32(z * max_range / far if beyond else z)
-            reach[v, u] = np.float32(-1.0) if kind == 0 else end
-            kinds[v, u] = 1 if (kind == 2) & beyond else kind
+            longer |= np.int32((kind != 0) & (dx * dx + dy * dy + dz * dz > within))
+            xs[u], ys[u], zs[u] = ox if kind == 0 else px, oy if kind == 0 else py, oz if kind == 0 else pz
+            ends[u] = np.float32(-1.0) if kind == 0 else np.float32(z)
+        if longer:
+            _cut_rays(xs, ys, zs, origin, max_range, within, row, horizon, seen, ends)
+
+
+@njit(cache=True, nogil=True)
+def _largest_square(reach: float) -> float:
+    """Returns the largest float32 whose root is not beyond `reach`: the square of a length within it."""
+    if reach == np.inf:
+        return np.float32(np.inf)
+    square = np.float32(reach * reach)
+    while np.sqrt(np.float64(square)) > reach:
+        square = np.nextafter(square, np.float32(0.0))
+    while np.sqrt(np.float64(np.nextafter(square, np.float32(np.inf)))) <= reach:
+        square = np.nextafter(square, np.float32(np.inf))
+    return square
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cut_rays(
+    xs: Array, ys: Array, zs: Array, origin: Array, max_range: float, within: float, row: Array,
+    horizon: float, kinds: Array, ends: Array
+) -> None:  # fmt: skip
+    """Moves the ends of the rays of one row that are too long to the range; see `lift_depth`.
+
+    Args:
+        xs: (W,) float32, the ends [m], changed.
+        ys: likewise.
+        zs: likewise.
+        origin: (3,) float32, of the rays [m].
+        max_range: [m].
+        within: of `_largest_square`.
+        row: (W,) float32 planar depth of the pixels [m].
+        horizon: planar depth of pixels that see no surface [m].
+        kinds: (W,) uint8, lowered to 1.
+        ends: (W,) float32 planar depth of the ends [m], changed.
+    """
+    ox, oy, oz, limit = origin[0], origin[1], origin[2], np.float32(max_range)
+    for u in range(xs.shape[0]):
+        dx, dy, dz = xs[u] - ox, ys[u] - oy, zs[u] - oz
+        square, kind = dx * dx + dy * dy + dz * dz, kinds[u]
+        beyond = (kind != 0) & (square > within)
+        far = np.sqrt(np.float64(square))
+        length, z = np.float32(far), np.float64(row[u]) if kind == 2 else horizon
+        xs[u] = ox + dx / length * limit if beyond else xs[u]
+        ys[u] = oy + dy / length * limit if beyond else ys[u]
+        zs[u] = oz + dz / length * limit if beyond else zs[u]
+        ends[u] = np.float32(z * max_range / far) if beyond else ends[u]
+        kinds[u] = 1 if beyond else kind
 
 
 @njit(cache=True, nogil=True)
@@ -164,45 +213,58 @@ def ray_bounds(
 def lift_rows(
     depth: Array, no_surface: int, drop_flying: bool, kinds: Array, fx: float, fy: float, cx: float,
     cy: float, rotation: Array, position: Array, origin: Array, max_range: float, horizon: float,
-    points: Array, reach: Array, first: int, last: int
+    points: Array, reach: Array, gates: Array
 ) -> tuple[float, float, float, float, float, float, int]:  # fmt: skip
-    """Judges and lifts some rows of a depth image: `judge_pixels`, `lift_depth` and `ray_bounds`.
+    """Judges and lifts rows of a depth image, as many as it gets: `judge_pixels`, `lift_depth`, `ray_bounds`.
+
+    Args:
+        depth: as there, likewise the others.
+        no_surface: as there.
+        drop_flying: as there.
+        kinds: as there.
+        fx: focal length [px].
+        fy: focal length [px].
+        cx: principal point [px].
+        cy: principal point [px].
+        rotation: as there.
+        position: as there.
+        origin: as there.
+        max_range: as there.
+        horizon: as there.
+        points: as there.
+        reach: as there.
+        gates: of `crew.make_gates`; ROWS rows are taken at a time, at the first one.
 
     Returns:
         the corners of `ray_bounds`, lower and upper, and how many pixels have a ray.
     """
-    judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
-    lift_depth(
-        depth,
-        kinds,
-        fx,
-        fy,
-        cx,
-        cy,
-        rotation,
-        position,
-        origin,
-        max_range,
-        horizon,
-        points,
-        reach,
-        first,
-        last,
-    )
-    lo, hi = ray_bounds(reach, fx, fy, cx, cy, rotation, position, first, last)
-    rays = np.int32(0)
-    for v in range(first, last):
-        row = kinds[v]
-        for u in range(row.shape[0]):
-            rays += np.int32(row[u] > 0)
-    return lo[0], lo[1], lo[2], hi[0], hi[1], hi[2], np.int64(rays)
+    low, high, rays = position.copy(), position.copy(), np.int64(0)
+    first = take_part(gates, 0) * ROWS
+    while first < depth.shape[0]:
+        last = min(first + ROWS, depth.shape[0])
+        judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
+        lift_depth(
+            depth, kinds, fx, fy, cx, cy, rotation, position, origin, max_range, horizon, points, reach,
+            first, last,
+        )  # fmt: skip
+        lo, hi = ray_bounds(reach, fx, fy, cx, cy, rotation, position, first, last)
+        for i in range(3):
+            low[i], high[i] = min(low[i], lo[i]), max(high[i], hi[i])
+        for v in range(first, last):
+            row, count = kinds[v], np.int32(0)
+            for u in range(row.shape[0]):
+                count += np.int32(row[u] > 0)
+            rays += np.int64(count)
+        first = take_part(gates, 0) * ROWS
+    return low[0], low[1], low[2], high[0], high[1], high[2], rays
 
 
 @njit(cache=True, nogil=True)
 def mark_surfaces(
-    points: Array, kinds: Array, lo: Array, strides: Array, inverse: float, cells: Array, ends: Array
-) -> None:
-    """Marks HIT the cells in which rays end on a surface.
+    points: Array, kinds: Array, lo: Array, strides: Array, inverse: float, cells: Array, ends: Array,
+    first: int, last: int
+) -> None:  # fmt: skip
+    """Marks HIT the cells in which some rays end on a surface.
 
     Args:
         points: (3, N) float32 [m].
@@ -212,14 +274,40 @@ def mark_surfaces(
         inverse: 1 / resolution.
         cells: the byte map.
         ends: (N,) int32, filled with the cells, 0 for none.
+        first: first ray.
+        last: the one after the last ray.
     """
     sx, sy = np.int32(strides[0]), np.int32(strides[1])
     lx, ly, lz = np.float64(lo[0]), np.float64(lo[1]), np.float64(lo[2])
-    for i in range(kinds.shape[0]):
-        x = np.int32(np.floor(np.float64(points[0, i]) * inverse) - lx)
-        y = np.int32(np.floor(np.float64(points[1, i]) * inverse) - ly)
-        z = np.int32(np.floor(np.float64(points[2, i]) * inverse) - lz)
+    xs, ys, zs = points[0, first:last], points[1, first:last], points[2, first:last]
+    sorts, places = kinds[first:last], ends[first:last]
+    for i in range(sorts.shape[0]):
+        x = np.int32(np.floor(np.float64(xs[i]) * inverse) - lx)
+        y = np.int32(np.floor(np.float64(ys[i]) * inverse) - ly)
+        z = np.int32(np.floor(np.float64(zs[i]) * inverse) - lz)
         cell = np.int32(PAD) + x * sx + y * sy + z
-        ends[i] = cell if kinds[i] == 2 else np.int32(0)
-    for i in range(kinds.shape[0]):
-        cells[ends[i]] = _HIT
+        places[i] = cell if sorts[i] == 2 else np.int32(0)
+    for i in range(sorts.shape[0]):
+        cells[places[i]] = _HIT
+
+
+@njit(cache=True, nogil=True)
+def join_bounds(found: Array, resolution: float, world: float) -> tuple[Array, Array, int]:
+    """Joins what `lift_rows` found in parts of an image.
+
+    Args:
+        found: (P, 7) float64.
+        resolution: edge of a voxel [m].
+        world: largest voxel index that can be stored.
+
+    Returns:
+        first and last voxel that a ray touches, (3,) int64 each, and how many pixels have a ray; -1
+        where rays leave the world.
+    """
+    lo, hi, inside = np.empty(3, np.int64), np.empty(3, np.int64), True
+    for i in range(3):
+        low, high = found[:, i].min() / resolution, found[:, 3 + i].max() / resolution
+        inside &= -world < low and high < world  # False for NaN
+        lo[i] = np.int64(np.floor(low if inside else 0.0)) - 1
+        hi[i] = np.int64(np.floor(high if inside else 0.0)) + 1
+    return lo, hi, np.int64(found[:, 6].sum()) if inside else np.int64(-1)

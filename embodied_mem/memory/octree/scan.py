@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +12,15 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.asking import Desk
-from embodied_mem.memory.octree.crew import Crew
+from embodied_mem.memory.octree.crew import Crew, make_gates
 from embodied_mem.memory.octree.frame import Frame
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
 
 
+CELLS = 1 << 22
+"""Cells of a byte map at first: what is not written to takes no memory, and pages once written to stay."""
 WORTH = 150_000
 """Work that takes one thread less than this is not worth waking another one for [ns]."""
 
@@ -59,7 +60,7 @@ class ByteMap:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         self._crew = Crew(threads - 1)
-        self._cells = np.zeros(1 << 16, np.uint8)
+        self._cells = np.zeros(CELLS, np.uint8)
         self._first = np.zeros(0, np.int32)
         self._desks: list[Desk] = []
         self._scratch: dict[str, NDArray[Any]] = {}
@@ -73,25 +74,28 @@ class ByteMap:
         The kernels that the work calls release the GIL. `each` says about how long an item takes
         [ns]: with less than WORTH in all, one thread is quicker.
         """
-        parts = min(self.hands(size * each), size)
-        if parts <= 1:
-            work(0, size)
-            return
-        ends = [size * k // parts for k in range(parts + 1)]
-        others: list[Callable[[], Any]] = [partial(work, *part) for part in pairwise(ends[1:])]
-        self._crew.do(others, partial(work, *ends[:2]))
+        hands = max(min(self.hands(size * each), size), 1)
+        self.share(lambda k: work(size * k // hands, size * (k + 1) // hands), hands)
+
+    def join(self, work: Callable[[NDArray[np.int64]], Any], cost: float) -> None:
+        """Calls work(gates) on the threads there are; with it each takes parts at the first gate.
+
+        So a thread that comes late does not keep the others waiting. `cost` says about how long all
+        of it takes one thread [ns].
+        """
+        gates = make_gates(1)
+        self.share(lambda _: work(gates), self.hands(cost))
+
+    def share(self, work: Callable[[int], Any], hands: int) -> None:
+        """Calls work(0), work(1), ... on so many threads, of which the caller is the first."""
+        if hands > 1:
+            self._crew.do([partial(work, k) for k in range(1, hands)], partial(work, 0))
+        else:
+            work(0)
 
     def hands(self, work: float) -> int:
         """Returns how many threads some work is worth that takes one of them so long [ns]."""
         return 1 if work < WORTH else self.threads
-
-    def together(self, one: Callable[[], Any], other: Callable[[], Any]) -> None:
-        """Does two things that do not touch each other, at once where there are threads for it."""
-        if self.threads == 1:
-            one()
-            other()
-            return
-        self._crew.do([one], other)
 
     def cast(
         self,
@@ -134,22 +138,19 @@ class ByteMap:
             held = self._scratch[name] = np.empty(shape, kind)
         return held
 
-    @staticmethod
-    def fits(lo: NDArray[np.int64], hi: NDArray[np.int64]) -> bool:
-        """Tells whether the voxels from lo to hi are few enough."""
-        x, y, z = (8 * ((last >> 3) - (first >> 3) + 1) for first, last in zip(lo.tolist(), hi.tolist()))
-        return bool(dense.PAD + x * y * z < dense.MAX_CELLS)
-
-    def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells."""
-        self.lo = (lo >> 3) << 3
-        self.shape = (hi >> 3) - (lo >> 3) + 1
-        x, y, z = (8 * edge for edge in self.shape.tolist())
-        self.strides = np.array([y * z, z, 1], np.int64)
-        size = dense.PAD + x * y * z
+    def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells, None for too many."""
+        first, shape, strides, size = gathering.span_blocks(lo, hi)
+        if size >= dense.MAX_CELLS:
+            return None
+        self.lo, self.shape, self.strides = first, shape, strides
         if len(self._cells) < size:
-            self._cells = np.zeros(size, np.uint8)
-        return self._cells[:size]
+            self._cells = np.zeros(min(2 * int(size), dense.MAX_CELLS), np.uint8)
+        return self._cells[: int(size)]
+
+    def forget(self) -> None:
+        """Takes other cells: a scan has failed, and these may be not zero."""
+        self._cells = np.zeros(len(self._cells), np.uint8)
 
     def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
@@ -171,7 +172,6 @@ class ByteMap:
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
-        self.spread(lambda i, j: gathering.mark_ends(cells, ends[i:j]), len(ends), 0.5)
         which, keys, marks = self._gather(cells)
         names = np.empty((0, 512), np.int32)
         if len(labels):
@@ -218,9 +218,10 @@ def mark(
     """Marks the voxels of a scan; see `kernels.mark_scan` for the arguments."""
     if cast and len(points) >= FEW:
         lo, hi, dropped = gathering.scan_bounds(points, origin, max_range, resolution, kernels.WORLD)
-        if byte_map.fits(lo, hi):
-            cells = byte_map.cover(lo, hi)
+        cells = byte_map.cover(lo, hi)
+        if cells is not None:
             ends = byte_map.cast(points, hit, byte_map.frame(origin, max_range, resolution), cells)
+            gathering.mark_ends(cells, ends)
             keys, marks, names = byte_map.take(cells, ends, labels)
             return Marks(keys, marks, names, int(dropped))
     scan, count, dropped = kernels.mark_scan(points, hit, labels, origin, max_range, resolution, cast)

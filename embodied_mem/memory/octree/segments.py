@@ -17,13 +17,15 @@ LARGEST = 512
 """No block keeps more than so many things: one for each voxel."""
 WASTE = 1.125
 """A pool is compacted, rather than grown, when it is so many times what the blocks hold."""
+FITS = -1
+"""Instead of a number of things: a block's segment will do."""
 _FULL = 2**31 - LARGEST
 _TAIL, _SPARE, _SPARES = 0, 1, 2
 
 
-def roomy(count: int) -> int:
-    """Returns how long an array should become that has to hold so many things, and more later."""
-    return count + count // 16
+def roomy(count: int, least: int = 0) -> int:
+    """Returns how long an array that has to hold so many things should become, for `least` more or so."""
+    return count + max(count // 16, least)
 
 
 @njit(cache=True, nogil=True)
@@ -95,7 +97,7 @@ class Segments:
 
         Args:
             rows: (M,) int64, each once.
-            counts: (M,) int64 things that each will keep.
+            counts: (M,) int64 things that each will keep; FITS: it keeps its segment.
             capacity: of the pool; it has to grow to `tail` where that is more.
 
         Returns:
@@ -104,10 +106,12 @@ class Segments:
         Raises:
             InputError: the pool is as large as it can be.
         """
-        need = int(np.add.reduce(counts)) + self.unit * len(rows)
+        misfits, need = _count_misfits(counts, self.unit)
+        if not misfits:
+            return None
         if self.tail + need > _FULL:
             raise InputError("the octree is full: clear parts of it, or start another one")
-        self._release(rows)
+        self._release(rows, counts, misfits)
         slots = None
         if self.tail + need > capacity and self.tail > WASTE * self.held:
             slots = self._compact()
@@ -115,16 +119,16 @@ class Segments:
         self.held += _allot(rows, counts, self.unit, self.starts, self.sizes, *holes)
         return slots
 
-    def _release(self, rows: NDArray[np.int64]) -> None:
+    def _release(self, rows: NDArray[np.int64], counts: NDArray[np.int64], misfits: int) -> None:
         spares = int(self._state[_SPARES])
-        if len(rows) > spares:
-            more, first = max(len(rows) - spares, len(self._holes) // 8), len(self._holes)
+        if misfits > spares:
+            more, first = max(misfits - spares, len(self._holes) // 8), len(self._holes)
             self._holes = np.concatenate([self._holes, np.empty((more, 2), np.int32)])
             self._holes[first:, 1] = np.arange(first + 1, first + more + 1)
             self._holes[-1, 1] = self._state[_SPARE]
             self._state[_SPARE], self._state[_SPARES] = first, spares + more
         holes = self._heads, self._some, self._holes, self._state
-        self.held -= _release(rows, self.unit, self.starts, self.sizes, *holes)
+        self.held -= _release(rows, counts, self.unit, self.starts, self.sizes, *holes)
 
     def _compact(self) -> NDArray[np.int64]:
         slots = np.empty(self.held, np.int64)
@@ -175,13 +179,15 @@ def _allot(
     holes: Array,
     state: Array,
 ) -> int:
-    """Gives each block the smallest hole that is large enough, or else a part of the tail.
+    """Gives each block but those that FIT the smallest hole that is large enough, or else a part of the tail.
 
     Returns:
         how many places that were given.
     """
     given = 0
     for i in range(rows.shape[0]):
+        if counts[i] == FITS:
+            continue
         r, units = rows[i], (counts[i] + unit - 1) // unit
         sizes[r] = units * unit
         given += units * unit
@@ -221,12 +227,33 @@ def _compact(starts: Array, sizes: Array, slots: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _count_misfits(counts: Array, unit: int) -> tuple[int, int]:
+    """Counts the blocks that do not FIT, and the most places that new segments of theirs take."""
+    misfits, need = 0, 0
+    for i in range(counts.shape[0]):
+        if counts[i] != FITS:
+            misfits += 1
+            need += counts[i] + unit
+    return misfits, need
+
+
+@njit(cache=True, nogil=True)
 def _release(
-    rows: Array, unit: int, starts: Array, sizes: Array, heads: Array, some: Array, holes: Array, state: Array
+    rows: Array,
+    counts: Array,
+    unit: int,
+    starts: Array,
+    sizes: Array,
+    heads: Array,
+    some: Array,
+    holes: Array,
+    state: Array,
 ) -> int:
-    """Makes holes of the segments of blocks, of which there must be as many spare; returns their places."""
+    """Makes holes, which must be spare, of the segments of blocks that do not FIT; returns their places."""
     taken = 0
     for i in range(rows.shape[0]):
+        if counts[i] == FITS:
+            continue
         r = rows[i]
         units = sizes[r] // unit
         taken += units * unit

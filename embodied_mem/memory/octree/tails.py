@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.crew import take_part
 from embodied_mem.memory.octree.dense import TILE, address_origin, mark_rays, prepare_rays
 from embodied_mem.memory.octree.frame import Frame
 
@@ -166,9 +167,9 @@ def _sort_tails(
     """Finds how much of some rays is followed: which part is left out, and which bin of tails it is.
 
     Args:
-        points: of `mark_tails`.
+        points: of `follow_tails`.
         reach: likewise.
-        starts: likewise.
+        starts: its first row.
         frame: likewise.
         first: first ray.
         size: how many.
@@ -191,10 +192,33 @@ def _sort_tails(
         bins[j] = b if ends[j] > begins[j] else np.int32(-1)
 
 
+class Bins(NamedTuple):
+    """Rays that wait until as many of about the same length are there as a tile has.
+
+    Attributes:
+        tiles: (K, 3, TILE) float32, their ends [m].
+        parts: (K, TILE) float32, the parts that are left out at their starts.
+        which: (K, TILE) int64, the rays.
+        sizes: (K,) int64, how many wait in each bin.
+        own: (TILE,) float32, scratch.
+        bins: (TILE,) int32, scratch.
+        skipped: (TILE,) bool, scratch.
+    """
+
+    tiles: Array
+    parts: Array
+    which: Array
+    sizes: Array
+    own: Array
+    bins: Array
+    skipped: Array
+
+
 @njit(cache=True, nogil=True)
-def mark_tails(
-    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, first: int, last: int, left: Array
-) -> int:
+def follow_tails(
+    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, gates: Array, gate: int,
+    chunk: int, left: Array
+) -> int:  # fmt: skip
     """Marks FREE the voxels that rays pass from a certain depth on, where that is not far.
 
     Only the voxel in which a ray ends may lose a mark of it, or a HIT.
@@ -202,20 +226,28 @@ def mark_tails(
     Args:
         points: (3, N) float32, the ends of the rays [m].
         reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
-        starts: (N,) float32, the depth from which on each is to be followed [m].
+        starts: (T, N) float32, for each thread; the least is the depth from which on each ray is to be
+            followed [m], and is written to the first row.
         frame: the byte map's geometry.
         cells: the byte map.
-        first: first ray.
-        last: the one after the last ray.
-        left: (last - first,) int64, filled with the rays that are left to `mark_rays`.
+        gates: of `crew.make_gates`.
+        gate: where threads take their parts.
+        chunk: rays of a part, a multiple of TILE.
+        left: (N,) int64, filled with the rays that are left to `mark_left`.
 
     Returns:
         how many are left.
     """
-    kinds = len(LENGTHS)
-    tiles, parts = np.zeros((kinds, 3, TILE), np.float32), np.zeros((kinds, TILE), np.float32)
-    which, sizes = np.empty((kinds, TILE), np.int64), np.zeros(kinds, np.int64)
-    own, bins, skipped = np.empty(TILE, np.float32), np.empty(TILE, np.int32), np.zeros(TILE, np.bool_)
+    kinds, total, count = len(LENGTHS), reach.shape[0], 0
+    bins = Bins(
+        np.zeros((kinds, 3, TILE), np.float32),
+        np.zeros((kinds, TILE), np.float32),
+        np.empty((kinds, TILE), np.int64),
+        np.zeros(kinds, np.int64),
+        np.empty(TILE, np.float32),
+        np.empty(TILE, np.int32),
+        np.zeros(TILE, np.bool_),
+    )
     scratch = Tails(
         np.zeros(22 * TILE, np.float32),
         np.zeros(TILE, np.int32),
@@ -224,29 +256,56 @@ def mark_tails(
         np.zeros(TILE, np.int32),
         np.zeros(TILE, np.int32),
     )
-    count = 0
-    for at in range(first, last, TILE):
-        size = min(TILE, last - at)
-        _sort_tails(points, reach, starts, frame, at, size, own, bins)
-        for j in range(size):
-            b = bins[j]
-            if b < 0:
-                continue
-            i = at + j
-            if b == kinds:
-                left[count] = i
-                count += 1
-                continue
-            n = sizes[b]
-            tiles[b, 0, n], tiles[b, 1, n], tiles[b, 2, n] = points[0, i], points[1, i], points[2, i]
-            parts[b, n], which[b, n] = own[j], i
-            sizes[b] = n + 1
-            if n + 1 == TILE:
-                sizes[b] = 0
-                _mark_tile(tiles[b], parts[b], TILE, frame, cells, scratch, skipped)
-                count = _leave(skipped, which[b], TILE, left, count)
+    first = take_part(gates, gate) * chunk
+    while first < total:
+        last = min(first + chunk, total)
+        begins = starts[0, first:last]
+        for k in range(1, starts.shape[0]):
+            others = starts[k, first:last]
+            for j in range(begins.shape[0]):
+                begins[j] = min(begins[j], others[j])
+        for at in range(first, last, TILE):
+            size = min(TILE, last - at)
+            _sort_tails(points, reach, starts[0], frame, at, size, bins.own, bins.bins)
+            count = _mark_full(points, at, size, frame, cells, bins, scratch, left, count)
+        first = take_part(gates, gate) * chunk
+    return _mark_rest(frame, cells, bins, scratch, left, count)
+
+
+@njit(cache=True, nogil=True)
+def _mark_full(
+    points: Array, at: int, size: int, frame: Frame, cells: Array, waiting: Bins, scratch: Tails, left: Array,
+    count: int
+) -> int:  # fmt: skip
+    """Puts rays in their bins, and marks those of full ones; returns how many are in `left` now."""
+    tiles, parts, which, sizes, own, bins, skipped = waiting
+    kinds = len(LENGTHS)
+    for j in range(size):
+        b = bins[j]
+        if b < 0:
+            continue
+        i = at + j
+        if b == kinds:
+            left[count] = i
+            count += 1
+            continue
+        n = sizes[b]
+        tiles[b, 0, n], tiles[b, 1, n], tiles[b, 2, n] = points[0, i], points[1, i], points[2, i]
+        parts[b, n], which[b, n] = own[j], i
+        sizes[b] = n + 1
+        if n + 1 == TILE:
+            sizes[b] = 0
+            _mark_tile(tiles[b], parts[b], TILE, frame, cells, scratch, skipped)
+            count = _leave(skipped, which[b], TILE, left, count)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _mark_rest(frame: Frame, cells: Array, waiting: Bins, scratch: Tails, left: Array, count: int) -> int:
+    """Marks what is left in the bins together, shortest tails first; returns as `_mark_full`."""
+    tiles, parts, which, sizes, _, _, skipped = waiting
     n = 0
-    for b in range(kinds):  # what is left in the bins is marked together, shortest tails first
+    for b in range(tiles.shape[0]):
         for j in range(sizes[b]):
             if n == TILE:
                 _mark_tile(tiles[0], parts[0], TILE, frame, cells, scratch, skipped)
@@ -264,7 +323,7 @@ def mark_tails(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def mark_left(points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, left: Array) -> None:
-    """Marks FREE the voxels that the rays pass which `mark_tails` left; arguments as there."""
+    """Marks FREE the voxels that the rays pass which `follow_tails` left; arguments as there."""
     count = left.shape[0]
     ends, skips = np.empty((count, 3), np.float32), np.empty(count, np.float32)
     for k in range(count):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.nodes import Nodes, level_of
+from embodied_mem.memory.octree.nodes import Nodes, Sheet, level_of
 from embodied_mem.memory.octree.view import Unsettled, View, Work
 
 Array = NDArray[Any]
@@ -50,15 +50,20 @@ class Voxels(NamedTuple):
     free: Array
     left: Array
 
-    @classmethod
-    def room_for(cls, count: int) -> Voxels:
-        """Returns arrays for the voxels of so many octants."""
-        x, y, z, level, start, across, inside, out, pixel, node, free, left = np.empty((12, count), np.int32)
-        side, down, depth, far, here, around = np.empty((6, count), np.float32)
-        return cls(
-            x, y, z, side, down, depth, level, start, across, far, inside, out, pixel, node, here, around,
-            free, left,
-        )  # fmt: skip
+
+def voxel_sheet(count: int) -> Sheet:
+    """Returns room for the voxels of so many octants."""
+    return Sheet(np.empty((12, count), np.int32), np.empty((6, count), np.float32))
+
+
+@njit(cache=True, nogil=True)
+def voxels_on(sheet: Sheet) -> Voxels:
+    """Returns the octants of a sheet of `voxel_sheet`."""
+    w, r = sheet.whole, sheet.real
+    return Voxels(
+        w[0], w[1], w[2], r[0], r[1], r[2], w[3], w[4], w[5], r[3], w[6], w[7], w[8], w[9], r[4], r[5], w[10],
+        w[11],
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
