@@ -17,6 +17,7 @@ from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.floor import Box
 from embodied_mem.memory.scene.footprints import HEM, Body, Standing
 from embodied_mem.memory.scene.graph import SceneGraph
+from embodied_mem.memory.scene.places import ASIDE
 from embodied_mem.memory.scene.space import Space
 from embodied_mem.memory.scene.trajectory import Trajectory
 from embodied_mem.types import Detection
@@ -182,7 +183,7 @@ def test_a_graph_that_is_saved_and_comes_back_draws_the_same() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_place_in_whose_way_something_came_to_stand_has_no_edges_until_it_is_gone(seed: int) -> None:
+def test_a_place_in_whose_way_something_came_to_stand_steps_aside_or_has_no_edges(seed: int) -> None:
     rng = np.random.default_rng(seed)
     grid, body = room(gap=0.7)
     space, at = Space(CONFIG), np.array([0.6, 2.0, 0.0])
@@ -200,19 +201,38 @@ def test_a_place_in_whose_way_something_came_to_stand_has_no_edges_until_it_is_g
     edges = space.places.edges()
     visited = space.places.ids[space.places.visits > 0].tolist()
     for place in visited:
-        spot = space.places.positions[space.places.index(place)]
+        spot = space.places.positions[space.places.index(place)].copy()
         raw = body.obstacles.cells.copy()
         cy, cx = (np.floor(spot[1::-1] / CELL)).astype(int)
         raw[max(cy - 2, 0) : cy + 3, max(cx - 2, 0) : cx + 3] = 100  # not on the place's own centre alone
         blocked, box = grid_of(raw)
         space.update(blocked, None, at, standing(box, drive=drive))
-        assert not [edge for edge in space.places.edges() if place in edge[:2]]
         floor = space.floors[0]
+        now = space.places.positions[space.places.index(place)]
+        cell = floor.cells.reshape(-1)[floor.flat(*floor.cells_of(now[None]))[0]]
+        assert np.hypot(*(now - spot)[:2]) <= ASIDE + CELL
+        assert cell == 0 or not [edge for edge in space.places.edges() if place in edge[:2]]
         flat = floor.flat(*floor.cells_of(np.column_stack([sampled(space), np.zeros(len(sampled(space)))])))
         assert (floor.cells.reshape(-1)[flat] <= 0).all(), "no other edge leads through it either"
         space.update(grid, None, at, standing(body, drive=drive))
         assert [edge for edge in space.places.edges() if place in edge[:2]]
     assert len(visited) >= 2 and edges
+
+
+def test_a_place_that_something_narrow_stands_on_moves_to_free_floor_beside_it() -> None:
+    grid, body = room(wall=False)
+    space, at = Space(CONFIG), np.array([2.0, 2.0, 0.0])
+    space.update(grid, None, at, standing(body))
+    place = space.places.at(at)
+    space.places.visit(place, -1, 0)
+    spot = space.places.positions[space.places.index(place)].copy()
+    stick = (0, spot[0] + 0.1, spot[1], 0.5, 0.02, 0.02, 1.0, 0.0)
+    space.update(grid, None, np.array([0.6, 0.6, 0.0]), standing(body, [stick]))
+    now = space.places.positions[space.places.index(place)]
+    assert 0.0 < np.hypot(*(now - spot)[:2]) <= ASIDE
+    assert [edge for edge in space.places.edges() if place in edge[:2]]
+    assert away_from(sampled(space), stick) >= RADIUS - CELL
+    assert space.places.at(now) == place
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -326,6 +326,60 @@ def test_what_is_only_seen_in_part_has_moved_when_it_is_seen_far_off_again_and_a
     assert np.allclose(change.before[:2], old, atol=0.03) and np.allclose(change.after[:2], new, atol=0.03)
 
 
+def test_what_lies_on_another_shelf_has_moved_and_is_not_a_taller_thing():
+    walk = Walk(HOME)
+    walk.look(seen(BOOK, 2.0, 0.5, 0.8), times=5)
+    walk.look(seen(BOOK, 2.0, 0.5, 1.1), times=4)
+    (book,) = walk.scene.objects("book")
+    (change,) = walk.scene.changes(since=4 * S)
+    assert change.kind == "moved" and np.allclose(book.position, [2.0, 0.5, 1.1], atol=0.03)
+    assert book.extent[2] < 0.15
+
+
+def test_a_sighting_elsewhere_is_none_of_the_old_place():
+    walk = Walk(HOME)
+    walk.look(seen(MUG, 2.0, 0.5), times=3)
+    walk.look(seen(MUG, 2.0, 0.22))
+    o = walk.scene.object_table
+    assert (
+        o.counts[0] == 4
+        and o.last_seen[0] == 2 * S
+        and np.allclose(o.positions[0], [2.0, 0.5, 0.8], atol=0.01)
+    )
+
+
+NIGHT = 8 * 3600
+
+
+def test_after_a_night_a_thing_is_believed_less_and_few_looks_tell_that_it_is_gone():
+    for persistence, pause, looks in ((4 * 86_400.0, NIGHT, 3), (4 * 86_400.0, 10, 5), (0.0, NIGHT, 5)):
+        walk = Walk(dataclasses.replace(HOME, persistence=persistence))
+        walk.look(seen(MUG, 2.0, 0.0, 0.9, size=0.3), times=5)
+        walk.step += pause
+        walk.look(scans=(through((2.0, 0.0, 0.9)),), times=looks - 1)
+        assert walk.scene.objects()[0].existence >= 0.5, (persistence, pause)
+        walk.look(scans=(through((2.0, 0.0, 0.9)),))
+        assert walk.scene.objects()[0].existence < 0.5, (persistence, pause)
+        back = SceneGraph(walk.scene.config)
+        back.import_rows(walk.scene.export_rows())
+        assert back.digest() == walk.scene.digest()
+
+
+def test_while_the_robot_looks_on_nothing_that_has_a_twin_moves_but_overnight_it_does():
+    for pause, kinds in ((30, ["disappeared"]), (NIGHT, ["moved"])):
+        walk, old, new = (
+            Walk(dataclasses.replace(HOME, persistence=4 * 86_400.0)),
+            (2.0, 0.8, 0.8),
+            (2.0, -0.8, 0.8),
+        )
+        walk.look(seen(MUG, *old), scans=(through(new),), times=6)
+        walk.step += pause
+        walk.look(seen(MUG, *new), times=4)
+        walk.look(seen(MUG, *new), scans=(through(old),), times=8)
+        told = sorted(c.kind for c in walk.scene.changes(since=5 * S))
+        assert told == kinds or told == sorted([*kinds, "appeared"]), (pause, told)
+
+
 def test_a_piece_that_size_could_explain_moves_nothing():
     walk = Walk(HOME)
     walk.look(seen(TABLE, 2.5, 0.5, size=0.6), times=4)

@@ -219,6 +219,19 @@ def test_cubes_with_the_goals_label_come_nearest_first_and_tell_where_its_voxels
     assert len(cubes(Goal(label=2))[1]) == 1
 
 
+def test_fringes_do_not_crowd_out_the_thing_itself() -> None:
+    tree, scene, grid = Octree(0.5), SceneGraph(), grid_of("......\n" * 6)
+    x, y = np.meshgrid(np.arange(0.25, 6.0, 0.5), [1.25, 5.25, 5.75])
+    at = np.stack([x.ravel(), y.ravel(), np.full(x.size, 0.25)], axis=1).astype(np.float32)
+    labels = np.where((at[:, 1] > 5.0) | (at[:, 0] % 2.0 < 0.5), 2, 1)  # far away many, here one in each cube
+    tree.integrate_cells(at, np.ones(len(at), bool), labels=labels, stamp=5 * 10**9)
+    config, pose = ReadConfig(goals=2, tokens=36), Pose.from_xyz_yaw(0.5, 0.5, 0, 0)
+    tokens = read_tokens(tree, scene, None, pose, Goal(label=2), config, 6 * 10**9, grid)
+    slots = np.flatnonzero(tokens.mask & (tokens.kind == CELL) & ~tokens.frontier)
+    assert len(slots) == 2 and (tokens.confidence[slots] > 0.9).all()
+    assert (pose.transform(tokens.position[slots])[:, 1] > 5.0).all()
+
+
 def test_an_empty_memory_gives_empty_tokens() -> None:
     tokens = read_tokens(Octree(1.0), SceneGraph(), None, Pose(), None, ReadConfig(), 0)
     assert not tokens.mask.any() and tokens.place_id == -1

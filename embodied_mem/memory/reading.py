@@ -38,6 +38,8 @@ PLAIN_FEATURES = 1 + len(STATES)
 """Features before the embedding: is the goal, and one for each of `STATES`."""
 
 CELL_BIAS = 1 << 20
+SOLID = 4
+"""Cubes with so many voxels of the goal's label are no mere fringes."""
 Array = NDArray[Any]
 
 
@@ -58,8 +60,8 @@ class ReadConfig:
     episodes: int = 4
     """Episodic entries, newest first."""
     goals: int = 0
-    """Cubes of the octree that hold voxels of the goal's label, nearest first: what was too large, too far
-    or too much hidden to become an object is found all the same."""
+    """Cubes of the octree that hold voxels of the goal's label, those with several first, then the nearest:
+    what was too large, too far or too much hidden to become an object is found all the same."""
     feature_size: int = 4
     """Length of the feature vector: is the goal, open, closed, locked, then the object's embedding."""
     min_existence: float = 0.1
@@ -220,8 +222,7 @@ class _Reader:
             confidence=existence[rows],
             visits=np.log1p(o.counts[rows]),
         )
-        for slot, (row, wanted) in enumerate(zip(rows.tolist(), is_goal.tolist()), start=first):
-            self._feature(slot, wanted, o.states[row], o.embeddings[row])
+        self._features(first, is_goal, [(o.states[row], o.embeddings[row]) for row in rows.tolist()])
 
     def _is_goal(self, labels: Array, positions: Array, goal: Goal | None) -> NDArray[np.bool_]:
         result = np.zeros(len(labels), bool)
@@ -254,14 +255,19 @@ class _Reader:
             self.config.crop_pixels,
         )
 
-    def _feature(self, slot: int, wanted: bool, state: str, embedding: NDArray[np.float32] | None) -> None:
-        feature = self.tokens.feature[slot]
-        feature[0] = wanted
-        if state in STATES:
-            feature[1 + STATES.index(state)] = 1.0
-        if embedding is not None:
-            part = embedding[: len(feature) - PLAIN_FEATURES]
-            feature[PLAIN_FEATURES : PLAIN_FEATURES + len(part)] = part
+    def _features(
+        self, first: int, wanted: NDArray[np.bool_], things: list[tuple[str, NDArray[np.float32] | None]]
+    ) -> None:
+        """Fills the features of objects, of which the state and the embedding are given."""
+        features = self.tokens.feature[first : first + len(things)]
+        features[:, 0] = wanted
+        room = features.shape[1] - PLAIN_FEATURES
+        for feature, (state, embedding) in zip(features, things):
+            if state in STATES:
+                feature[1 + STATES.index(state)] = 1.0
+            if room and embedding is not None:
+                part = embedding[:room]
+                feature[PLAIN_FEATURES : PLAIN_FEATURES + len(part)] = part
 
     def places(self, first: int) -> None:
         """The nearest places along a path."""
@@ -325,14 +331,18 @@ class _Reader:
         )
 
     def goals(self, first: int, octree: Queryable, goal: Goal | None) -> None:
-        """The nearest cubes of the octree with voxels of a label that the goal names."""
+        """The nearest cubes of the octree with voxels of a label that the goal names.
+
+        Those of `SOLID` voxels and more come first: the fringes of a large thing, or what wrong labels left
+        over, must not crowd out the thing itself.
+        """
         if self.config.goals == 0 or goal is None or not (labels := self._goal_labels(goal)):
             return
         cubes = goal_cubes(octree, labels)
         if not len(cubes):
             return
         path, away = self.ways_to(cubes.positions)
-        near = np.lexsort((cubes.ids, away, path))[: self.config.goals]
+        near = np.lexsort((cubes.ids, away, path, cubes.counts < SOLID))[: self.config.goals]
         self.put(
             first,
             "cell",

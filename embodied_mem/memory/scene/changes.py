@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.scene.association import likeness
 from embodied_mem.memory.scene.evidence import SURELY_EMPTY
-from embodied_mem.memory.scene.objects import MOSTLY, Objects
+from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.stays import Stay
+from embodied_mem.memory.scene.strays import MOSTLY
 from embodied_mem.types import NS_PER_S, LabelMap
 
 LOOKED = 3

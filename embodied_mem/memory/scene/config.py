@@ -35,6 +35,9 @@ class SceneConfig:
     notice_rate: float = 0.0
     """How often an object in full view is detected, where a surface is at its place: it may be the object,
     or what it stood before. In [0, 1); 0: such a surface tells nothing."""
+    persistence: float = 0.0
+    """Things stay where they are for about so long [s]: what was not looked at for a while is believed less,
+    and hardly anything moves while the robot looks on; 0: they stay until they are seen to be gone."""
     viewpoint: float = 0.0
     """Looks at an object's empty place from sensors nearer to each other than this are hardly more than one
     look [m]; 0: every look counts."""
@@ -110,6 +113,7 @@ class SceneConfig:
         for name in (
             "gate_sigma",
             "pose_sigma",
+            "persistence",
             "viewpoint",
             "blind_radius",
             "place_clearance",
@@ -146,6 +150,11 @@ class SceneConfig:
     def label_cost(self) -> float:
         """What a wrong label costs an assignment, as a squared distance; negative where it cannot be."""
         return -2.0 * math.log(self.label_noise) if self.label_noise > 0.0 else -1.0
+
+    @property
+    def moment(self) -> float:
+        """In less than this time [s] hardly anything moves; 0: nothing is known about that."""
+        return 0.01 * self.persistence
 
     @property
     def stands(self) -> bool:

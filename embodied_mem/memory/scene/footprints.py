@@ -25,8 +25,8 @@ GAP = 0.75
 """Between positions that are farther apart nobody knows where the base has been [m]."""
 TRACK = 0.8
 """Cells whose centres are this close to its way were under the base [cells]; their sides touch, then."""
-HEM = 0.1
-"""A thing may end so far within the box that is known of it [m]."""
+HEM, NARROW = 0.1, 6.0
+"""A thing may end so far within the box that is known of it [m]; what is narrow, by this part of an edge."""
 SLANTED = 0.3
 """Where the cosine of twice a box's yaw is smaller, its edges cannot be told from the box around it."""
 
@@ -197,7 +197,7 @@ def _boxes(standing: Standing, resolution: float) -> NDArray[np.float64]:
     square = (a + b) / 2 / (c + s)
     told = (np.abs(slant) >= SLANTED) & (long > 0.0) & (wide > 0.0)
     edges = np.stack([np.where(told, long, square), np.where(told, wide, square)], axis=1)
-    halves = np.maximum(edges / 2 - HEM, 0.0)
+    halves = edges / 2 - np.minimum(HEM, edges / NARROW)
     step = np.radians(3.0)
     result = np.empty((len(a), 6))
     result[:, :2] = np.round(standing.positions[:, :2] / resolution * 2) / 2

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 @njit(cache=True, nogil=True)
 def displacement(position: Array, extent: Array, z: Array, size: Array, free: float) -> float:
-    """Returns how far a sighting is from a box along the floor [m].
+    """Returns how far a sighting is from a box [m].
 
     Args:
         position: (3,) centre of the box [m].
@@ -28,7 +28,7 @@ def displacement(position: Array, extent: Array, z: Array, size: Array, free: fl
         free: how much of what the boxes differ in size may shift their centres; 1: all of it.
     """
     squared = 0.0
-    for i in range(2):
+    for i in range(3):
         squared += max(abs(z[i] - position[i]) - free * abs(size[i] - extent[i]) / 2, 0.0) ** 2
     return np.sqrt(squared)
 

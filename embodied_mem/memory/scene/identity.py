@@ -12,6 +12,7 @@ from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.fusing import WHOLE
 from embodied_mem.memory.scene.objects import MARGIN, Objects
 from embodied_mem.memory.scene.stays import SceneEvent
+from embodied_mem.types import NS_PER_S
 
 NEAR = 1.0
 """Objects of one label this near to each other may be taken for one another [m]."""
@@ -148,7 +149,7 @@ class Identity:
         heavy = keep if o.counts[keep] >= o.counts[drop] else drop
         for name in ("positions", "extents", "covariances", "yaws", "best_views"):
             getattr(o, name)[keep] = getattr(o, name)[heavy]
-        for name in ("log_odds", "best_odds", "last_seen"):
+        for name in ("log_odds", "best_odds", "last_seen", "looked_at"):
             array: NDArray[Any] = getattr(o, name)
             array[keep] = max(array[keep], array[drop])
         o.first_seen[keep] = min(o.first_seen[keep], o.first_seen[drop])
@@ -203,6 +204,9 @@ class Identity:
                 return False
         new = o.first_seen[after] > o.last_seen[before]
         if not (new and o.fresh[after] >= LOOKED and o.log_odds[after] >= 0.0):
+            return False
+        away = (int(o.first_seen[after]) - int(o.last_seen[before])) / NS_PER_S
+        if away < self.config.moment:  # another was overlooked more likely
             return False
         a, b = float(o.extents[before].max()), float(o.extents[after].max())
         return min(a, b) >= SAME_SIZE * max(a, b)

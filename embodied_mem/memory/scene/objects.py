@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from embodied_mem.memory.scene.association import associate
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.fusing import MEAN_COUNT, fuse_sighting
-from embodied_mem.memory.scene.fusion import displacement
 from embodied_mem.memory.scene.plain import plain_rows, rows_of
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.stays import SceneEvent, SceneObject, Stay
+from embodied_mem.memory.scene.strays import follow, is_elsewhere, put
 from embodied_mem.memory.scene.visibility import sides_of
+from embodied_mem.types import NS_PER_S
 
 __all__ = ["CERTAIN", "Objects", "SceneEvent", "SceneObject", "Sightings", "Stay"]
 
@@ -24,14 +25,6 @@ MARGIN = 4.0
 """Farther away no object belongs to a sighting, however large both are [m]."""
 CERTAIN = 4.0
 """Log-odds of existence stay within +-CERTAIN (0.018 to 0.982)."""
-STRAY, STRAYS = 0.2, 3
-"""What is seen so far from its place [m], so many times in a row, has moved."""
-FAR = 0.3
-"""What is seen this far from its place [m] needs to be seen there once less."""
-PARTLY = 2
-"""And so many times more where only a part of it was seen."""
-PORTABLE, MOSTLY = 0.7, 0.75
-"""What is smaller [m] may be put elsewhere by hand; it must be visible to this part."""
 CLEAR = 0.6
 """This part of its votes tells what an object is."""
 AGAIN = 0.7
@@ -60,6 +53,7 @@ class Objects:
         self.first_seen = np.empty(0, np.int64)
         self.last_seen = np.empty(0, np.int64)
         self.since = np.empty(0, np.int64)  # start of the current stay, or -1 where it is gone
+        self.looked_at = np.empty(0, np.int64)  # when it was last seen, or its place without it
         self.counts = np.empty(0, np.int64)
         self.looks = np.empty(0, np.int64)  # how often its place was seen without it since it was last seen
         self.sides = np.empty(0, np.int64)  # bits: from which sides it was seen
@@ -67,6 +61,7 @@ class Objects:
         self.stray_count = np.empty(0, np.int64)  # sightings in a row that were elsewhere
         self.stray_at = np.empty((0, 3))  # their mean position
         self.stray_since = np.empty(0, np.int64)  # stamp of the first
+        self.stray_gap = np.empty(0, np.int64)  # how long it had not been seen before that [ns]
         self.fresh = np.empty(0, np.int64)  # how often its place had been seen without it
         self.states: list[str] = []
         self.embeddings: list[NDArray[np.float32] | None] = []
@@ -137,23 +132,27 @@ class Objects:
         events: list[SceneEvent] = []
         sides = sides_of(seen.origin - seen.positions)
         for d, detection in enumerate(seen.detections):
-            row = int(rows[d])
+            row, is_there = int(rows[d]), True
             if row >= 0:
-                events += self._see_again(row, seen, d, stamp)
+                found, is_there = self._see_again(row, seen, d, stamp)
+                events += found
             else:
                 row = self._append(seen, d, int(fresh[d]))
                 rows[d] = row
-                self._start_stay(row, detection.state, stamp)
+                self.start_stay(row, detection.state, stamp)
                 self.first_seen[row] = stamp
                 events.append(SceneEvent("appeared", int(self.ids[row]), detection.state))
+            self.counts[row] += 1
+            self._vote(row, int(seen.labels[d]), min(detection.score, 1.0))
+            self._embed(row, detection.embedding)
+            if not is_there:
+                continue
             self.sides[row] |= 1 << int(sides[d])
             self.log_odds[row] = min(self.log_odds[row] + self._hit * min(detection.score, 1.0), CERTAIN)
             self.best_odds[row] = max(self.best_odds[row], self.log_odds[row])
             self.last_seen[row] = max(self.last_seen[row], stamp)
-            self.counts[row] += 1
+            self.looked_at[row] = self.last_seen[row]
             self.looks[row] = 0
-            self._vote(row, int(seen.labels[d]), min(detection.score, 1.0))
-            self._embed(row, detection.embedding)
         return rows, events
 
     def miss(
@@ -179,6 +178,7 @@ class Objects:
             is_again = self.looks[row] > 0 and dx * dx + dy * dy < self.config.viewpoint**2
             weight = AGAIN if is_again else 1.0
             self.missed_from[row] = x, y
+            self._doubt(row, stamp)
             self.log_odds[row] = max(self.log_odds[row] + weight * less, -CERTAIN)
             self.looks[row] += 1
             if self.log_odds[row] < 0.0 and self.since[row] >= 0:
@@ -186,9 +186,18 @@ class Objects:
                 events.append(SceneEvent("gone", int(self.ids[row]), ""))
         return events
 
+    def _doubt(self, row: int, stamp: int) -> None:
+        """Lowers the existence of an object by how long nobody has looked for it [ns]."""
+        away = (stamp - int(self.looked_at[row])) / NS_PER_S
+        self.looked_at[row] = stamp
+        if self.config.persistence > 0.0 and away > 0.0:
+            odds = math.exp(float(self.log_odds[row]))
+            stays = max(math.exp(-away / self.config.persistence) * odds / (1.0 + odds), 1e-9)
+            self.log_odds[row] = round(math.log(stays / (1.0 - stays)), 9)
+
     def leave(self, row: int, stamp: int) -> None:
         """Ends the stay of an object where it is [ns]."""
-        self.past[row].append(self._stay(row, stamp))
+        self.end_stay(row, stamp)
         self.since[row] = -1
 
     def forget(self, object_id: int) -> list[int]:
@@ -224,7 +233,16 @@ class Objects:
         """Puts the object of `row` where that of row `other` is: it has moved there."""
         for name in ("positions", "extents", "covariances", "log_odds", "best_odds", "last_seen", "since"):
             getattr(self, name)[row] = getattr(self, name)[other]
-        for name in ("looks", "fresh", "yaws", "best_views", "sides", "missed_from", "stray_count"):
+        for name in (
+            "looked_at",
+            "looks",
+            "fresh",
+            "yaws",
+            "best_views",
+            "sides",
+            "missed_from",
+            "stray_count",
+        ):
             getattr(self, name)[row] = getattr(self, name)[other]
         self.states[row] = self.states[other]
         self.past[row] += self.past[other]
@@ -249,57 +267,32 @@ class Objects:
         for name in ("positions", "extents", "covariances"):
             getattr(self, name)[row] = getattr(other, name)[there]
 
-    def _see_again(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
-        detection, events = seen.detections[d], []
+    def _see_again(self, row: int, seen: Sightings, d: int, stamp: int) -> tuple[list[SceneEvent], bool]:
+        """Fuses a sighting; returns what happened, and whether the object was where it is believed to be."""
+        detection, own = seen.detections[d], int(self.ids[row])
+        events: list[SceneEvent] = []
+        strays = self.config.strays and is_elsewhere(self, row, seen, d, stamp)
         if self.since[row] < 0:
             # What was gone and is back starts from even odds: it was seen to have left.
             self.log_odds[row] = max(self.log_odds[row], 0.0)
-            self._start_stay(row, detection.state, stamp)
-            events.append(SceneEvent("returned", int(self.ids[row]), detection.state))
+            if strays:
+                put(self, row, seen, d, seen.positions[d])
+                strays = False
+            self.start_stay(row, detection.state, stamp)
+            events.append(SceneEvent("returned", own, detection.state))
         elif detection.state != self.states[row]:
-            self.past[row].append(self._stay(row, stamp))
-            self._start_stay(row, detection.state, stamp)
-            events.append(SceneEvent("state", int(self.ids[row]), detection.state))
-        if self.config.strays and self._strays(row, seen, d, stamp):
-            return [*events, *self._follow(row, seen, d, stamp)]
+            self.end_stay(row, stamp)
+            self.start_stay(row, detection.state, stamp)
+            events.append(SceneEvent("state", own, detection.state))
+        if strays:
+            moved = follow(self, row, seen, d)
+            return [*events, *([SceneEvent("moved", own, self.states[row])] if moved else ())], moved
         self.stray_count[row] = 0
         known = self.positions[row], self.extents[row], self.covariances[row]
         fuse_sighting(known, seen, d, int(self.counts[row]), self.config, float(self.best_views[row]))
         if seen.visible[d] > self.best_views[row]:
             self.best_views[row], self.yaws[row] = seen.visible[d], seen.yaws[d]
-        return events
-
-    def _strays(self, row: int, seen: Sightings, d: int, stamp: int) -> bool:
-        """Whether a sighting is too far from where an object is believed to be fused; it is kept in mind."""
-        is_whole = min(float(seen.visible[d]), float(self.best_views[row])) >= MOSTLY
-        free = 0.5 if is_whole else 1.0
-        off = displacement(self.positions[row], self.extents[row], seen.positions[d], seen.extents[d], free)
-        a, b = float(seen.extents[d].max()), float(self.extents[row].max())
-        if off < STRAY or self.counts[row] < 2 or max(a, b) > PORTABLE:
-            return False
-        if (is_whole and min(a, b) >= 0.6 * max(a, b)) or off >= FAR:
-            if self.stray_count[row] == 0:
-                self.stray_since[row] = stamp
-            self.stray_count[row] += 1
-            mean = self.stray_at[row]
-            self.stray_at[row] = mean + (seen.positions[d] - mean) / float(self.stray_count[row])
-        return True
-
-    def _follow(self, row: int, seen: Sightings, d: int, stamp: int) -> list[SceneEvent]:
-        """Moves an object to where it was seen several times in a row."""
-        at = self.stray_at[row].copy()
-        off = np.abs(at[:2] - self.positions[row, :2])
-        is_far = off[0] ** 2 + off[1] ** 2 >= FAR * FAR
-        whole = min(float(seen.visible[d]), float(self.best_views[row])) >= MOSTLY
-        if self.stray_count[row] < STRAYS - int(is_far) + PARTLY * (not whole):
-            return []
-        state = self.states[row]
-        if self.since[row] >= 0 and self.since[row] < self.stray_since[row]:
-            self.past[row].append(self._stay(row, int(self.stray_since[row])))
-        self._start_stay(row, state, int(self.stray_since[row]))
-        self.positions[row] = at
-        self.stray_count[row] = 0
-        return [SceneEvent("moved", int(self.ids[row]), state)]
+        return events, True
 
     def _stay(self, row: int, valid_to: int | None) -> Stay:
         # Rounded, because exp may differ in its last bit between machines and the digest must not.
@@ -309,7 +302,12 @@ class Objects:
         looks = int(self.looks[row])
         return Stay(self.positions[row].copy(), self.states[row], since, valid_to, last, best, looks)
 
-    def _start_stay(self, row: int, state: str, stamp: int) -> None:
+    def end_stay(self, row: int, stamp: int) -> None:
+        """Adds the stay that ends now to those of the past [ns]."""
+        self.past[row].append(self._stay(row, stamp))
+
+    def start_stay(self, row: int, state: str, stamp: int) -> None:
+        """Begins a stay in a state, without any evidence for it yet [ns]."""
         self.since[row] = stamp
         self.states[row] = state
         self.best_odds[row] = -CERTAIN
@@ -390,6 +388,7 @@ class Objects:
             # Files of earlier versions have no votes: their objects had one label each.
             votes = payload.get("votes") or [[payload["labels"], float(payload["counts"])]]
             table = {int(label): float(weight) for label, weight in votes}
+            payload = {"looked_at": payload["last_seen"], **payload}  # which earlier versions did not note
             self._add_row(payload, payload["state"], embedding, past, table)
 
 
@@ -423,6 +422,7 @@ _ARRAYS = (
     "best_odds",
     "first_seen",
     "last_seen",
+    "looked_at",
     "since",
     "counts",
     "looks",
@@ -431,5 +431,6 @@ _ARRAYS = (
     "stray_count",
     "stray_at",
     "stray_since",
+    "stray_gap",
     "fresh",
 )

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.navigation import Point, clearance
+from embodied_mem.memory.navigation import Point, clearance, nearest_traversable
+from embodied_mem.memory.octree.types import GridMap
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.scene.field_kernels import borders, cover, repair, rooms_around, uncovered
 from embodied_mem.memory.scene.floor import Box, Floor
@@ -33,6 +34,8 @@ ROOMY = 1.5
 """More clearance than this makes no difference [m]."""
 SIGHT = 2.5
 """Places are joined by straight edges up to this many spacings long."""
+ASIDE = 0.3
+"""Where something stands in the way of a place, free floor this near is as good [m]."""
 GATEWAY = 0.4
 """A passage with a place this near needs none of its own [m]."""
 
@@ -101,8 +104,9 @@ class Places:
     def settle(self, floor: Floor, changed: Array, position: NDArray[np.float64] | None) -> list[int]:
         """Brings places and edges in line with cells that have changed; returns ids of removed places.
 
-        Places that were never visited and turn out to be blocked are removed. The agent's own
-        position and all roomy free space are covered by places at most `place_spacing` apart.
+        Places that were never visited and turn out to be blocked are removed; those that were visited move
+        to free floor, if some is near. The agent's own position and all roomy free space are covered by
+        places at most `place_spacing` apart.
 
         Args:
             floor: has the changed cells.
@@ -120,6 +124,8 @@ class Places:
             lost = rows[blocked & (self.visits[rows] == 0)]
             gone = self.ids[lost].tolist()
         seeds, ids = flat[~blocked], self.ids[rows[~blocked]]
+        aside = self._step_aside(floor, rows[blocked & (self.visits[rows] > 0)])
+        seeds, ids = np.concatenate([seeds, aside[0]]), np.concatenate([ids, aside[1]])
         if gone:
             self._remove(gone)
         touched, before = self._repair(floor, changed, turned, seeds, ids)
@@ -164,6 +170,17 @@ class Places:
         assert around is not None
         self._measure(floor, around)
         self._join(floor, around, before, [])
+
+    def _step_aside(self, floor: Floor, rows: Array) -> tuple[Array, Array]:
+        """Moves blocked places to free floor near them; returns flat cells and ids of those that moved."""
+        origin = np.array([floor.box.x0, floor.box.y0]) * floor.resolution
+        grid = GridMap(floor.cells, origin, floor.resolution, floor.height)
+        cells = [nearest_traversable(grid, position, ASIDE) for position in self.positions[rows]]
+        flat = np.array(cells, np.int64)
+        found = (flat >= 0) & (floor.dist.reshape(-1)[flat] > 0)  # and no other place is there
+        self.positions[rows[found]] = floor.centers(flat[found])
+        self.changed.update(self.ids[rows[found]].tolist())
+        return flat[found], self.ids[rows[found]]
 
     def _repair(
         self, floor: Floor, changed: Array, gone: Array, seeds: Array, ids: Array

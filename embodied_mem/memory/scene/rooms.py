@@ -300,18 +300,22 @@ class Rooms:
 
     def rows(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Returns (N,) int64 rows of the rooms whose floor (N, 3) positions are on, -1 for none."""
-        result = np.full(len(positions), -1, np.int64)
         if len(self.floors) == 1:
-            on = np.zeros(len(positions), np.int64)
-        else:
-            on = np.array([-1 if (f := self.floors.at(p)) is None else f.number for p in positions], np.int64)
+            return self._rows_on(self.floors[0], positions)
+        result = np.full(len(positions), -1, np.int64)
+        on = np.array([-1 if (f := self.floors.at(p)) is None else f.number for p in positions], np.int64)
         for number in np.unique(on[on >= 0]).tolist():
-            floor, some = self.floors[number], np.flatnonzero(on == number)
-            flat = floor.flat(*floor.cells_of(positions[some]))
-            if floor.rooms.size:
-                ids = np.where(flat >= 0, floor.rooms.reshape(-1)[flat], -1)
-                result[some] = np.where(ids >= 0, np.searchsorted(self.ids, ids), -1)
+            some = np.flatnonzero(on == number)
+            result[some] = self._rows_on(self.floors[number], positions[some])
         return result
+
+    def _rows_on(self, floor: Floor, positions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Returns (N,) int64 rows of the rooms in which (N, 3) positions are on a floor, -1 for none."""
+        if not floor.rooms.size:
+            return np.full(len(positions), -1, np.int64)
+        flat = floor.flat(*floor.cells_of(positions))
+        ids = np.where(flat >= 0, floor.rooms.reshape(-1)[flat], -1)
+        return np.where(ids >= 0, self.ids.searchsorted(ids), -1)
 
     def index(self, room_id: int) -> int:
         """Returns the row of an id, or -1."""

@@ -68,8 +68,9 @@ class SurveyConfig:
             align_sigma=self.position_sigma,
             align_yaw=math.radians(self.yaw_sigma),
             align_frames=self.error_frames,
-            furniture=0.4,
+            furniture=0.2,
             driven=True,
+            persistence=4 * 86_400.0,
         )
         return dataclasses.replace(memory, scene=scene)
 

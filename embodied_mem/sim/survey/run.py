@@ -99,5 +99,6 @@ def graph_variants(config: SceneConfig) -> dict[str, SceneGraph]:
         "labels are certain": {"label_noise": 0.0},
         "no embeddings": {"embeddings": False, "least_likeness": 0.0},
         "every look counts": {"viewpoint": 0.0},
+        "time does not count": {"persistence": 0.0},
     }
     return {name: SceneGraph(dataclasses.replace(config, **change)) for name, change in less.items()}

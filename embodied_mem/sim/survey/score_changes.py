@@ -111,10 +111,13 @@ def _ends(survey: Survey) -> list[_Ends]:
     first = int(np.searchsorted(survey.frames["stamp"], survey.resumed))
     in_view = shown(survey, first)
     groups: dict[object, _Ends] = {}
+    painted = {t.id: t.color for t in survey.after.things}
     for change in survey.changes:
         thing = change.before or change.after
         assert thing is not None
-        key: object = thing.label if thing.label in survey.twins else thing.id
+        # A new thing of a label of which none is left has a colour of its own, unlike those that left.
+        color = painted[thing.id] if change.before is None else thing.color
+        key: object = (thing.label, color) if thing.label in survey.twins else thing.id
         ends = groups.setdefault(key, _Ends(thing.label))
         if change.before is not None:
             ends.left.append(change.before)
