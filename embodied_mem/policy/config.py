@@ -163,6 +163,9 @@ class ImitationConfig:
 
     demonstrations: int = 0
     """Episodes of the first collection; no imitation where this and `sketched` are 0."""
+    teacher: str = ""
+    """Checkpoint folder of a policy that teaches, in a task with discrete actions, another one that may have
+    another memory; where it is left out, the task's own teacher does."""
     sketched: int = 0
     """Episodes that come before them in a sketch of the task, which is faster (`sim.pointing.sketch`)."""
     collected: str = ""
@@ -206,6 +209,8 @@ class ImitationConfig:
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"imitation.{name} must not be negative, got {getattr(self, name)}")
+        if self.teacher and self.sketched + self.round_sketched:
+            raise ConfigError("a teacher's checkpoint knows its own task and no sketch: leave sketched at 0")
         _check_choice("imitation.learn", self.learn, ("where", "way"))
         if not 0.0 <= self.hidden < 1.0:
             raise ConfigError(f"imitation.hidden must be in [0, 1), got {self.hidden}")

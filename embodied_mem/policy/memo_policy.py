@@ -225,7 +225,8 @@ class MemoPolicy(BasePolicy):
         Raises:
             InputError: the state belongs to another number of environments.
         """
-        self.set_training_mode(False)
+        if self.training:  # who acts step by step need not tell every layer each time
+            self.set_training_mode(False)
         tensors, vectorized = self.obs_to_tensor(observation)
         batch = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
         starts = (

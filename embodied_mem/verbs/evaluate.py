@@ -290,7 +290,7 @@ def evaluate_checkpoint(
         raise InputError(
             f"the checkpoint was trained on observations {agent.observation_space}, {env_id} gives {space}"
         )
-    results = _run_episodes(agent, envs, episodes, seed, factor, on_episode or (lambda: None))
+    results = run_episodes(agent, envs, episodes, seed, factor, on_episode or (lambda: None))
     for env in envs:
         env.close()
     return {
@@ -304,7 +304,7 @@ def evaluate_checkpoint(
     }
 
 
-def _run_episodes(
+def run_episodes(
     agent: Any, envs: list[Any], episodes: int, seed: int, factor: int, on_episode: Callable[[], None]
 ) -> list[Any]:
     """Plays the episodes, each env taking the next seed when it is done; order of results is by seed."""

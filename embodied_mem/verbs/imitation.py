@@ -93,7 +93,33 @@ class Imitation:
             yield where, folder / f"{name}_{number}", range(start, start + (each if number else begin))
             first += SKETCHES
 
+    def _collect_by_policy(self, number: int) -> None:
+        from embodied_mem.policy.teacher import collect_by, load_teacher
+
+        model, c = self.model, self.config
+        teacher = load_teacher(Path(c.teacher), model.observation_space, model.action_space)
+        learner = model.policy if number else None
+        for _, folder, seeds in self._collections(number):
+            collect_by(
+                self.make, folder, seeds, teacher.to(model.device), learner, self._teller(number, "task")
+            )
+
+    def _teller(self, number: int, where: str) -> Callable[[int, Any], None]:
+        """Returns what tells of a round's episodes, ten by ten."""
+        count = 0
+
+        def tell(seed: int, demonstration: Any) -> None:
+            nonlocal count
+            count += 1
+            if count % 10 == 0:
+                size = len(demonstration)
+                self.say(f"round {number}, {where}: {count} episodes, the last of {size} decisions")
+
+        return tell
+
     def _collect(self, number: int) -> None:
+        if self.config.teacher:
+            return self._collect_by_policy(number)
         from embodied_mem.sim.pointing.collection import (
             Choose,
             ChoosePolicy,
@@ -109,17 +135,9 @@ class Imitation:
         if number:
             choosers = {"policy": ChoosePolicy(self.model.policy, self.hidden)}
         for where, folder, seeds in self._collections(number):
-            count = 0
-
-            def tell(seed: int, demonstration: Any, where: str = where) -> None:
-                nonlocal count
-                count += 1
-                if count % 10 == 0:
-                    size = len(demonstration)
-                    self.say(f"round {number}, {where}: {count} episodes, the last of {size} decisions")
-
             if seeds:
-                collect(make_sketch if where == "sketch" else self.make, folder, seeds, choosers, tell)
+                make = make_sketch if where == "sketch" else self.make
+                collect(make, folder, seeds, choosers, self._teller(number, where))
 
     def _keep_company(self) -> None:
         """Counts which things keep company in houses of the training split, for a pointer that can use it."""
