@@ -9,6 +9,7 @@ import pytest
 
 from embodied_mem.cli import main
 from embodied_mem.verbs import doctor
+from embodied_mem.verbs.bench import forget_kernels
 
 ASKED = ["numpy>=1.26", "zstandard>=0.22", "open3d>=0.19; extra == 'sim'", "rerun-sdk>=0.26; extra == 'viz'"]
 
@@ -98,3 +99,11 @@ def test_the_verb_prints_words_or_json(asked, capsys):
     out = capsys.readouterr().out
     for finding in findings:
         assert finding["name"] in out and finding["mend"] in out
+
+
+def test_warming_up_first_forgets_kernels_that_may_be_stale(tmp_path: Path):
+    kept, module = tmp_path / "octree" / "__pycache__" / "asking.ask-1.py311.nbi", tmp_path / "asking.py"
+    kept.parent.mkdir(parents=True)
+    kept.touch(), module.touch()
+    forget_kernels(tmp_path)
+    assert not kept.exists() and module.exists()

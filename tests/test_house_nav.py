@@ -309,6 +309,43 @@ def test_who_is_stuck_in_one_direction_tries_the_others():
     assert set(headings) == set(range(0, 360, 30))
 
 
+@pytest.mark.parametrize(("rows", "short"), [(40, True), (4, False)])
+def test_it_goes_close_past_things_only_where_that_saves_a_detour(rows, short):
+    cells = np.zeros((rows + 24, 60), np.int8)
+    cells[: rows + 10, 30] = 100  # a wall with a narrow gap, and a wide way around its end
+    cells[5:7, 30] = 0
+    grid = GridMap(cells, np.zeros(2), 0.05, 0.0)
+    pose, there = Pose.from_xyz_yaw(1.2, 0.3, 0.0, 0.0), np.array([1.8, 0.3, 0.0])
+    memory: Any = SimpleNamespace(map_T_base=pose, grid_map=lambda: grid)
+    _, path = BaseController()._way(Subgoal(there), pose, memory)
+    assert (len(path) < 20) == short and np.allclose(path[-1], there, atol=0.05)
+
+
+@pytest.mark.parametrize("where", [0.0, 50.0, 130.0, 180.0, 275.0])
+def test_what_is_reached_and_unproven_is_looked_at_without_a_step(where):
+    def ray_cast(eyes, rays, reach, **_):
+        """Nothing is in the way."""
+        return SimpleNamespace(
+            points=eyes, hit=np.zeros(len(eyes), bool), labels=np.zeros(len(eyes), int),
+            distance=np.full(len(eyes), reach),
+        )  # fmt: skip
+
+    octree = SimpleNamespace(resolution=0.05, ray_cast=ray_cast)
+    heading = math.radians(where)
+    thing = np.array([0.7 * math.cos(heading), 0.7 * math.sin(heading), 0.5])
+    subgoal = Subgoal(thing, np.full(3, 0.1), radius=0.85, limit=0.95, watched=True)
+    controller, at, seen = BaseController(), Pose.identity(), []
+    for _ in range(14):
+        action = controller.step(subgoal, SimpleNamespace(map_T_base=at, octree=octree))
+        turn = {Action.LEFT: 1, Action.RIGHT: -1}[Action(action)] * math.radians(30.0)
+        at = Pose.from_xyz_yaw(0.0, 0.0, 0.0, at.yaw + turn)
+        ahead = at.inverse().transform(thing)
+        seen.append(abs(math.degrees(math.atan2(ahead[1], ahead[0]))) <= 45.0 + 1e-6)
+    assert seen.index(True) <= 5 and all(seen[6:])  # from then on it stays in view
+    done = dataclasses.replace(subgoal, then=int(Action.FOUND))
+    assert controller.step(done, SimpleNamespace(map_T_base=at, octree=octree)) == Action.FOUND
+
+
 def test_velocity_control_drives_arcs_and_stops_at_walls():
     env = ObjectNav(house_seed=5, control="velocity", robot=SMALL)
     env.reset(seed=0)

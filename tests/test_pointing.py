@@ -128,7 +128,37 @@ def test_what_dwindles_as_it_is_looked_at_is_not_said_to_be_found() -> None:
     assert said("cell", (20, 24, 24, 30)) == [None, None, 5, 5]
     assert said("cell", (20, 16, 12, 9)) == [None] * 4  # other images say that it is something else
     assert said("cell", (20, 16, 16, 16, 16)) == [None] * 4 + [5]
-    assert said("object", (20, 16, 12, 9)) == [None, None, 5, 5]  # these have been thought about already
+    assert said("object", (2, 2, 1, 1)) == [None, None, 5, 5]  # these have been thought about already
+
+
+def test_who_goes_to_one_cube_of_a_thing_goes_on_to_the_one_beside_it() -> None:
+    def tokens_at(x: float, number: int) -> MemoryTokens:
+        tokens = tokens_with((GOAL, "cell", x, {"goal": 1, "id": number}))
+        tokens.frontier[GOAL] = False
+        return tokens
+
+    for beside, goes_on in ((2.4, True), (3.2, False)):
+        errand = Errand(GOAL, look_at(), tokens_at(2.0, 7), ErrandConfig())
+        assert errand.next(look_at(), tokens_at(2.0, 7)) is not None
+        subgoal = errand.next(look_at(), tokens_at(beside, 8))  # the first one is not shown any more
+        assert (subgoal is not None) == goes_on and errand.outcome == ("" if goes_on else "gone")
+
+
+def test_an_object_that_was_seen_often_and_lately_is_said_to_be_found_at_once() -> None:
+    def said(kind: str, times: int, seconds: float) -> Any:
+        errands = Errands(ErrandConfig(found=5, proof=3, familiar=6, recent=30.0))
+        slot = OBJECT if kind == "object" else GOAL
+        tokens = tokens_with((slot, kind, 2.0, {"goal": 1}))
+        tokens.frontier[slot], tokens.visits[slot] = False, np.log1p(times)
+        tokens.age[slot] = np.log1p(seconds)
+        errands.next(look_at(step=0), tokens)
+        errands.start(slot, look_at(step=0), tokens)
+        return errands.next(look_at(step=0), tokens)
+
+    assert said("object", 6, 29.0).then == 5
+    assert said("object", 5, 29.0).then is None and said("object", 5, 29.0).watched
+    assert said("object", 6, 40.0).then is None  # it may be gone
+    assert said("cell", 30, 0.0).then is None  # voxels are no sightings
 
 
 def test_who_comes_back_to_what_was_left_half_done_finishes_it() -> None:

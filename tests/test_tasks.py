@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from embodied_mem.configs import load_config
 from embodied_mem.errors import ConfigError, InputError
-from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.policy import MemoPPO, PolicyConfig, PPOConfig
 from embodied_mem.policy.vector import TaskVecEnv
 from embodied_mem.sim.color_cubes import TOUCH, ColorCubes
 from embodied_mem.sim.dark_key_to_door import MOVES, DarkKeyToDoor
@@ -323,7 +323,9 @@ def test_every_training_config_makes_a_model_that_runs(path: Path) -> None:
     config = load_config(TrainConfig, path)
     agent = make_model(replace(config, n_envs=2, ppo=replace(config.ppo, n_steps=6, warmup=0.0)))
     agent.learn(12)
-    assert agent.first_ratio_error < 1e-4
+    assert agent.num_timesteps >= 12
+    if isinstance(agent, MemoPPO):  # others' algorithms do not say
+        assert agent.first_ratio_error < 1e-4
     agent.get_env().close()
 
 

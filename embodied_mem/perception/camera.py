@@ -241,5 +241,7 @@ def _splat_size(source: Intrinsics, target: Intrinsics) -> int:
 
 def same_view(first: Image, second: Image) -> bool:
     """True where two images have the same camera and pose, so that their pixels correspond."""
+    if first.intrinsics is second.intrinsics and first.base_T_camera is second.base_T_camera:
+        return True
     same_pose: Any = first.base_T_camera.to_list() == second.base_T_camera.to_list()
     return first.intrinsics == second.intrinsics and bool(same_pose)

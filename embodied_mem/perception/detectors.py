@@ -91,10 +91,16 @@ class SemanticDetector:
             first = pixels[a]
             id, fraction = int(things.reshape(-1)[first]), float(visible[part.reshape(-1)[first]])
             near, sigma = float(z[a:b].min()), self.config.position_sigma
-            vector = None if seen is None else self.embedder(*cut_out(seen, pixels[a:b]))
+            vector = None if seen is None else self._look(seen, pixels[a:b])
             found.append(lift(id, points[a:b], near, fraction, self.config.score, sigma, vector))
             masks.reshape(-1)[pixels[a:b]] = len(found)
         return tuple(found), masks
+
+    def _look(self, image: NDArray[np.uint8], pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns what a thing of (N,) flat pixels of an (H, W, 3) image looks like."""
+        if type(self.embedder) is ColorHistogram:  # it needs no picture
+            return self.embedder.of(image.reshape(-1, image.shape[2])[pixels])
+        return self.embedder(*cut_out(image, pixels))
 
     def _wanted(self, labels: LabelMap) -> NDArray[np.bool_]:
         """Returns (L,) bool: the labels that are objects."""

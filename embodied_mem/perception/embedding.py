@@ -40,7 +40,10 @@ class ColorHistogram:
 
     def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Returns (48,) float32 of length 1; zeros where there are no pixels."""
-        colors = image[mask]  # (N, 3)
+        return self.of(image[mask])
+
+    def of(self, colors: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns what `__call__` does, of (N, 3) uint8 colours."""
         if len(colors) == 0:
             return np.zeros(self.size, np.float32)
         red, green, bright = _histograms(colors)

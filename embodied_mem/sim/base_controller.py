@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ from embodied_mem.memory.scene.grid_kernels import descend
 from embodied_mem.sim.explorer import Subgoal
 from embodied_mem.sim.house.robot import Action
 from embodied_mem.sim.standing import is_reached, lookout, standing_place
+from embodied_mem.sim.straight_lines import farthest_in_sight, widened
 
+SAVING = 1.5
+"""Closer past things it goes only where that makes the way so much shorter [m]."""
+DISTANT = math.inf
+"""Where it only looks from afar, the safest map will do."""
 HERE = 0.15
 """Where it bumped into something in one direction it is still, as long as it is this near [m]."""
 
@@ -82,9 +88,9 @@ class BaseController:
             self._stuck.append((pose.position, pose.yaw))
 
     def _towards(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> int:
-        at = pose.position
-        if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.radius):
-            return subgoal.then
+        at, acts = pose.position, subgoal.then is not None or subgoal.watched
+        if acts and is_reached(memory, at, subgoal, self.eye, subgoal.radius):
+            return self._watch(subgoal, pose) if subgoal.then is None else subgoal.then
         grid, path = self._way(subgoal, pose, memory)
         if len(path) < 2:
             if subgoal.then is not None and is_reached(memory, at, subgoal, self.eye, subgoal.limit):
@@ -96,6 +102,13 @@ class BaseController:
         if abs(bearing) > self.turn / 2 + 1e-6:
             return Action.LEFT if bearing > 0 else Action.RIGHT
         return Action.FORWARD
+
+    def _watch(self, subgoal: Subgoal, pose: Pose) -> Action:
+        """Returns the turn after which a sub-goal is in the middle of the view, or next to it."""
+        ahead = pose.inverse().transform(subgoal.position)
+        bearing = math.atan2(ahead[1], ahead[0])
+        # Who looks at it straight turns to the side from which the next turn leads back.
+        return Action.RIGHT if bearing < -self.turn / 2 else Action.LEFT
 
     def _free_bearing(self, bearing: float, pose: Pose) -> float:
         """Returns the bearing [rad], or the nearest that it can turn to where it bumped into nothing here."""
@@ -112,23 +125,26 @@ class BaseController:
         return float(free[np.argmin(np.abs(_wrapped(free - bearing)))])
 
     def _way(self, subgoal: Subgoal, pose: Pose, memory: Memory) -> tuple[GridMap, NDArray[np.float64]]:
-        """Returns the safest map in which there is a way, and (M, 3) points of the way, empty where none."""
+        """Returns a map in which there is a way, and (M, 3) points of the way, empty where there is none.
+
+        That is the safest one, unless another one saves a detour.
+        """
         start, grids = pose.position, self._grids(memory.grid_map())
         if subgoal.radius == 0.0:
-            for grid in grids:
-                path = shortest_path(grid, start, subgoal.position, diagonal=True)
-                if len(path):
-                    return grid, path
-            return grids[-1], np.empty((0, 3))
+            ways = ((grid, shortest_path(grid, start, subgoal.position, diagonal=True)) for grid in grids)
+            return _shortest(ways, start) or (grids[-1], np.empty((0, 3)))
         fields: list[NDArray[np.int32]] = []
-        for choose in (standing_place, lookout):
+
+        def ways_to(choose: Callable[..., int]) -> Iterator[tuple[GridMap, NDArray[np.float64]]]:
             for index, grid in enumerate(grids):
                 if index == len(fields):
                     fields.append(steps_from(grid, nearest_traversable(grid, start), diagonal=True))
                 cell = choose(memory, grid, fields[index], subgoal, self.eye)
                 if cell >= 0:
-                    return grid, centers_of(grid, descend(fields[index], cell, True)[::-1])
-        return grids[-1], np.empty((0, 3))
+                    yield grid, centers_of(grid, descend(fields[index], cell, True)[::-1])
+
+        found = _shortest(ways_to(standing_place), start) or _shortest(ways_to(lookout), start, DISTANT)
+        return found or (grids[-1], np.empty((0, 3)))
 
     def _grids(self, grid: GridMap) -> tuple[GridMap, ...]:
         """Returns maps to look for a way in: well clear of things, close to them, and as they were seen."""
@@ -152,20 +168,32 @@ class BaseController:
     def _in_sight(self, grid: GridMap, pose: Pose, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the farthest point of the path to which the straight line is traversable."""
         count = min(len(path) - 1, max(1, int(self.look_ahead / grid.resolution)))
-        for index in range(count, 1, -2):
-            if self._is_clear(grid, pose.position, path[index]):
-                return path[index]
-        return path[min(len(path) - 1, 2)]
+        x0, y0 = grid.origin.tolist()
+        cells = np.ascontiguousarray(grid.cells)
+        index = farthest_in_sight(cells, x0, y0, float(grid.resolution), pose.position, path, count)
+        return path[index]
 
-    def _is_clear(self, grid: GridMap, a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-        count = max(2, int(2 * math.hypot(*(b - a)[:2].tolist()) / grid.resolution))
-        # The robot's own surroundings may be too narrow by the map's margin: it has to leave them anyway.
-        along = np.linspace(0.0, 1.0, count + 1)[1:, None]
-        points = a + along * (b - a)
-        ix = np.floor((points[:, 0] - grid.origin[0]) / grid.resolution).astype(int)
-        iy = np.floor((points[:, 1] - grid.origin[1]) / grid.resolution).astype(int)
-        inside = (ix >= 0) & (iy >= 0) & (ix < grid.cells.shape[1]) & (iy < grid.cells.shape[0])
-        return bool(inside.all() and (grid.cells[iy, ix] == 0).all())
+
+def _shortest(
+    ways: Iterable[tuple[GridMap, NDArray[np.float64]]], start: NDArray[np.float64], saving: float = SAVING
+) -> tuple[GridMap, NDArray[np.float64]] | None:
+    """Returns the first way that is no detour, else the first that no later one is much shorter than.
+
+    Args:
+        ways: maps and (M, 3) points of the ways in them [m]; those without points are none.
+        start: (3,) float64 where they begin [m].
+        saving: so much shorter a later one must be [m].
+    """
+    best, least = None, math.inf
+    for grid, path in ways:
+        if len(path) == 0:
+            continue
+        length = float(np.sqrt((np.diff(path[:, :2], axis=0) ** 2).sum(axis=1)).sum())
+        if best is None or length < least - saving:
+            best, least = (grid, path), length
+        if least <= math.dist(path[-1, :2], start[:2]) + saving:
+            break  # others cannot be much shorter
+    return best
 
 
 def _wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,10 +203,4 @@ def _wrapped(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _widened(grid: GridMap) -> GridMap:
     """Returns a map whose obstacles are wider by a cell on all sides."""
-    blocked = grid.cells == 100
-    wide = blocked.copy()
-    wide[1:] |= blocked[:-1]
-    wide[:-1] |= blocked[1:]
-    wide[:, 1:] |= blocked[:, :-1]
-    wide[:, :-1] |= blocked[:, 1:]
-    return dataclasses.replace(grid, cells=np.where(wide, np.int8(100), grid.cells))
+    return GridMap(widened(np.ascontiguousarray(grid.cells)), grid.origin, grid.resolution, grid.floor_z)

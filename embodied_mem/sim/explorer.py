@@ -21,6 +21,7 @@ class Subgoal:
         radius: it is reached from this near to the box, with the box in sight [m]; 0 for a place.
         limit: where nothing nearer can be stood at, this near is enough too [m].
         then: primitive action to take once it is reached, or None.
+        watched: once it is reached it is looked at, where there is nothing to do then.
         label: the thing's label id in the memory, 0 where it has none.
         part: what has this label is seen as the thing as far beyond its box [m]: of large things a map has
             parts.
@@ -33,6 +34,7 @@ class Subgoal:
     limit: float = 0.0
     label: int = 0
     part: float = 0.0
+    watched: bool = False
 
 
 @dataclass(eq=False)

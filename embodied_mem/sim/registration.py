@@ -112,6 +112,11 @@ ENVIRONMENTS = (
         "embodied_mem.sim.pointing.pointing:make_pointing",
         {"env_id": f"{NAMESPACE}/House-MultiObjectNav-v0"},
     ),
+    EnvEntry(
+        "House-Steps-v0",
+        "embodied_mem.sim.pointing.steps:make_steps",
+        {"env_id": f"{NAMESPACE}/House-MultiObjectNav-v1"},
+    ),
     EnvEntry("House-Parcels-v0", "embodied_mem.sim.pointing.parcels:HouseParcels", horizon="days"),
     EnvEntry(
         "House-Parcels-v1",

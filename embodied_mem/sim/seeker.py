@@ -129,7 +129,7 @@ class Seeker:
 
     def _goal_in_memory(self, obs: Observation, tokens: MemoryTokens, state: SeekerState) -> Subgoal | None:
         """Returns the way to the nearest thing that the goal names, None where none is known."""
-        wanted = tokens.mask & np.isin(tokens.kind, (OBJECT, CELL)) & (tokens.feature[:, 0] > 0)
+        wanted = tokens.mask & ((tokens.kind == OBJECT) | (tokens.kind == CELL)) & (tokens.feature[:, 0] > 0)
         wanted &= (tokens.confidence >= self.trust) & np.isfinite(tokens.path_distance)
         slots = np.flatnonzero(wanted)
         positions = obs.map_T_base.transform(tokens.position[slots].astype(np.float64))  # (G, 3)

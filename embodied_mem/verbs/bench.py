@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as json_format
 import time
 from pathlib import Path
@@ -84,9 +85,21 @@ def bench(
     return 0
 
 
+def forget_kernels(package: Path) -> None:
+    """Removes what Numba keeps beside the modules of a package, where that can be written.
+
+    To tell whether a kernel is stale, Numba looks at the kernel's own module, not at the modules of
+    those that it calls: after an update some would be old in part.
+    """
+    for kept in package.rglob("*.nbi"):
+        with contextlib.suppress(OSError):
+            kept.unlink()
+
+
 def warm_up() -> dict[str, Any]:
     """Compiles every Numba kernel into its cache."""
     start = time.perf_counter()
+    forget_kernels(Path(__file__).resolve().parents[1])
     from embodied_mem.memory.octree import warm_up as warm_up_octree
     from embodied_mem.verbs.bench_loop import run_explorer, run_seeker
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -43,6 +43,10 @@ class TrainConfig:
     eval_env_kwargs: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Arguments that differ where the policy is evaluated: a curriculum ends there. No option: the file has
     them, and the options that are called the same are those of the training."""
+    algorithm: Literal["memo_ppo", "ppo", "recurrent_ppo"] = "memo_ppo"
+    """What learns: "memo_ppo" is the project's own; "ppo" of stable-baselines3 and "recurrent_ppo" of
+    sb3-contrib are outside checks, with networks of their own (of `width`), on the same observations as one
+    vector (`sim.flat_observation`)."""
     n_envs: int = 16
     """Environments stepped side by side."""
     total_steps: int = 100_000
@@ -67,6 +71,15 @@ class TrainConfig:
             least = 0 if name == "total_steps" and self.imitation.is_wanted else 1
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.is_peer and self.imitation.is_wanted:
+            raise ConfigError(
+                f"{self.algorithm} cannot imitate; leave that out with --sketched 0 --demonstrations 0"
+            )
+
+    @property
+    def is_peer(self) -> bool:
+        """True where somebody else's algorithm learns."""
+        return self.algorithm != "memo_ppo"
 
 
 @dataclass(frozen=True)
@@ -136,11 +149,15 @@ def _config_path(text: str) -> Path:
 
 
 def make_model(config: TrainConfig) -> Any:
-    """Builds the vectorised environment and the untrained `MemoPPO`.
+    """Builds the vectorised environment and the untrained `MemoPPO`, or whatever else is to learn.
 
     Raises:
         ConfigError: no such environment.
     """
+    if config.is_peer:
+        from embodied_mem.verbs.peers import make_peer
+
+        return make_peer(config)
     import gymnasium
     import torch
 
@@ -199,7 +216,6 @@ def run_training(
     from stable_baselines3.common.logger import configure
 
     from embodied_mem.policy.parallel import end_processes, start_processes
-    from embodied_mem.verbs.evaluate import evaluate_checkpoint
 
     model = make_model(config)
     rank, processes = start_processes()
@@ -221,20 +237,32 @@ def run_training(
     save_config(config, out / "config.yaml")
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
     end_processes()
-    checkpoint = out / "checkpoint"
-    model.export(checkpoint, env_id=config.env, env_kwargs={**config.env_kwargs, **config.eval_env_kwargs})
-    model.get_env().close()
+    checkpoint, evaluation = _evaluated(model, config, out)
     result = {
         "checkpoint": str(checkpoint),
         "steps": model.num_timesteps * processes,
         "seconds": record.seconds + sum(row.get("seconds", 0.0) for row in imitated),
         "parameters": sum(p.numel() for p in model.policy.parameters()),
-        "evaluation": evaluate_checkpoint(checkpoint, episodes=config.eval_episodes),
+        "evaluation": evaluation,
         "curve": record.curve() if total else [],
         **({"imitation": imitated} if imitated else {}),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result
+
+
+def _evaluated(model: Any, config: TrainConfig, out: Path) -> tuple[Path, dict[str, Any]]:
+    """Exports what was trained, where it can be, and evaluates it; returns its path and the evaluation."""
+    from embodied_mem.verbs.evaluate import evaluate_checkpoint
+    from embodied_mem.verbs.peers import evaluate_peer
+
+    if config.is_peer:  # its own file, which `resume` saved too
+        model.get_env().close()
+        return out / RESUME, evaluate_peer(model, config)
+    checkpoint = out / "checkpoint"
+    model.export(checkpoint, env_id=config.env, env_kwargs={**config.env_kwargs, **config.eval_env_kwargs})
+    model.get_env().close()
+    return checkpoint, evaluate_checkpoint(checkpoint, episodes=config.eval_episodes)
 
 
 def _learn(

@@ -37,6 +37,10 @@ class ErrandConfig:
     """A thing is reached from this near to its box, with the box in sight [m]."""
     proof: int = 5
     """A thing is said to be found once it has been seen in so many steps: one wrong label proves nothing."""
+    familiar: int = 15
+    """An object that was seen so often in its life need not be looked at so often again for a new goal."""
+    recent: float = 30.0
+    """That is as long as it was seen not longer ago than this [s]."""
     part: float = 0.4
     """What has the goal's label and is no farther from a part of it is a part of it too [m]."""
     near: float = 0.35
@@ -186,9 +190,15 @@ class Errand:
         reachable[CANDIDATES:] = False
         if self._is_thing:
             kind, id_ = self._token
-            slots = np.flatnonzero(reachable & is_thing(tokens) & (tokens.kind == kind) & (tokens.id == id_))
-            return int(slots[0]) if len(slots) else None
-        slots = np.flatnonzero(reachable & tokens.frontier)
+            alike = reachable & is_thing(tokens) & (tokens.kind == kind)
+            slots = np.flatnonzero(alike & (tokens.id == id_))
+            if len(slots) or kind == OBJECT:
+                return int(slots[0]) if len(slots) else None
+            return self._nearest_of(np.flatnonzero(alike), obs, tokens)  # of one thing there are many cubes
+        return self._nearest_of(np.flatnonzero(reachable & tokens.frontier), obs, tokens)
+
+    def _nearest_of(self, slots: NDArray[np.intp], obs: Observation, tokens: MemoryTokens) -> int | None:
+        """Returns which of some tokens is where it goes to, None where none is that is still the same."""
         if len(slots) == 0:
             return None
         moved = np.abs(obs.map_T_base.transform(tokens.position[slots]) - self._subgoal.position)
@@ -201,16 +211,24 @@ class Errand:
         if not self._is_thing:
             return Subgoal(position)
         reach, extent = self.config.reach, tokens.extent[slot].astype(np.float64)
+        proven = self._proven(position) or self._is_familiar(slot, tokens)
         waits = self._patient and self._is_beside_unknown(position, extent, obs, tokens)
         return Subgoal(
             position,
             extent,
             reach,
-            self.config.found if self._is_goal and self._proven(position) else None,
+            self.config.found if self._is_goal and proven else None,
             reach if waits else self.config.limit,
             int(tokens.label[slot]),
             self.config.part,
+            self._is_goal,
         )
+
+    def _is_familiar(self, slot: int, tokens: MemoryTokens) -> bool:
+        """Tells whether a token is of an object that the memory has seen often, and lately."""
+        often, lately = np.log1p(self.config.familiar) - 1e-4, np.log1p(self.config.recent)
+        is_object = tokens.kind[slot] == OBJECT and tokens.confidence[slot] >= self.config.trust
+        return bool(is_object and tokens.visits[slot] >= often and tokens.age[slot] <= lately)
 
     def _is_beside_unknown(
         self,

@@ -93,6 +93,9 @@ class Pointing(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         ConfigError: a task that has no controller or no goals, or there is no such part.
     """
 
+    points = True
+    """Whether its actions are choices of candidates."""
+
     def __init__(
         self, env: gymnasium.Env[Any, Any], gamma: float = 0.999, without: Sequence[str] = ()
     ) -> None:
@@ -181,7 +184,7 @@ def pointing_of(env: gymnasium.Env[Any, Any]) -> Pointing:
         ConfigError: there is none.
     """
     inner = env
-    while not isinstance(inner, Pointing):
+    while not (isinstance(inner, Pointing) and inner.points):
         if not isinstance(inner, gymnasium.Wrapper):
             raise ConfigError(f"{type(inner).__name__} is not decided by pointing; use House-Pointing-v0")
         inner = inner.env
