@@ -22,6 +22,7 @@ from embodied_mem.log.replay import replay
 from embodied_mem.memory import Memory, MemoryConfig, ReadConfig
 from embodied_mem.ros import percepts
 from embodied_mem.ros.config import MemoryNodeConfig, PerceptionNodeConfig, RobotConfig, SensorConfig
+from embodied_mem.ros.diagnostics import Health
 from embodied_mem.ros.maps import MAPS
 from embodied_mem.ros.memory_host import INITIAL_POSE
 from embodied_mem.ros.memory_node import MemoryNode
@@ -32,6 +33,7 @@ from embodied_mem.ros.questions import ANSWER, COMMAND, QUERY
 from embodied_mem.ros.robot_node import RobotNode
 from embodied_mem.ros.robot_world import RobotWorld
 from embodied_mem.ros.tokens import Reading, read_tokens, tokens_message
+from embodied_mem.ros.watch import watch_frames
 from embodied_mem.types import Command, Detection, Goal, LabelMap, Percept, Scan
 
 SENSORS = SensorConfig(
@@ -402,6 +404,22 @@ def test_too_many_frames_without_tf_do_not_fill_the_memory(tmp_path: Path):
         image.header.stamp = messages.time(START + i * MS)
         world.push(DEPTH_TOPIC, messages.serialize(image, "sensor_msgs/msg/Image"), START + i * MS)
     assert world.waiting == 5 and "too many wait for TF" in world.complaints[0]
+
+
+def test_only_images_that_keep_coming_in_vain_are_complained_of():
+    health, world = Health("eye"), RobotWorld(replace(SENSORS, patience=50.0))
+    image = messages.image(depth_image(), "16UC1", START, "camera")
+
+    def asked_twice(step: int) -> int:
+        image.header.stamp = messages.time(START + step * MS)
+        world.push(DEPTH_TOPIC, messages.serialize(image, "sensor_msgs/msg/Image"), START + step * MS)
+        watch_frames(health, world)
+        watch_frames(health, world)
+        return int(health.message(START).status[0].level)
+
+    assert asked_twice(0) == OK, "the camera pauses, as a slow simulator's, before the frame's partners came"
+    assert asked_twice(1) == WARN
+    assert "wait for odom -> base_link in TF" in health.message(START).status[0].message
 
 
 def test_the_robots_own_body_is_masked(tmp_path: Path):

@@ -24,7 +24,11 @@ def watch_frames(health: Health, world: RobotWorld) -> None:
     for line in world.complaints:
         if line not in before:
             health.warn(line.split(" ", 1)[-1], line)
-    if world.waiting and frames == health.remembered("frames", frames):
+    images_before, frames_before = health.remembered("frames", (images, frames))
+    waited_before = health.remembered("waiting", world.waiting)
+    # More images came and none became an observation: a camera that pauses, as a simulator's does between
+    # two steps, leaves its newest frame half here for as long as it likes.
+    if world.waiting and waited_before and images > images_before and frames == frames_before:
         config = world.config
         health.warn(
             "waiting",
