@@ -451,6 +451,28 @@ def test_learning_rate_schedules() -> None:
     assert model(learning_rate=lambda p: 2e-3 * p).lr_schedule(0.5) == pytest.approx(1e-3)
 
 
+def test_a_training_that_is_to_stop_early_learns_as_the_whole_one_would() -> None:
+    """With `schedule_steps`, rates and weights after 24 steps are those of 48 steps' first half."""
+
+    class Half(BaseCallback):
+        weights: dict[str, torch.Tensor]
+
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            if self.num_timesteps == 24:
+                self.weights = {k: v.clone() for k, v in self.model.policy.state_dict().items()}
+
+    half = Half()
+    model(n_steps=6).learn(48, callback=half)
+    early, short = model(n_steps=6, schedule_steps=48).learn(24), model(n_steps=6).learn(24)
+    assert all(torch.equal(v, half.weights[k]) for k, v in early.policy.state_dict().items())
+    assert any(not torch.equal(v, half.weights[k]) for k, v in short.policy.state_dict().items())
+    with pytest.raises(ConfigError, match="schedule_steps"):
+        model(schedule_steps=-1)
+
+
 def test_returns_cross_inner_episodes_or_stay_within_them() -> None:
     """A reward is discounted back over an inner episode's start, or not, as the setting says."""
     returns = {}

@@ -15,6 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from embodied_mem.configs import save_config
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.policy.config import ImitationConfig
+from embodied_mem.policy.demonstrations import Demonstration
 from embodied_mem.sim.dark_key_to_door import DarkKeyToDoor
 from embodied_mem.verbs import sweep as sweep_module
 from embodied_mem.verbs.horizon import horizon, read_stretches
@@ -140,6 +142,37 @@ def test_methods_differ_in_what_their_name_says(tmp_path: Path) -> None:
     assert {run.config.ppo for run in runs} == {SMALL.ppo} and {run.config.seed for run in runs} == {3}
     with pytest.raises(ConfigError, match='no method "lstm"'):
         plan_runs(config, ("lstm",), (0,), None, tmp_path, tmp_path)
+
+
+def test_students_of_one_teacher_share_its_trials_and_those_of_another_do_not(tmp_path: Path) -> None:
+    for teacher, folders in (("one", {"demonstrations"}), ("gru-{seed}", {"demonstrations-{seed}"})):
+        config = tmp_path / "small.yaml"
+        save_config(
+            replace(SMALL, imitation=ImitationConfig(demonstrations=2, teacher=teacher, epochs=1)), config
+        )
+        runs = plan_runs(config, ("memo", "rewrite"), (3, 4), None, tmp_path, tmp_path)
+        assert {Path(run.config.imitation.collected).name for run in runs} == folders
+
+
+def test_a_seed_has_a_teacher_of_its_own(tmp_path: Path) -> None:
+    for seed in (3, 4):  # two teachers of one task
+        config = replace(SMALL, seed=seed, policy=replace(SMALL.policy, policy="gru"))
+        run_training(config, tmp_path / f"gru-{seed}")
+    taught = replace(
+        SMALL,
+        total_steps=0,
+        imitation=ImitationConfig(
+            demonstrations=2, teacher=str(tmp_path / "gru-{seed}" / "checkpoint"), epochs=1,
+            lane_steps=20, lanes=1,
+            collected=str(tmp_path / "by-{seed}"),
+        ),
+    )  # fmt: skip
+    preferred = {}
+    for seed in (3, 4):
+        run_training(replace(taught, seed=seed), tmp_path / f"memo-{seed}")
+        (first, _) = sorted((tmp_path / f"by-{seed}").glob("*/*.npz"))
+        preferred[seed] = Demonstration.load(first).preferences[0]
+    assert not np.allclose(preferred[3], preferred[4])
 
 
 def test_the_table_tells_the_interquartile_mean_and_its_interval(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ class PPOConfig:
     """How the learning rate falls over the training."""
     warmup: float = 0.0
     """Fraction of the training over which the learning rate rises to its peak."""
+    schedule_steps: int = 0
+    """Steps over which the learning rate falls, where a training is to stop before; 0: the training's own."""
     gamma: float = 0.99
     """Discount."""
     inner_returns: bool = True
@@ -146,6 +148,8 @@ class PPOConfig:
         for name in ("n_steps", "n_epochs", "minibatches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.schedule_steps < 0:
+            raise ConfigError(f"schedule_steps must not be negative, got {self.schedule_steps}")
         if not 0 <= self.partial_updates < self.n_steps:
             raise ConfigError(f"partial_updates must be in [0, n_steps), got {self.partial_updates}")
         for name in ("gamma", "gae_lambda", "warmup"):
@@ -165,12 +169,12 @@ class ImitationConfig:
     """Episodes of the first collection; no imitation where this and `sketched` are 0."""
     teacher: str = ""
     """Checkpoint folder of a policy that teaches, in a task with discrete actions, another one that may have
-    another memory; where it is left out, the task's own teacher does."""
+    another memory; where it is left out, the task's own teacher does. "{seed}" in it is the run's seed."""
     sketched: int = 0
     """Episodes that come before them in a sketch of the task, which is faster (`sim.pointing.sketch`)."""
     collected: str = ""
     """Folder of the first collection, so that trainings of any seed learn from the same; the run's own where
-    it is left out. What is missing there is collected."""
+    it is left out. What is missing there is collected. "{seed}" in it is the run's seed."""
     rounds: int = 0
     """Further collections in which the policy acts and the teacher prefers (DAgger, Ross et al. 2011)."""
     round_demonstrations: int = 0

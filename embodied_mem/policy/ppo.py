@@ -114,6 +114,7 @@ class MemoPPO(OnPolicyAlgorithm):
         self.anchor: MemoPolicy | None = None
         """A frozen policy near which this one is held, with a weight that falls to 0; see `hold`."""
         self.anchor_coef, self.critic_steps = ppo.anchor_coef, ppo.critic_steps
+        self.schedule_steps = ppo.schedule_steps
         self._generator = np.random.default_rng(seed)
         self._rng: dict[str, Any] | None = None
         self._state: Any = None
@@ -291,6 +292,9 @@ class MemoPPO(OnPolicyAlgorithm):
     def progress_remaining(self) -> float:
         """What is left of the training, from 1 to 0."""
         return self._current_progress_remaining
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, max(total_timesteps, self.schedule_steps))
 
     def train(self) -> None:
         """Updates the policy on the whole rollout: `n_epochs` passes over the sequences."""

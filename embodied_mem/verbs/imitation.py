@@ -79,7 +79,10 @@ class Imitation:
     @property
     def _first(self) -> Path:
         """Folder of the first collection, which several trainings may share."""
-        return Path(self.config.collected) if self.config.collected else self.out / DEMONSTRATIONS
+        return self._of_seed(self.config.collected) if self.config.collected else self.out / DEMONSTRATIONS
+
+    def _of_seed(self, path: str) -> Path:
+        return Path(path.replace("{seed}", str(self.seed)))
 
     def _collections(self, number: int) -> Iterator[tuple[str, Path, range]]:
         """Yields where a round is played ("sketch", "task"), the folder of it, and its episodes' seeds."""
@@ -97,7 +100,7 @@ class Imitation:
         from embodied_mem.policy.teacher import collect_by, load_teacher
 
         model, c = self.model, self.config
-        teacher = load_teacher(Path(c.teacher), model.observation_space, model.action_space)
+        teacher = load_teacher(self._of_seed(c.teacher), model.observation_space, model.action_space)
         learner = model.policy if number else None
         for _, folder, seeds in self._collections(number):
             collect_by(

@@ -114,7 +114,8 @@ def plan_runs(
     if without:
         base = replace(base, env_kwargs={**base.env_kwargs, "without": list(without)})
     if base.imitation.is_wanted:
-        shared = replace(base.imitation, collected=str(work / config.stem / "demonstrations"))
+        each = "-{seed}" if "{seed}" in base.imitation.teacher else ""  # teachers of their own
+        shared = replace(base.imitation, collected=str(work / config.stem / f"demonstrations{each}"))
         base = replace(base, imitation=shared)
     runs = []
     for seed in seeds:

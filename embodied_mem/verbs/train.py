@@ -181,6 +181,7 @@ def make_model(config: TrainConfig) -> Any:
         raise ConfigError(f"env_kwargs of {config.env}: {error}") from None
     torch.set_num_threads(config.threads)
     settings = asdict(config.policy) | asdict(config.ppo)
+    settings["schedule_steps"] //= processes  # each process counts its own
     return MemoPPO("MemoPolicy", venv, **settings, seed=seed, device=config.device)
 
 
