@@ -24,10 +24,8 @@ Array = NDArray[Any]
 
 PAD = 64
 """As in `dense`."""
-RUN = 8
-"""Neighbouring blocks that one thread asks before it leaves as many to each of the others."""
 BATCH = 128
-"""Blocks that are judged at once; a multiple of RUN. What is not settled of as many must fit `Unsettled`."""
+"""Blocks that are judged at once. What is not settled of as many must fit `Unsettled`."""
 ENOUGH = 8192
 """Voxels that are not settled yet and fit the caches: with more, they are settled before more are listed."""
 _ALL8, _ALL4, _ALL2 = np.uint64(0x0101010101010101), np.uint32(0x01010101), np.uint16(0x0101)
@@ -69,18 +67,14 @@ class Desk(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _list_blocks(first: int, share: Array, shape: Array, blocks: Nodes) -> int:
-    """Lists a batch of a share's blocks, from its block `first` on; returns how many."""
-    own, turn, n = share[1] * RUN, share[2] * RUN, 0
-    total, plane, row = shape[0] * shape[1] * shape[2], shape[1] * shape[2], shape[2]
-    for i in range(first, first + BATCH):
-        block = i // own * turn + share[0] * RUN + i % own  # counted z fastest
-        if block >= total:
-            break
+def _list_blocks(first: int, last: int, shape: Array, blocks: Nodes) -> int:
+    """Lists a batch of the blocks from `first` to before `last`, counted z fastest; returns how many."""
+    size, plane, row = min(last - first, BATCH), shape[1] * shape[2], shape[2]
+    for n in range(size):
+        block = first + n
         blocks.x[n], blocks.y[n] = block // plane * 8, block // row % shape[1] * 8
         blocks.z[n] = block % row * 8
-        n += 1
-    return n
+    return size
 
 
 @njit(cache=True, nogil=True)
@@ -137,26 +131,24 @@ def _split_nodes(half: int, nodes: Nodes, kept: Array, size: int, parts: Nodes, 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _ask_blocks(
     view: View, work: Work, reach: Array, seen: Array, opened: Array, firsts: Array, levels: Array,
-    shape: Array, strides: Array, cells: Array, first: int, share: Array, limit: float, asked: Asked,
+    shape: Array, strides: Array, cells: Array, first: int, last: int, limit: float, asked: Asked,
     left: Unsettled
 ) -> tuple[int, int]:  # fmt: skip
-    """Asks about the blocks of a share, from its block `first` on; the other arguments as for `ask_share`.
+    """Asks about blocks, from `first` on; the other arguments as for `ask_blocks`.
 
     Returns:
-        the share's block to go on with, -1 unless there was no more room in `left`; and how many
-        voxels are not settled.
+        the block to go on with, `last` unless there was no more room in `left`; and how many voxels
+        are not settled.
     """
     blocks, cubes, octants = nodes_on(asked.blocks), nodes_on(asked.cubes), nodes_on(asked.octants)
     kept, voxels = asked.kept, voxels_on(asked.voxels)
     sx, sy, pairs, sizes = strides[0] >> 1, strides[1] >> 1, cells.view(np.uint16), np.zeros(4, np.int64)
     count = 0
-    while True:
-        size = _list_blocks(first, share, shape, blocks)
-        if size == 0:
-            return -1, count
+    while first < last:
+        size = _list_blocks(first, last, shape, blocks)
         if count > ENOUGH or count + 512 * size >= left.cells.shape[0]:
-            return first, count
-        first += BATCH
+            break
+        first += size
         judge_nodes(view, work, 8, limit, firsts[1], levels, seen, opened, blocks, size)
         _sort_nodes(blocks, size, kept, sizes)
         _fill_nodes(cells.view(np.uint64), _ALL8, 8, strides, blocks, kept[OPEN], sizes[OPEN])
@@ -175,18 +167,18 @@ def _ask_blocks(
                 view, work, state == WHOLE, octants, kept[state], sizes[state], firsts[0], levels, reach,
                 seen, limit, pairs, sx, sy, voxels, count, left,
             )  # fmt: skip
+    return first, count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ask_share(
+def ask_blocks(
     view: View, work: Work, reach: Array, sight: Array, seen: Array, opened: Array, firsts: Array,
-    levels: Array, shape: Array, strides: Array, cells: Array, share: Array, limit: float, follow: float,
-    settle: bool, starts: Array, asked: Asked, left: Unsettled
+    levels: Array, shape: Array, strides: Array, cells: Array, first: int, last: int, limit: float,
+    follow: float, settle: bool, starts: Array, asked: Asked, left: Unsettled
 ) -> None:  # fmt: skip
-    """Marks FREE the voxels that the pixels at their centres see through, in a share of the byte map.
+    """Marks FREE the voxels that the pixels at their centres see through, in some blocks of the byte map.
 
     Blocks do not depend on each other: threads may take different ones, with scratch of their own.
-    Shares take turns, RUN blocks for each of their parts, so that about as much is in each part.
 
     Args:
         view: the camera.
@@ -200,7 +192,8 @@ def ask_share(
         shape: (3,) int64 blocks of the byte map along each axis.
         strides: (3,) int64 cells per voxel along each axis.
         cells: the byte map, in which the rays' ends are marked HIT already.
-        share: (3,) int64: its first part, how many it has, and how many parts there are in all.
+        first: first block, counted z fastest.
+        last: the one after the last block.
         limit: what lies wholly beyond this depth is left alone [m].
         follow: of `settle_voxels` [m].
         settle: whether to settle what pixels do not.
@@ -208,10 +201,9 @@ def ask_share(
         asked: scratch.
         left: likewise.
     """
-    first = 0
-    while first >= 0:
+    while first < last:
         first, count = _ask_blocks(
-            view, work, reach, seen, opened, firsts, levels, shape, strides, cells, first, share, limit,
+            view, work, reach, seen, opened, firsts, levels, shape, strides, cells, first, last, limit,
             asked, left,
         )  # fmt: skip
         if settle:

@@ -210,12 +210,12 @@ def _cross(
     base = start + forward
     first, unsure = np.int32(skip), np.int32(0)
     for k in range((np.int64(lines[at]) - skip + CHUNK - 1) // CHUNK * CHUNK):
-        step = np.float32(first + np.int32(k))
+        step = np.float32(np.int32(first + np.int32(k)))  # of 64 bits AVX2 converts one at a time
         v = v0 + step * dv
         w = w0 + step * dw
         fv, fw = np.rint(v), np.rint(w)
         index[k] = np.int32(base + step * forward + fv * sv + fw * sw)
-        unsure |= np.int32(max(abs(v - fv), abs(w - fw)) > limit)
+        unsure = np.int32(unsure | np.int32(max(abs(v - fv), abs(w - fw)) > limit))
     return unsure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,6 +14,32 @@ PAD = 64
 """As in `dense`."""
 _HIT = np.uint8(2)
 """HIT of `kernels`."""
+
+
+class Touched(NamedTuple):
+    """The blocks of a byte map that have marks; there is room for more.
+
+    Attributes:
+        which: (M,) int64 number of each, x-major.
+        first: (M,) int64 its first eight cells, in words of eight cells.
+        keys: (M,) int64 its packed key.
+        marks: (M, 64) uint64 its marks, eight at a time.
+    """
+
+    which: Array
+    first: Array
+    keys: Array
+    marks: Array
+
+    @classmethod
+    def room_for(cls, count: int) -> Touched:
+        """Returns arrays for so many blocks."""
+        which, first, keys = np.empty((3, count), np.int64)
+        return cls(which, first, keys, np.empty((count, 64), np.uint64))
+
+    def part(self, count: int) -> Touched:
+        """Returns the first so many of them."""
+        return Touched(self.which[:count], self.first[:count], self.keys[:count], self.marks[:count])
 
 
 @njit(cache=True, nogil=True)
@@ -91,7 +117,7 @@ def mark_ends(cells: Array, ends: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def touched_blocks(cells: Array, shape: Array, lo: Array, bias: int) -> tuple[Array, Array, Array]:
+def touched_blocks(cells: Array, shape: Array, lo: Array, bias: int, found: Touched) -> int:
     """Lists the blocks of a byte map that have marks.
 
     Args:
@@ -99,15 +125,14 @@ def touched_blocks(cells: Array, shape: Array, lo: Array, bias: int) -> tuple[Ar
         shape: (3,) int64 number of blocks along each axis.
         lo: (3,) int64 first voxel of the byte map.
         bias: what is added to each block coordinate in a packed key.
+        found: filled, but for its marks.
 
     Returns:
-        (M,) int64 number of each, x-major; its first eight cells, in words of eight cells; and its
-        packed key.
+        how many there are.
     """
     words = cells.view(np.uint64)
     nx, ny, nz = shape[0], shape[1], shape[2]
-    which, first = np.empty(nx * ny * nz, np.int64), np.empty(nx * ny * nz, np.int64)
-    keys = np.empty(nx * ny * nz, np.int64)
+    which, first, keys = found.which, found.first, found.keys
     bx0, by0, bz0 = (lo[0] >> 3) + bias, (lo[1] >> 3) + bias, (lo[2] >> 3) + bias
     count, plane = 0, ny * 8 * nz
     touched = np.empty(plane, np.uint64)
@@ -128,22 +153,23 @@ def touched_blocks(cells: Array, shape: Array, lo: Array, bias: int) -> tuple[Ar
                     first[count] = PAD // 8 + bx * 8 * plane + by * 8 * nz + bz
                     keys[count] = (bx0 + bx) << 42 | (by0 + by) << 21 | (bz0 + bz)
                     count += 1
-    return which[:count], first[:count], keys[:count]
+    return count
 
 
 @njit(cache=True, nogil=True)
-def take_blocks(cells: Array, shape: Array, first: Array, marks: Array) -> None:
+def take_blocks(cells: Array, shape: Array, found: Touched, start: int, stop: int) -> None:
     """Moves the marks of blocks out of a byte map, which is zero there afterwards.
 
     Args:
         cells: the byte map.
         shape: (3,) int64 number of blocks along each axis.
-        first: (M,) int64 of `touched_blocks`.
-        marks: (M, 64) uint64, filled with eight marks at a time.
+        found: the blocks; their marks are filled in.
+        start: the first one.
+        stop: the one after the last one.
     """
-    words = cells.view(np.uint64)
+    words, first, marks = cells.view(np.uint64), found.first, found.marks
     sy, sx = shape[2], shape[2] * shape[1] * 8
-    for i in range(first.shape[0]):
+    for i in range(start, stop):
         for x in range(8):
             for y in range(8):
                 at = first[i] + x * sx + y * sy

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import kernels, pixels, pyramid
+from embodied_mem.memory.octree import pyramid
 from embodied_mem.memory.octree.crew import give_up, make_gates
-from embodied_mem.memory.octree.frame import Frame
+from embodied_mem.memory.octree.gathering import Touched
+from embodied_mem.memory.octree.pixels import Picture
+from embodied_mem.memory.octree.room import OUTSIDE, READY, SMALL, Room
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.sweep import GATES, Choice, Rays, Sight, sweep
 from embodied_mem.memory.octree.types import as_labels
-from embodied_mem.memory.octree.view import View, prepare_work, share_work
+from embodied_mem.memory.octree.view import RING
 from embodied_mem.types import Intrinsics
 
 MODES = ("exact", "hybrid", "discretized")
@@ -24,26 +25,9 @@ WIDE = 6.0
 """Voxels that look narrower than so many pixels are settled by following rays; it is quicker there."""
 TAILED = 0.4
 """Where more of the rays than this end beyond there, the last voxels of all of those are followed."""
-
-
-class Lifted(NamedTuple):
-    """A depth image in the map.
-
-    Attributes:
-        points: (3, H * W) float32 [m], the ends of the rays.
-        kinds: (H * W,) uint8: 0 no ray, 1 clears, 2 hits.
-        reach: (H, W) float32 planar depth of the ends, -1 where there is no ray.
-        lo: (3,) int64 first voxel that a ray touches.
-        hi: (3,) int64 last one.
-        dropped: pixels without a ray.
-    """
-
-    points: NDArray[np.float32]
-    kinds: NDArray[np.uint8]
-    reach: NDArray[np.float32]
-    lo: NDArray[np.int64]
-    hi: NDArray[np.int64]
-    dropped: int
+EACH = 25.0
+"""How long a pixel takes one thread, about [ns]."""
+_NO_CELLS = np.zeros(0, np.uint8)
 
 
 def check_image(
@@ -73,45 +57,14 @@ def horizon(reach: float, resolution: float) -> float:
     return reach * 1.001 + 2.0 * resolution if math.isfinite(reach) else 1.0
 
 
-def lift(
+def mark_exact(
     depth: NDArray[np.float32],
     view: Intrinsics,
     pose: Pose,
+    labels: NDArray[np.int32],
     reach: float,
-    cut: float,
     resolution: float,
     drop_flying: bool,
-    byte_map: ByteMap,
-) -> Lifted:
-    """Finds where the rays of a depth image end; surfaces farther than `cut` [m] end there."""
-    kinds = byte_map.scratch("kinds", depth.shape, np.uint8)
-    points = byte_map.scratch("points", (3, *depth.shape), np.float32)
-    # The depths of the ends are the first level of a pyramid of them: see `_look`.
-    sight = byte_map.scratch("sight", (pyramid.pyramid_layout(*depth.shape)[1],), np.float32)
-    ends = sight[: depth.size].reshape(depth.shape)
-    origin = pose.position.astype(np.float32)
-    rotation, position = pose.rotation(), np.array(pose.position)
-    clear, far = 1 if math.isfinite(reach) else 0, horizon(reach, resolution)
-    fx, fy, cx, cy = float(view.fx), float(view.fy), float(view.cx), float(view.cy)
-    found: list[tuple[float, ...]] = []
-
-    def lift_rows(gates: NDArray[np.int64]) -> None:
-        part = (rotation, position, origin, cut, far, points, ends, gates)
-        found.append(pixels.lift_rows(depth, clear, drop_flying, kinds, fx, fy, cx, cy, *part))
-
-    byte_map.join(lift_rows, 3.0 * depth.size)
-    lo, hi, rays = pixels.join_bounds(np.array(found), resolution, float(kernels.WORLD))
-    if rays < 0:
-        raise InputError("the depth image reaches beyond the world of the octree")
-    return Lifted(points.reshape(3, -1), kinds.reshape(-1), ends, lo, hi, kinds.size - rays)
-
-
-def mark_exact(
-    lifted: Lifted,
-    view: Intrinsics,
-    pose: Pose,
-    labels: NDArray[np.int32],
-    resolution: float,
     byte_map: ByteMap,
     settle: bool = True,
 ) -> Marks:
@@ -119,81 +72,98 @@ def mark_exact(
 
     Without `settle` those voxels are marked free that the pixel at their centre shows to be free,
     or one of the rays that `pyramid.sample_rays` chooses.
+
+    Raises:
+        InputError: the image reaches beyond the world.
     """
-    origin = pose.position.astype(np.float32)
-    cells = byte_map.cover(lifted.lo, lifted.hi) if len(lifted.kinds) >= FEW else None
-    if cells is None:
-        used = np.flatnonzero(lifted.kinds)
-        points, hit = np.ascontiguousarray(lifted.points[:, used].T), lifted.kinds[used] == 2
-        names = labels[used] if len(labels) else labels
-        marks = mark(points, hit, names, origin, np.inf, resolution, True, byte_map)
-        return marks._replace(dropped=marks.dropped + lifted.dropped)
-    frame = byte_map.frame(origin, np.inf, resolution)
-    ends = byte_map.scratch("ends", lifted.kinds.shape, np.int32)
-    camera = _camera(lifted, view, pose, frame)
-    _sweep(lifted, camera, frame, cells, ends, byte_map, settle)
-    keys, marks, names = byte_map.take(cells, ends, labels)
-    return Marks(keys, marks, names, lifted.dropped)
-
-
-def _camera(lifted: Lifted, view: Intrinsics, pose: Pose, frame: Frame) -> View:
-    """Returns the camera in the byte map's voxels."""
-    # float32 coordinates are coarser far from the map's origin: doubt more there.
-    coarse = 2.5e-7 * max(map(abs, lifted.lo.tolist() + lifted.hi.tolist()))
-    return View(
-        view.width,
-        view.height,
+    picture = Picture(
+        depth,
+        1 if math.isfinite(reach) else 0,
+        bool(drop_flying),
         float(view.fx),
         float(view.fy),
         float(view.cx),
         float(view.cy),
         pose.rotation(),
-        frame.at,
-        frame.resolution,
-        3.0 * frame.eps + coarse,
+        np.array(pose.position, np.float64),
+        pose.position.astype(np.float32),
+        reach,
+        horizon(reach, resolution),
     )
+    hands = byte_map.hands(EACH * depth.size)
+    rays, sight = _rays(depth.size, hands, byte_map), _sight(view.height, view.width, byte_map)
+    room = Room.make(resolution)
+    found = _sweep(picture, rays, sight, room, settle, byte_map)
+    dropped = depth.size - room.rays
+    if found is None:
+        used = np.flatnonzero(rays.kinds)
+        points, hit = np.ascontiguousarray(rays.points[:, used].T), rays.kinds[used] == 2
+        names = labels[used] if len(labels) else labels
+        marks = mark(points, hit, names, picture.origin, np.inf, resolution, True, byte_map)
+        return marks._replace(dropped=marks.dropped + dropped)
+    names = byte_map.vote(found.which, room.shape, rays.ends, labels)
+    return Marks(found.keys, found.marks.view(np.uint8), names, dropped)
 
 
-def _sweep(
-    lifted: Lifted,
-    camera: View,
-    frame: Frame,
-    cells: NDArray[np.uint8],
-    ends: NDArray[np.int32],
-    byte_map: ByteMap,
-    settle: bool,
-) -> None:
-    """Marks the voxels that the rays pass, and those in which they end, on the threads there are."""
-    work, size, scratch = prepare_work(camera), len(ends), byte_map.scratch
-    hands = byte_map.hands(5000.0 * math.prod(byte_map.shape.tolist()))
-    levels, room = pyramid.pyramid_layout(camera.height, camera.width)
-    rays = Rays(
-        lifted.points,
-        lifted.kinds,
-        ends,
+def _rays(size: int, hands: int, byte_map: ByteMap) -> Rays:
+    """Returns room for the rays of so many pixels."""
+    scratch = byte_map.scratch
+    return Rays(
+        scratch("points", (3, size), np.float32),
+        scratch("kinds", (size,), np.uint8),
+        scratch("ends", (size,), np.int32),
         scratch("starts", (hands, size), np.float32),
         scratch("left", (hands, size), np.int64),
         np.empty(hands, np.int64),
+        np.empty((hands, 7)),
     )
-    # `lift` has filled the first level of `sight`.
-    near, rest, least = (scratch(name, (room,), np.float32) for name in ("sight", "rest", "least"))
-    seen, opened = (scratch(name, (2 * room,), np.float32) for name in ("seen", "opened"))
-    sight = Sight(levels, near, rest, least, seen, opened, np.empty(4))
-    voxel = camera.resolution * min(camera.fx, camera.fy)
-    choice = Choice(voxel, max(voxel / WIDE, 3.0 * camera.resolution), TAILED, settle)
-    gates, desks = make_gates(GATES), byte_map.desks(hands)
-    works = [work, *(share_work(work) for _ in range(1, hands))]
-    same = frame, byte_map.shape, cells
 
-    def part(hand: int) -> None:
+
+def _sight(height: int, width: int, byte_map: ByteMap) -> Sight:
+    """Returns room for the depths of an image, and of its parts."""
+    levels, size = pyramid.pyramid_layout(height, width)
+    near, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
+    seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
+    return Sight(levels, near, rest, least, seen, opened, np.empty(4))
+
+
+def _sweep(
+    picture: Picture, rays: Rays, sight: Sight, room: Room, settle: bool, byte_map: ByteMap
+) -> Touched | None:
+    """Sweeps an image on the threads there are; returns the blocks with marks.
+
+    Returns None where rays are only lifted: there are few of them, or their byte map would be too large.
+
+    Raises:
+        InputError: the image reaches beyond the world.
+    """
+    voxel = room.resolution * min(picture.fx, picture.fy)
+    choice = Choice(voxel, max(voxel / WIDE, 3.0 * room.resolution), TAILED, settle)
+    hands = len(rays.counts)
+    desks = byte_map.desks(hands)
+
+    def run(cells: NDArray[np.uint8]) -> None:
+        gates, found = make_gates(GATES), byte_map.touched()
+
+        def part(hand: int) -> None:
+            try:
+                sweep(picture, rays, sight, choice, room, cells, RING, desks[hand], found, gates, hand, hands)
+            except BaseException:
+                give_up(gates)
+                raise
+
         try:
-            sweep(rays, sight, choice, camera, works[hand], *same, desks[hand], gates, hand, hands)
+            byte_map.share(part, hands)
         except BaseException:
-            give_up(gates)
+            byte_map.forget()
             raise
 
-    try:
-        byte_map.share(part, hands)
-    except BaseException:
-        byte_map.forget()
-        raise
+    run(byte_map.cells if picture.depth.size >= FEW else _NO_CELLS)
+    if room.state == OUTSIDE:
+        raise InputError("the depth image reaches beyond the world of the octree")
+    if room.state == SMALL:
+        if picture.depth.size < FEW or not byte_map.grow(float(room.cells[0])):
+            return None
+        room.facts[0] = READY
+        run(byte_map.cells)
+    return byte_map.touched().part(room.blocks)

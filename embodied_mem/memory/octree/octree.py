@@ -14,7 +14,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels
 from embodied_mem.memory.octree.contents import Contents, by_key, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.discretized import mark_discretized
-from embodied_mem.memory.octree.image import MODES, check_image, lift, mark_exact
+from embodied_mem.memory.octree.image import MODES, check_image, mark_exact
 from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
 from embodied_mem.memory.octree.records import count_records
@@ -122,8 +122,8 @@ class Octree(OctreeReader):
         image, names = check_image(depth, intrinsics, labels)
         view, pose, res, reach = intrinsics, map_T_camera, self.resolution, float(max_range)
         if mode != "discretized":
-            lifted = lift(image, view, pose, reach, reach, res, drop_flying, self._byte_map)
-            marks = mark_exact(lifted, view, pose, names, res, self._byte_map, mode == "exact")
+            settle = mode == "exact"
+            marks = mark_exact(image, view, pose, names, reach, res, drop_flying, self._byte_map, settle)
         else:
             marks = mark_discretized(image, view, pose, names, reach, res, drop_flying, self._byte_map)
         misses, ends = self._merge(marks, stamp)

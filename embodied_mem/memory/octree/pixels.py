@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.crew import take_part
+from embodied_mem.memory.octree.crew import take_side
 
 Array = NDArray[Any]
 
@@ -20,6 +20,35 @@ ROWS = 24
 """Rows of an image that a thread takes at a time."""
 JUMP = 0.03
 """A change of depth from pixel to pixel, as a part of it, that no surface seen by a camera has."""
+
+
+class Picture(NamedTuple):
+    """A depth image and where it was taken.
+
+    Attributes:
+        depth: (H, W) float32 planar depth [m].
+        no_surface: the kind of +inf pixels, 0 or 1.
+        drop_flying: give flying pixels kind 0.
+        fx, fy, cx, cy: pinhole parameters [px].
+        rotation: (3, 3) float64 map_R_camera.
+        position: (3,) float64 of the camera in the map [m].
+        origin: (3,) float32, the same.
+        max_range: [m]; rays are cut there.
+        horizon: planar depth of pixels that see no surface [m], beyond the range.
+    """
+
+    depth: Array
+    no_surface: int
+    drop_flying: bool
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    rotation: Array
+    position: Array
+    origin: Array
+    max_range: float
+    horizon: float
 
 
 @njit(cache=True, nogil=True)
@@ -211,41 +240,33 @@ def ray_bounds(
 
 @njit(cache=True, nogil=True)
 def lift_rows(
-    depth: Array, no_surface: int, drop_flying: bool, kinds: Array, fx: float, fy: float, cx: float,
-    cy: float, rotation: Array, position: Array, origin: Array, max_range: float, horizon: float,
-    points: Array, reach: Array, gates: Array
+    picture: Picture, kinds: Array, points: Array, reach: Array, gates: Array, gate: int, hand: int
 ) -> tuple[float, float, float, float, float, float, int]:  # fmt: skip
     """Judges and lifts rows of a depth image, as many as it gets: `judge_pixels`, `lift_depth`, `ray_bounds`.
 
     Args:
-        depth: as there, likewise the others.
-        no_surface: as there.
-        drop_flying: as there.
-        kinds: as there.
-        fx: focal length [px].
-        fy: focal length [px].
-        cx: principal point [px].
-        cy: principal point [px].
-        rotation: as there.
-        position: as there.
-        origin: as there.
-        max_range: as there.
-        horizon: as there.
-        points: as there.
-        reach: as there.
-        gates: of `crew.make_gates`; ROWS rows are taken at a time, at the first one.
+        picture: the image.
+        kinds: (H, W) uint8, filled.
+        points: (3, H, W) float32, filled.
+        reach: (H, W) float32, filled.
+        gates: of `crew.make_gates`; ROWS rows are taken at a time.
+        gate: where.
+        hand: number of this thread.
 
     Returns:
         the corners of `ray_bounds`, lower and upper, and how many pixels have a ray.
     """
+    depth, fx, fy, cx, cy = picture.depth, picture.fx, picture.fy, picture.cx, picture.cy
+    rotation, position = picture.rotation, picture.position
     low, high, rays = position.copy(), position.copy(), np.int64(0)
-    first = take_part(gates, 0) * ROWS
-    while first < depth.shape[0]:
-        last = min(first + ROWS, depth.shape[0])
-        judge_pixels(depth, no_surface, drop_flying, kinds, first, last)
+    parts = (depth.shape[0] + ROWS - 1) // ROWS
+    part = take_side(gates, gate, parts, hand)
+    while part >= 0:
+        first, last = part * ROWS, min((part + 1) * ROWS, depth.shape[0])
+        judge_pixels(depth, picture.no_surface, picture.drop_flying, kinds, first, last)
         lift_depth(
-            depth, kinds, fx, fy, cx, cy, rotation, position, origin, max_range, horizon, points, reach,
-            first, last,
+            depth, kinds, fx, fy, cx, cy, rotation, position, picture.origin, picture.max_range,
+            picture.horizon, points, reach, first, last,
         )  # fmt: skip
         lo, hi = ray_bounds(reach, fx, fy, cx, cy, rotation, position, first, last)
         for i in range(3):
@@ -255,7 +276,7 @@ def lift_rows(
             for u in range(row.shape[0]):
                 count += np.int32(row[u] > 0)
             rays += np.int64(count)
-        first = take_part(gates, 0) * ROWS
+        part = take_side(gates, gate, parts, hand)
     return low[0], low[1], low[2], high[0], high[1], high[2], rays
 
 

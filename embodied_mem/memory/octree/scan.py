@@ -55,13 +55,22 @@ class Marks(NamedTuple):
 
 
 class ByteMap:
-    """A scan's bounding box, one byte per voxel; zero between scans, and kept for the next one."""
+    """A scan's bounding box, one byte per voxel; zero between scans, and kept for the next one.
+
+    Attributes:
+        threads: how many may work.
+        cells: all there are, uint8.
+        lo: (3,) int64, its first voxel.
+        shape: (3,) int64, its blocks along each axis.
+        strides: (3,) int64, its cells per voxel along each axis.
+    """
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         self._crew = Crew(threads - 1)
-        self._cells = np.zeros(CELLS, np.uint8)
+        self.cells = np.zeros(CELLS, np.uint8)
         self._first = np.zeros(0, np.int32)
+        self._touched = gathering.Touched.room_for(0)
         self._desks: list[Desk] = []
         self._scratch: dict[str, NDArray[Any]] = {}
         self.lo = np.zeros(3, np.int64)
@@ -141,16 +150,22 @@ class ByteMap:
     def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells, None for too many."""
         first, shape, strides, size = gathering.span_blocks(lo, hi)
-        if size >= dense.MAX_CELLS:
+        if not self.grow(size):
             return None
         self.lo, self.shape, self.strides = first, shape, strides
-        if len(self._cells) < size:
-            self._cells = np.zeros(min(2 * int(size), dense.MAX_CELLS), np.uint8)
-        return self._cells[: int(size)]
+        return self.cells[: int(size)]
+
+    def grow(self, size: float) -> bool:
+        """Makes room for so many cells; returns False where they are too many."""
+        if size >= dense.MAX_CELLS:
+            return False
+        if len(self.cells) < size:
+            self.cells = np.zeros(min(2 * int(size), dense.MAX_CELLS), np.uint8)
+        return True
 
     def forget(self) -> None:
         """Takes other cells: a scan has failed, and these may be not zero."""
-        self._cells = np.zeros(len(self._cells), np.uint8)
+        self.cells = np.zeros(len(self.cells), np.uint8)
 
     def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
@@ -172,25 +187,40 @@ class ByteMap:
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""
-        which, keys, marks = self._gather(cells)
-        names = np.empty((0, 512), np.int32)
-        if len(labels):
-            names, votes = np.zeros((2, len(which), 512), np.int32)
-            slots = np.empty(int(self.shape.prod()), np.int32)
-            gathering.vote_labels(ends, labels, which, self.shape, slots, names, votes)
-        return keys, marks, names
-
-    def _gather(
-        self, cells: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
-        """Takes the touched blocks: their numbers, keys and marks; the cells are zero again."""
-        which, first, keys = gathering.touched_blocks(cells, self.shape, self.lo, kernels.BIAS)
-        marks = np.empty((len(which), 64), np.uint64)
-        self.spread(
-            lambda i, j: gathering.take_blocks(cells, self.shape, first[i:j], marks[i:j]), len(which), 150
-        )
+        found = self.touched()
+        count = gathering.touched_blocks(cells, self.shape, self.lo, kernels.BIAS, found)
+        self.spread(lambda i, j: gathering.take_blocks(cells, self.shape, found, i, j), count, 150)
         cells[: dense.PAD] = 0
-        return which, keys, marks.view(np.uint8)
+        found = found.part(count)
+        return found.keys, found.marks.view(np.uint8), self.vote(found.which, self.shape, ends, labels)
+
+    def vote(
+        self,
+        which: NDArray[np.int64],
+        shape: NDArray[np.int64],
+        ends: NDArray[np.int32],
+        labels: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """Returns the labels of blocks' voxels, (M, 512) int32; (0, 512) without labels.
+
+        Args:
+            which: (M,) int64 numbers of the blocks.
+            shape: (3,) int64, how many there are along each axis.
+            ends: (N,) int32 cells in which rays end.
+            labels: (N,) int32 of those, or (0,).
+        """
+        if not len(labels):
+            return np.empty((0, 512), np.int32)
+        names, votes = np.zeros((2, len(which), 512), np.int32)
+        slots = np.empty(int(shape.prod()), np.int32)
+        gathering.vote_labels(ends, labels, which, shape, slots, names, votes)
+        return names
+
+    def touched(self) -> gathering.Touched:
+        """Returns room for the blocks of all cells; what it holds lasts until the next scan."""
+        if len(self._touched.which) * 512 < len(self.cells):
+            self._touched = gathering.Touched.room_for(-(-len(self.cells) // 512))
+        return self._touched
 
     def desks(self, hands: int) -> list[Desk]:
         """Returns what so many threads write to while they ask pixels."""
@@ -200,8 +230,8 @@ class ByteMap:
 
     def first(self) -> NDArray[np.int32]:
         """Returns an int32 zero for each cell, to be zero again after use."""
-        if len(self._first) < len(self._cells):
-            self._first = np.zeros(len(self._cells), np.int32)
+        if len(self._first) < len(self.cells):
+            self._first = np.zeros(len(self.cells), np.int32)
         return self._first
 
 

@@ -182,7 +182,7 @@ def _try_row(
     sure, doubt = np.int32(0), np.int32(0)
     start = np.int32(first)
     for k in range(np.int32(count)):
-        u, end = np.float32(start + k), depths[k]
+        u, end = np.float32(np.int32(start + k)), depths[k]  # of 64 bits AVX2 converts one at a time
         ix, iy, iz = one / (ax * u + bx), one / (ay * u + by), one / (az * u + bz)
         # Slabs widened by eps: a ray that misses them passes by for certain.
         ex, ey, ez = eps * abs(ix), eps * abs(iy), eps * abs(iz)
@@ -195,8 +195,8 @@ def _try_row(
         may = (end >= nearest) & (near <= far) & (end >= near)
         must = may & (inner < outer) & (end > far)
         ends = (inner < end) & (end < outer)  # within this voxel
-        sure |= np.int32(must)
-        doubt |= np.int32(may & ~ends)
+        sure = np.int32(sure | np.int32(must))
+        doubt = np.int32(doubt | np.int32(may & ~ends))
     return 2 if sure else doubt
 
 
@@ -376,7 +376,7 @@ def settle_voxels(
         levels: of `pyramid_layout`.
         cells: the byte map.
         starts: (H * W,) float32, lowered to the depth from which on a pixel's ray is to be followed [m].
-        left: of `ask_share`.
+        left: of `ask_blocks`.
         count: voxels in it.
         follow: the rays are to be followed through voxels that lie wholly beyond this depth [m].
     """

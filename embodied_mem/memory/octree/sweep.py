@@ -1,4 +1,4 @@
-"""What the rays of a depth image mark, from their ends on: one kernel, which each thread runs for its share.
+"""A depth image becomes marks: one kernel, which each thread runs for its share.
 
 Threads meet between the stages without the interpreter's lock: to hand that over takes longer than a stage.
 """
@@ -11,36 +11,49 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.asking import Desk, ask_share
-from embodied_mem.memory.octree.crew import meet, take_part
+from embodied_mem.memory.octree.asking import Desk, ask_blocks
+from embodied_mem.memory.octree.crew import meet, take_side
 from embodied_mem.memory.octree.frame import Frame
-from embodied_mem.memory.octree.gathering import mark_ends
-from embodied_mem.memory.octree.pixels import mark_surfaces
+from embodied_mem.memory.octree.gathering import Touched, mark_ends, take_blocks, touched_blocks
+from embodied_mem.memory.octree.kernels import BIAS
+from embodied_mem.memory.octree.pixels import Picture, lift_rows, mark_surfaces
 from embodied_mem.memory.octree.pyramid import look
+from embodied_mem.memory.octree.room import (
+    Room,
+    blocks_in,
+    camera_in,
+    count_blocks,
+    frame_in,
+    is_ready,
+    span_room,
+)
 from embodied_mem.memory.octree.tails import follow_tails, mark_left
-from embodied_mem.memory.octree.view import View, Work
+from embodied_mem.memory.octree.view import View, Work, prepare_work
 
 Array = NDArray[Any]
 
-GATES = 7
-_SURFACES, _LOOKED, _SHARES, _ASKED, _TAILS, _FOLLOWED, _ENDS = range(GATES)
+GATES = 12
+(
+    _LIFT, _LIFTED, _SPANNED, _SURFACES, _LOOKED, _BLOCKS, _ASKED, _TAILS, _FOLLOWED, _LEFT, _ENDED, _TOUCHED,
+) = range(GATES)  # fmt: skip
 """Which gate is whose: parts are taken there, or threads meet there."""
-PARTS, LARGE = 8, 6
-"""In how many parts blocks are asked for each thread, and how many of those it does at first."""
-CHUNK = 8192
-"""Rays of a part."""
+BLOCKS, CHUNK = 32, 4096
+"""Blocks, and rays, of a part."""
+PAD = 64
+"""As in `dense`."""
 
 
 class Rays(NamedTuple):
     """The rays of a depth image, and what is written about them.
 
     Attributes:
-        points: (3, N) float32, their ends [m].
-        kinds: (N,) uint8: 0 no ray, 1 clears, 2 hits.
+        points: (3, N) float32, filled with their ends [m].
+        kinds: (N,) uint8, filled: 0 no ray, 1 clears, 2 hits.
         ends: (N,) int32, filled with the cells in which they end, 0 for none.
         starts: (T, N) float32, for each thread: from which depth on they are followed [m].
         left: (T, N) int64, for each thread: those that are walked one by one.
         counts: (T,) int64, how many those are.
+        bounds: (T, 7) float64, for each thread: what `lift_rows` returned.
     """
 
     points: Array
@@ -49,6 +62,7 @@ class Rays(NamedTuple):
     starts: Array
     left: Array
     counts: Array
+    bounds: Array
 
 
 class Sight(NamedTuple):
@@ -56,7 +70,7 @@ class Sight(NamedTuple):
 
     Attributes:
         levels: of `pyramid_layout`.
-        sight: of `look`, whose first level is the depths of the rays' ends, -1 where there is no ray.
+        sight: of `look`; the first level is filled with the depths of the rays' ends, -1 for no ray.
         rest: of `look`.
         least: likewise.
         seen: likewise.
@@ -105,67 +119,121 @@ def _ask(
     rays: Rays, sight: Sight, choice: Choice, camera: View, work: Work, frame: Frame, shape: Array,
     cells: Array, desk: Desk, gates: Array, hand: int, hands: int
 ) -> None:  # fmt: skip
-    """Asks about a large share of the blocks, then about small ones while there are any."""
+    """Asks about blocks, some at a time where there are other threads."""
     tailed, limit, firsts = sight.found[0] > 0.0, sight.found[1], sight.found[2:].astype(np.int64)
-    reach, total = sight.sight[: rays.kinds.shape[0]], PARTS * hands if hands > 1 else 1
-    share = np.array([hand * LARGE, LARGE, total]) if hands > 1 else np.array([0, 1, 1])
-    while share[0] < total:
-        ask_share(
+    reach, total = sight.sight[: rays.kinds.shape[0]], shape[0] * shape[1] * shape[2]
+    size = BLOCKS if hands > 1 else total
+    parts = (total + size - 1) // size
+    part = take_side(gates, _BLOCKS, parts, hand)
+    while part >= 0:
+        ask_blocks(
             camera, work, reach, sight.sight, sight.seen, sight.opened, firsts, sight.levels, shape,
-            frame.strides, cells, share, limit, choice.follow, choice.settle or tailed, rays.starts[hand],
-            desk.asked, desk.left,
+            frame.strides, cells, part * size, min((part + 1) * size, total), limit, choice.follow,
+            choice.settle or tailed, rays.starts[hand], desk.asked, desk.left,
         )  # fmt: skip
-        share[0], share[1] = total, 1
-        if hands > 1:
-            share[0] = hands * LARGE + take_part(gates, _SHARES)
+        part = take_side(gates, _BLOCKS, parts, hand)
 
 
 @njit(cache=True, nogil=True)
-def sweep(
-    rays: Rays, sight: Sight, choice: Choice, camera: View, work: Work, frame: Frame, shape: Array,
-    cells: Array, desk: Desk, gates: Array, hand: int, hands: int
-) -> None:  # fmt: skip
-    """Marks the voxels that the rays of all pixels pass, and those in which they end.
+def _surfaces(rays: Rays, frame: Frame, cells: Array, gates: Array, hand: int) -> None:
+    """Marks the voxels in which rays end on a surface."""
+    size = rays.kinds.shape[0]
+    parts = (size + CHUNK - 1) // CHUNK
+    part = take_side(gates, _SURFACES, parts, hand)
+    while part >= 0:
+        first, last = part * CHUNK, min((part + 1) * CHUNK, size)
+        mark_surfaces(
+            rays.points, rays.kinds, frame.lo, frame.strides, frame.inverse, cells, rays.ends, first, last
+        )
+        part = take_side(gates, _SURFACES, parts, hand)
 
-    Args:
-        rays: where they end.
-        sight: its first level is filled.
-        choice: what to follow.
-        camera: the view.
-        work: what `prepare_work` made of it, with scratch for this thread.
-        frame: the byte map's geometry.
-        shape: (3,) int64 blocks of the byte map along each axis.
-        cells: the byte map.
-        desk: scratch for this thread.
-        gates: of `make_gates`, zero: GATES of them, for all threads.
-        hand: number of this thread, from 0 on.
-        hands: how many there are; each must run this or `give_up`, or the others wait.
-    """
-    size, inverse = rays.kinds.shape[0], frame.inverse
+
+@njit(cache=True, nogil=True)
+def _lift(
+    picture: Picture, rays: Rays, sight: Sight, room: Room, cells: Array, gates: Array, hand: int, hands: int
+) -> bool:
+    """Finds where rays end, and the byte map around them; returns False where there is none."""
+    height, width = picture.depth.shape
+    size = height * width
+    kinds, points = rays.kinds.reshape((height, width)), rays.points.reshape((3, height, width))
+    reach, bounds = sight.sight[:size].reshape((height, width)), rays.bounds[hand]
+    found = lift_rows(picture, kinds, points, reach, gates, _LIFT, hand)
+    bounds[0], bounds[1], bounds[2], bounds[3], bounds[4], bounds[5] = found[:6]
+    bounds[6] = found[6]
+    if not meet(gates, _LIFTED, hands):
+        return False
     if hand == 0:
-        _look(sight, work, choice, rays.starts[0])
-    else:  # what threads lower, each lowers in an array of its own
-        rays.starts[hand][:] = np.float32(work.certain)
-    at = take_part(gates, _SURFACES) * CHUNK
-    while at < size:
-        last = min(at + CHUNK, size)
-        mark_surfaces(rays.points, rays.kinds, frame.lo, frame.strides, inverse, cells, rays.ends, at, last)
-        at = take_part(gates, _SURFACES) * CHUNK
-    if not meet(gates, _LOOKED, hands):
-        return
-    _ask(rays, sight, choice, camera, work, frame, shape, cells, desk, gates, hand, hands)
-    if not meet(gates, _ASKED, hands):
-        return
-    reach, left = sight.sight[:size], rays.left[hand]
+        span_room(rays.bounds, cells.shape[0], room)
+    return meet(gates, _SPANNED, hands) and is_ready(room)
+
+
+@njit(cache=True, nogil=True)
+def _follow(
+    rays: Rays, reach: Array, frame: Frame, cells: Array, gates: Array, hand: int, hands: int
+) -> bool:
+    """Marks the last voxels that rays pass, and those in which they end; False where a thread failed."""
+    size = rays.kinds.shape[0]
     rays.counts[hand] = follow_tails(
-        rays.points, reach, rays.starts, frame, cells, gates, _TAILS, CHUNK, left
+        rays.points, reach, rays.starts, frame, cells, gates, _TAILS, CHUNK, hand, rays.left[hand]
     )
     if not meet(gates, _FOLLOWED, hands):
-        return
+        return False
     if hand == 0:  # by one thread: a ray puts back what was in the voxel of its end
         for k in range(hands):
             which = rays.left[k, : rays.counts[k]]
             mark_left(rays.points, reach, rays.starts[0], frame, cells, which)
-    if not meet(gates, _ENDS, hands):
-        return
+    if not meet(gates, _LEFT, hands):
+        return False
     mark_ends(cells, rays.ends[size * hand // hands : size * (hand + 1) // hands])
+    return meet(gates, _ENDED, hands)
+
+
+@njit(cache=True, nogil=True)
+def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, hands: int) -> None:
+    """Takes the marks out of the byte map, which is zero afterwards."""
+    if hand == 0:
+        cells[:PAD] = 0
+        count_blocks(room, touched_blocks(cells, room.shape, room.lo, BIAS, found))
+    if meet(gates, _TOUCHED, hands):
+        count = blocks_in(room)
+        take_blocks(cells, room.shape, found, count * hand // hands, count * (hand + 1) // hands)
+
+
+@njit(cache=True, nogil=True)
+def sweep(
+    picture: Picture, rays: Rays, sight: Sight, choice: Choice, room: Room, whole: Array, ring: Array,
+    desk: Desk, found: Touched, gates: Array, hand: int, hands: int
+) -> None:  # fmt: skip
+    """Marks the voxels that the rays of all pixels pass, and those in which they end; takes the marks.
+
+    Args:
+        picture: the image.
+        rays: filled.
+        sight: filled.
+        choice: what to follow.
+        room: where it lies; what is `READY` has been lifted.
+        whole: the cells there are, zero.
+        ring: of `prepare_work`.
+        desk: scratch for this thread.
+        found: filled with the blocks that have marks, as many as `room.blocks`, if `room` is `READY`.
+        gates: of `make_gates`, zero: GATES of them, for all threads.
+        hand: number of this thread, from 0 on.
+        hands: how many there are; each must run this or `give_up`, or the others wait.
+    """
+    if not (is_ready(room) or _lift(picture, rays, sight, room, whole, gates, hand, hands)):
+        return
+    cells, frame = whole[: np.int64(room.cells[0])], frame_in(room, picture.origin)
+    camera = camera_in(room, frame, picture)
+    work = prepare_work(camera, ring)
+    if hand == 0:
+        _look(sight, work, choice, rays.starts[0])
+    else:  # what threads lower, each lowers in an array of its own
+        rays.starts[hand][:] = np.float32(work.certain)
+    _surfaces(rays, frame, cells, gates, hand)
+    if not meet(gates, _LOOKED, hands):
+        return
+    _ask(rays, sight, choice, camera, work, frame, room.shape, cells, desk, gates, hand, hands)
+    if meet(gates, _ASKED, hands):
+        reach = sight.sight[: rays.kinds.shape[0]]
+        if _follow(rays, reach, frame, cells, gates, hand, hands):
+            _take(room, cells, found, gates, hand, hands)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.crew import take_part
+from embodied_mem.memory.octree.crew import take_side
 from embodied_mem.memory.octree.dense import TILE, address_origin, mark_rays, prepare_rays
 from embodied_mem.memory.octree.frame import Frame
 
@@ -217,7 +217,7 @@ class Bins(NamedTuple):
 @njit(cache=True, nogil=True)
 def follow_tails(
     points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, gates: Array, gate: int,
-    chunk: int, left: Array
+    chunk: int, hand: int, left: Array
 ) -> int:  # fmt: skip
     """Marks FREE the voxels that rays pass from a certain depth on, where that is not far.
 
@@ -233,6 +233,7 @@ def follow_tails(
         gates: of `crew.make_gates`.
         gate: where threads take their parts.
         chunk: rays of a part, a multiple of TILE.
+        hand: number of this thread.
         left: (N,) int64, filled with the rays that are left to `mark_left`.
 
     Returns:
@@ -256,9 +257,10 @@ def follow_tails(
         np.zeros(TILE, np.int32),
         np.zeros(TILE, np.int32),
     )
-    first = take_part(gates, gate) * chunk
-    while first < total:
-        last = min(first + chunk, total)
+    turns = (total + chunk - 1) // chunk
+    turn = take_side(gates, gate, turns, hand)
+    while turn >= 0:
+        first, last = turn * chunk, min((turn + 1) * chunk, total)
         begins = starts[0, first:last]
         for k in range(1, starts.shape[0]):
             others = starts[k, first:last]
@@ -268,7 +270,7 @@ def follow_tails(
             size = min(TILE, last - at)
             _sort_tails(points, reach, starts[0], frame, at, size, bins.own, bins.bins)
             count = _mark_full(points, at, size, frame, cells, bins, scratch, left, count)
-        first = take_part(gates, gate) * chunk
+        turn = take_side(gates, gate, turns, hand)
     return _mark_rest(frame, cells, bins, scratch, left, count)
 
 

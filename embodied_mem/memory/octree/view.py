@@ -95,19 +95,8 @@ class Unsettled(NamedTuple):
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)
-_RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)])
+RING = np.concatenate([[[0.0, 0.0]], 0.8 * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)])
 """The centre, and eight places near the edge of the ball."""
-
-
-def prepare_work(view: View) -> Work:
-    """Computes a view's constants and allots its scratch."""
-    rays, spread, half = np.empty((3, 3)), np.empty((3, 2)), np.empty(3)
-    widths, heights, margins = np.empty(2), np.empty(2), np.empty(4)
-    certain = _measure(view, rays, spread, half, widths, heights, margins)
-    right, bottom = view.width - 1.0, view.height - 1.0
-    pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
-    low, line = np.empty(3, np.float32), np.empty(6, np.float32)
-    return Work(rays, spread, half, certain, widths, heights, margins, _RING, pinhole, low, line)
 
 
 @njit(cache=True, nogil=True)
@@ -142,6 +131,13 @@ def _measure(
     return 0.49 * res * min(view.fx, view.fy) / 0.708
 
 
-def share_work(work: Work) -> Work:
-    """Returns the same constants with scratch for another thread."""
-    return work._replace(low=np.empty(3, np.float32), line=np.empty(6, np.float32))
+@njit(cache=True, nogil=True)
+def prepare_work(view: View, ring: Array) -> Work:
+    """Computes a view's constants and allots its scratch; `ring` is RING."""
+    rays, spread, half = np.empty((3, 3)), np.empty((3, 2)), np.empty(3)
+    widths, heights, margins = np.empty(2), np.empty(2), np.empty(4)
+    certain = _measure(view, rays, spread, half, widths, heights, margins)
+    right, bottom = view.width - 1.0, view.height - 1.0
+    pinhole = np.array([view.fx, view.fy, view.cx, view.cy, right, bottom])
+    low, line = np.empty(3, np.float32), np.empty(6, np.float32)
+    return Work(rays, spread, half, certain, widths, heights, margins, ring, pinhole, low, line)

@@ -267,7 +267,7 @@ def ask_voxels(
         chosen: (N,) int32, which of them.
         size: how many.
         first: the first level for which `seen` is filled.
-        levels: of `ask_share`.
+        levels: of `ask_blocks`.
         reach: likewise.
         seen: likewise.
         limit: likewise.
