@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -50,6 +51,20 @@ def _add_one(typingctx: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", array.data, one, "acq_rel")
 
     return types.int64(counter), generate
+
+
+@intrinsic
+def lower_at(typingctx: Any, array: Any, place: Any, value: Any) -> Any:
+    """Lowers a number of a float32 array, that other threads may lower too; none of them is negative."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = ir.IntType(32)  # floats that are not negative are ordered like their bits
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        there = builder.bitcast(builder.gep(data, [args[1]]), whole.as_pointer())
+        builder.atomic_rmw("min", there, builder.bitcast(args[2], whole), "monotonic")
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.float32), generate
 
 
 @njit(cache=True, nogil=True)
@@ -144,6 +159,7 @@ class _Hand:
 
     def __init__(self) -> None:
         self.given, self.done = _Counter(), _Counter()
+        self.count = 0
         self.work: Callable[[], Any] | None = None
         self.failure: BaseException | None = None
 
@@ -166,7 +182,12 @@ class _Hand:
     def give(self, work: Callable[[], Any] | None) -> None:
         """Lets the thread do some work; None: end."""
         self.work = work
+        self.count += 1
         self.given.step()
+
+    def finish(self) -> None:
+        """Returns when all work that was given is done."""
+        self.done.wait(self.count - 1)
 
 
 class Crew:
@@ -176,24 +197,26 @@ class Crew:
         self._count = count
         self._hands: list[_Hand] = []
 
-    def do(self, works: list[Callable[[], Any]], own: Callable[[], Any]) -> None:
+    def do(self, works: Sequence[Callable[[], Any]], own: Callable[[], Any]) -> None:
         """Does some works, each on a thread, and one's own; returns, or raises, when all are done.
 
         Args:
             works: not more than there are threads.
-            own: done by the calling thread.
+            own: done by the calling thread; where it returns True, what the others work on is done too,
+                and only the next call waits until they are ready again.
         """
         if not self._hands:
             self._start()
-        hands = self._hands[: len(works)]
-        before = [int(hand.done.value[0]) for hand in hands]
+        hands, through = self._hands[: len(works)], False
         for hand, work in zip(hands, works):
+            hand.finish()
             hand.give(work)
         try:
-            own()
+            through = own() is True
         finally:  # whatever happens here, nobody works any more once this has returned
-            for hand, count in zip(hands, before):
-                hand.done.wait(count)
+            if not through:
+                for hand in hands:
+                    hand.finish()
         for hand in hands:
             failure, hand.failure = hand.failure, None
             if failure is not None:

@@ -112,7 +112,7 @@ def _rays(size: int, hands: int, byte_map: ByteMap) -> Rays:
         scratch("points", (3, size), np.float32),
         scratch("kinds", (size,), np.uint8),
         scratch("ends", (size,), np.int32),
-        scratch("starts", (hands, size), np.float32),
+        scratch("starts", (size,), np.float32),
         scratch("left", (hands, size), np.int64),
         np.empty(hands, np.int64),
         np.empty((hands, 7)),
@@ -145,9 +145,11 @@ def _sweep(
     def run(cells: NDArray[np.uint8]) -> None:
         gates, found = make_gates(GATES), byte_map.touched()
 
-        def part(hand: int) -> None:
+        def part(hand: int) -> bool:
             try:
-                sweep(picture, rays, sight, choice, room, cells, RING, desks[hand], found, gates, hand, hands)
+                return sweep(
+                    picture, rays, sight, choice, room, cells, RING, desks[hand], found, gates, hand, hands
+                )
             except BaseException:
                 give_up(gates)
                 raise

@@ -167,14 +167,17 @@ def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Arra
 @njit(cache=True, nogil=True)
 def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
     """Adds a scan's marks to the log-odds of a block, without a branch."""
-    hit, miss = np.int16(table[0]), np.int16(table[1])
-    lowest, highest = np.int16(table[2]), np.int16(table[3])
+    lowest, highest = np.int8(table[2]), np.int8(table[3])
+    hit, miss = np.int8(table[0]), np.int8(table[1])
+    # Limits before the sum instead of after it: so it fits eight bits, of which most are added at once.
+    most, least = np.int8(max(table[3] - table[0], -128)), np.int8(min(table[2] - table[1], 127))
     for k in range(512):
-        mark, before = marks[i, k], np.int16(steps[k])
-        after = np.int16(0) if before == np.int16(UNKNOWN) else before
-        after = np.int16(after + (hit if mark & np.uint8(HIT) else miss))
-        after = min(max(after, lowest), highest)
-        steps[k] = np.int8(after if mark else before)
+        mark, before = marks[i, k], steps[k]
+        known = np.int8(0) if before == np.int8(UNKNOWN) else before
+        up, down = np.int8(min(known, most) + hit), np.int8(max(known, least) + miss)
+        up, down = max(up, lowest), min(max(down, lowest), highest)
+        after = up if mark & np.uint8(HIT) else down
+        steps[k] = after if mark else before
 
 
 @njit(cache=True, nogil=True)

@@ -157,11 +157,11 @@ def count_beyond(reach: Array, depth: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def look(
+def look_far(
     sight: Array, levels: Array, work: Work, voxel: float, follow: float, share: float, settle: bool,
-    starts: Array, rest: Array, least: Array, seen: Array, opened: Array
-) -> tuple[bool, float, int, int]:  # fmt: skip
-    """Prepares what voxels and nodes are asked with, from the depths of the rays' ends.
+    starts: Array, rest: Array, seen: Array
+) -> tuple[bool, float, int]:  # fmt: skip
+    """Prepares what voxels are asked with, from the depths of the rays' ends.
 
     Args:
         sight: of `farthest_pyramid`, the upper levels of which are filled here.
@@ -174,13 +174,11 @@ def look(
             are not followed, some rays are followed as a whole: `sample_rays`.
         starts: (H, W) float32, filled with the depth from which on each ray is followed [m].
         rest: like `sight`, filled where tails are followed: of the depths up to which they are not.
-        least: like `sight`, filled from the negated depths.
         seen: of `spread_pyramid`, from what is not followed.
-        opened: likewise, from the negated depths.
 
     Returns:
-        whether tails are followed; up to which depth voxels are asked about [m]; the first levels
-        for which `seen` and `opened` are filled.
+        whether tails are followed; up to which depth voxels are asked about [m]; the first level for
+        which `seen` is filled.
     """
     height, width = levels[0, 1], levels[0, 2]
     reach, shown = sight[: height * width], sight
@@ -192,15 +190,37 @@ def look(
     farthest_pyramid(sight, levels)
     limit = min(work.certain, np.float64(sight[-1]))  # no ray goes beyond the largest depth
     finest = finest_level(work, 1, limit, levels.shape[0])
-    coarser = finest_level(work, 2, limit, levels.shape[0])
     if tailed:
         shown = rest
         back = 2.0 * work.half[2] + 2e-5
         lay_tails(image, back, follow, starts, rest[: height * width].reshape((height, width)))
         farthest_pyramid(rest, levels)
     spread_pyramid(shown, levels, finest, -1.0, seen)
-    for i in range(height * width):
+    return tailed, limit, finest
+
+
+@njit(cache=True, nogil=True)
+def look_near(reach: Array, levels: Array, work: Work, least: Array, opened: Array) -> int:
+    """Prepares what nodes larger than voxels are asked with beside `look_far`, from the nearest depths.
+
+    Args:
+        reach: (H * W,) float32 planar depth of the rays' ends [m], -1 where there is no ray.
+        levels: of `pyramid_layout`.
+        work: the view's constants.
+        least: like `sight` of `look_far`, filled from the negated depths.
+        opened: of `spread_pyramid`, from those.
+
+    Returns:
+        the first level for which `opened` is filled.
+    """
+    most, bits = np.zeros(1, np.int32), reach.view(np.int32)  # positive floats are ordered like their bits
+    farthest = np.int32(0)
+    for i in range(reach.shape[0]):
+        farthest = np.int32(max(farthest, bits[i]))
         least[i] = -reach[i]
+    most[0] = farthest
+    limit = min(work.certain, np.float64(most.view(np.float32)[0]))
+    coarser = finest_level(work, 2, limit, levels.shape[0])
     farthest_pyramid(least, levels)
     spread_pyramid(least, levels, coarser, -np.inf, opened)
-    return tailed, limit, finest, coarser
+    return coarser

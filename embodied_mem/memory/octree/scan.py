@@ -96,7 +96,7 @@ class ByteMap:
         self.share(lambda _: work(gates), self.hands(cost))
 
     def share(self, work: Callable[[int], Any], hands: int) -> None:
-        """Calls work(0), work(1), ... on so many threads, of which the caller is the first."""
+        """Calls work(0), work(1), ... on so many threads, of which the caller is the first: see `Crew.do`."""
         if hands > 1:
             self._crew.do([partial(work, k) for k in range(1, hands)], partial(work, 0))
         else:

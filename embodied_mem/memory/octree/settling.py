@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.crew import lower_at
 from embodied_mem.memory.octree.view import Unsettled, View, Work
 
 Array = NDArray[Any]
@@ -406,7 +407,7 @@ def settle_voxels(
             for v in range(v0, v1 + 1):
                 for at in range(np.uint64(v * width + u0), np.uint64(v * width + u1 + 1)):
                     if starts[at] > nearest:  # mostly not: a few pixels, and neighbours' rays are alike
-                        starts[at] = nearest
+                        lower_at(starts, at, nearest)
             continue
         nearest -= tiny
         if _hidden(sight, levels, u0, u1, v0, v1, nearest):

@@ -17,7 +17,7 @@ from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.gathering import Touched, mark_ends, take_blocks, touched_blocks
 from embodied_mem.memory.octree.kernels import BIAS
 from embodied_mem.memory.octree.pixels import Picture, lift_rows, mark_surfaces
-from embodied_mem.memory.octree.pyramid import look
+from embodied_mem.memory.octree.pyramid import look_far, look_near
 from embodied_mem.memory.octree.room import (
     Room,
     blocks_in,
@@ -32,9 +32,10 @@ from embodied_mem.memory.octree.view import View, Work, prepare_work
 
 Array = NDArray[Any]
 
-GATES = 12
+GATES = 13
 (
     _LIFT, _LIFTED, _SPANNED, _SURFACES, _LOOKED, _BLOCKS, _ASKED, _TAILS, _FOLLOWED, _LEFT, _ENDED, _TOUCHED,
+    _TAKEN,
 ) = range(GATES)  # fmt: skip
 """Which gate is whose: parts are taken there, or threads meet there."""
 BLOCKS, CHUNK = 32, 4096
@@ -50,7 +51,7 @@ class Rays(NamedTuple):
         points: (3, N) float32, filled with their ends [m].
         kinds: (N,) uint8, filled: 0 no ray, 1 clears, 2 hits.
         ends: (N,) int32, filled with the cells in which they end, 0 for none.
-        starts: (T, N) float32, for each thread: from which depth on they are followed [m].
+        starts: (N,) float32, from which depth on they are followed [m].
         left: (T, N) int64, for each thread: those that are walked one by one.
         counts: (T,) int64, how many those are.
         bounds: (T, 7) float64, for each thread: what `lift_rows` returned.
@@ -70,12 +71,12 @@ class Sight(NamedTuple):
 
     Attributes:
         levels: of `pyramid_layout`.
-        sight: of `look`; the first level is filled with the depths of the rays' ends, -1 for no ray.
-        rest: of `look`.
-        least: likewise.
-        seen: likewise.
-        opened: likewise.
-        found: (4,) float64, what `look` returns.
+        sight: of `look_far`; the first level is filled with the depths of the rays' ends, -1 for no ray.
+        rest: of `look_far`.
+        least: of `look_near`.
+        seen: of `look_far`.
+        opened: of `look_near`.
+        found: (4,) float64, what both return.
     """
 
     levels: Array
@@ -104,14 +105,32 @@ class Choice(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _look(sight: Sight, work: Work, choice: Choice, starts: Array) -> None:
-    """Calls `look`; keeps what it returns."""
-    height, width = sight.levels[0, 1], sight.levels[0, 2]
-    tailed, limit, first, coarser = look(
-        sight.sight, sight.levels, work, choice.voxel, choice.follow, choice.share, choice.settle,
-        starts.reshape((height, width)), sight.rest, sight.least, sight.seen, sight.opened,
-    )  # fmt: skip
-    sight.found[0], sight.found[1], sight.found[2], sight.found[3] = np.float64(tailed), limit, first, coarser
+def _look(
+    rays: Rays, sight: Sight, work: Work, choice: Choice, frame: Frame, cells: Array, gates: Array, hand: int
+) -> None:
+    """Marks the voxels in which rays end on a surface, and prepares what is asked with.
+
+    The first thread begins with how far the image sees; how near is the last part of the others' work.
+    """
+    size, found = rays.kinds.shape[0], sight.found
+    if hand == 0:
+        height, width = sight.levels[0, 1], sight.levels[0, 2]
+        tailed, limit, first = look_far(
+            sight.sight, sight.levels, work, choice.voxel, choice.follow, choice.share, choice.settle,
+            rays.starts.reshape((height, width)), sight.rest, sight.seen,
+        )  # fmt: skip
+        found[0], found[1], found[2] = np.float64(tailed), limit, first
+    parts = (size + CHUNK - 1) // CHUNK + 1
+    part = take_side(gates, _SURFACES, parts, hand)
+    while part >= 0:
+        first, last = part * CHUNK, min((part + 1) * CHUNK, size)
+        if part == parts - 1:
+            found[3] = look_near(sight.sight[:size], sight.levels, work, sight.least, sight.opened)
+        else:
+            mark_surfaces(
+                rays.points, rays.kinds, frame.lo, frame.strides, frame.inverse, cells, rays.ends, first, last
+            )
+        part = take_side(gates, _SURFACES, parts, hand)
 
 
 @njit(cache=True, nogil=True)
@@ -129,23 +148,9 @@ def _ask(
         ask_blocks(
             camera, work, reach, sight.sight, sight.seen, sight.opened, firsts, sight.levels, shape,
             frame.strides, cells, part * size, min((part + 1) * size, total), limit, choice.follow,
-            choice.settle or tailed, rays.starts[hand], desk.asked, desk.left,
+            choice.settle or tailed, rays.starts, desk.asked, desk.left,
         )  # fmt: skip
         part = take_side(gates, _BLOCKS, parts, hand)
-
-
-@njit(cache=True, nogil=True)
-def _surfaces(rays: Rays, frame: Frame, cells: Array, gates: Array, hand: int) -> None:
-    """Marks the voxels in which rays end on a surface."""
-    size = rays.kinds.shape[0]
-    parts = (size + CHUNK - 1) // CHUNK
-    part = take_side(gates, _SURFACES, parts, hand)
-    while part >= 0:
-        first, last = part * CHUNK, min((part + 1) * CHUNK, size)
-        mark_surfaces(
-            rays.points, rays.kinds, frame.lo, frame.strides, frame.inverse, cells, rays.ends, first, last
-        )
-        part = take_side(gates, _SURFACES, parts, hand)
 
 
 @njit(cache=True, nogil=True)
@@ -181,7 +186,7 @@ def _follow(
     if hand == 0:  # by one thread: a ray puts back what was in the voxel of its end
         for k in range(hands):
             which = rays.left[k, : rays.counts[k]]
-            mark_left(rays.points, reach, rays.starts[0], frame, cells, which)
+            mark_left(rays.points, reach, rays.starts, frame, cells, which)
     if not meet(gates, _LEFT, hands):
         return False
     mark_ends(cells, rays.ends[size * hand // hands : size * (hand + 1) // hands])
@@ -189,21 +194,23 @@ def _follow(
 
 
 @njit(cache=True, nogil=True)
-def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, hands: int) -> None:
-    """Takes the marks out of the byte map, which is zero afterwards."""
+def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, hands: int) -> bool:
+    """Takes the marks out of the byte map, which is zero afterwards; returns whether all have."""
     if hand == 0:
         cells[:PAD] = 0
         count_blocks(room, touched_blocks(cells, room.shape, room.lo, BIAS, found))
-    if meet(gates, _TOUCHED, hands):
-        count = blocks_in(room)
-        take_blocks(cells, room.shape, found, count * hand // hands, count * (hand + 1) // hands)
+    if not meet(gates, _TOUCHED, hands):
+        return False
+    count = blocks_in(room)
+    take_blocks(cells, room.shape, found, count * hand // hands, count * (hand + 1) // hands)
+    return meet(gates, _TAKEN, hands)
 
 
 @njit(cache=True, nogil=True)
 def sweep(
     picture: Picture, rays: Rays, sight: Sight, choice: Choice, room: Room, whole: Array, ring: Array,
     desk: Desk, found: Touched, gates: Array, hand: int, hands: int
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Marks the voxels that the rays of all pixels pass, and those in which they end; takes the marks.
 
     Args:
@@ -219,21 +226,21 @@ def sweep(
         gates: of `make_gates`, zero: GATES of them, for all threads.
         hand: number of this thread, from 0 on.
         hands: how many there are; each must run this or `give_up`, or the others wait.
+
+    Returns:
+        True where all threads are through with it.
     """
     if not (is_ready(room) or _lift(picture, rays, sight, room, whole, gates, hand, hands)):
-        return
+        return False
     cells, frame = whole[: np.int64(room.cells[0])], frame_in(room, picture.origin)
     camera = camera_in(room, frame, picture)
     work = prepare_work(camera, ring)
-    if hand == 0:
-        _look(sight, work, choice, rays.starts[0])
-    else:  # what threads lower, each lowers in an array of its own
-        rays.starts[hand][:] = np.float32(work.certain)
-    _surfaces(rays, frame, cells, gates, hand)
+    _look(rays, sight, work, choice, frame, cells, gates, hand)
     if not meet(gates, _LOOKED, hands):
-        return
+        return False
     _ask(rays, sight, choice, camera, work, frame, room.shape, cells, desk, gates, hand, hands)
     if meet(gates, _ASKED, hands):
         reach = sight.sight[: rays.kinds.shape[0]]
         if _follow(rays, reach, frame, cells, gates, hand, hands):
-            _take(room, cells, found, gates, hand, hands)
+            return _take(room, cells, found, gates, hand, hands)
+    return False

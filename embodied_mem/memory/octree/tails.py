@@ -31,7 +31,7 @@ class Tails(NamedTuple):
         lines: (22 * TILE,) float32.
         goals, kinds: (TILE,) int32.
         stops: (3 * TILE,) float32.
-        found: (TILE,) int32, the cells found.
+        found: (2 * TILE,) int32, the cells found.
         unsure: (TILE,) int32.
     """
 
@@ -61,7 +61,7 @@ def _cross_back(
         sw: likewise.
         limit: likewise.
         goals: (TILE,) int32 cells of the ends, which are left out.
-        out: (TILE,) int32, scratch.
+        out: (2 * TILE,) int32, scratch.
         unsure: (TILE,) int32, set where a crossing is not to be trusted.
         cells: the byte map.
     """
@@ -69,18 +69,23 @@ def _cross_back(
     v0, w0 = lines[at + 2 * TILE : at + 3 * TILE], lines[at + 3 * TILE : at + 4 * TILE]
     dv, dw = lines[at + 4 * TILE : at + 5 * TILE], lines[at + 5 * TILE : at + 6 * TILE]
     one, most, where = np.float32(1.0), np.float32(limit), out.view(np.uint32)
-    for k in range(deep):
-        less = np.float32(k + 1)
+    for k in range(0, deep, 2):  # two at a time: what they are computed from is loaded once
+        less, nearer, later = np.float32(k + 1), np.float32(k + 2), out[TILE:]
         for j in range(TILE):
-            step = counts[j] - less
+            last, goal, far, sign = counts[j], goals[j], stops[j], signs[j] * su
+            step, before = last - less, last - nearer
             v, w = v0[j] + step * dv[j], w0[j] + step * dw[j]
-            fv, fw = np.rint(v), np.rint(w)
-            a, b = abs(v - fv), abs(w - fw)
-            wanted, sure = step >= stops[j], (a if a > b else b) <= most
-            cell = np.int32(start + (step + one) * signs[j] * su + fv * sv + fw * sw)
-            out[j] = cell if wanted & sure & (cell != goals[j]) else np.int32(0)
-            unsure[j] |= np.int32(wanted & (not sure))
-        for j in range(TILE):  # a loop by itself, so that the other one is vectorised
+            x, y = v0[j] + before * dv[j], w0[j] + before * dw[j]
+            fv, fw, fx, fy = np.rint(v), np.rint(w), np.rint(x), np.rint(y)
+            a, b, c, d = abs(v - fv), abs(w - fw), abs(x - fx), abs(y - fy)
+            wanted, sure = step >= far, (a if a > b else b) <= most
+            asked, clear = before >= far, (c if c > d else d) <= most
+            cell = np.int32(start + (step + one) * sign + fv * sv + fw * sw)
+            other = np.int32(start + (before + one) * sign + fx * sv + fy * sw)
+            out[j] = cell if wanted & sure & (cell != goal) else np.int32(0)
+            later[j] = other if asked & clear & (other != goal) else np.int32(0)
+            unsure[j] = np.int32(unsure[j] | np.int32((wanted & (not sure)) | (asked & (not clear))))
+        for j in range(2 * TILE):  # a loop by itself, so that the other one is vectorised
             cells[where[j]] = _FREE
 
 
@@ -169,7 +174,7 @@ def _sort_tails(
     Args:
         points: of `follow_tails`.
         reach: likewise.
-        starts: its first row.
+        starts: likewise.
         frame: likewise.
         first: first ray.
         size: how many.
@@ -226,8 +231,7 @@ def follow_tails(
     Args:
         points: (3, N) float32, the ends of the rays [m].
         reach: (N,) float32, their planar depth [m]; -1 where there is no ray.
-        starts: (T, N) float32, for each thread; the least is the depth from which on each ray is to be
-            followed [m], and is written to the first row.
+        starts: (N,) float32, the depth from which on each ray is to be followed [m].
         frame: the byte map's geometry.
         cells: the byte map.
         gates: of `crew.make_gates`.
@@ -254,21 +258,16 @@ def follow_tails(
         np.zeros(TILE, np.int32),
         np.zeros(TILE, np.int32),
         np.zeros(3 * TILE, np.float32),
-        np.zeros(TILE, np.int32),
+        np.zeros(2 * TILE, np.int32),
         np.zeros(TILE, np.int32),
     )
     turns = (total + chunk - 1) // chunk
     turn = take_side(gates, gate, turns, hand)
     while turn >= 0:
         first, last = turn * chunk, min((turn + 1) * chunk, total)
-        begins = starts[0, first:last]
-        for k in range(1, starts.shape[0]):
-            others = starts[k, first:last]
-            for j in range(begins.shape[0]):
-                begins[j] = min(begins[j], others[j])
         for at in range(first, last, TILE):
             size = min(TILE, last - at)
-            _sort_tails(points, reach, starts[0], frame, at, size, bins.own, bins.bins)
+            _sort_tails(points, reach, starts, frame, at, size, bins.own, bins.bins)
             count = _mark_full(points, at, size, frame, cells, bins, scratch, left, count)
         turn = take_side(gates, gate, turns, hand)
     return _mark_rest(frame, cells, bins, scratch, left, count)

@@ -110,7 +110,7 @@ def _locate_whole(view: View, s0: float, t0: float, d0: float, count: int, voxel
         column = np.int32(fx * (side[k] + ds) * per + cx)
         row = np.int32(fy * (down[k] + dt) * per + cy)
         pixel[k] = np.int32(row * stride + column)
-        shift = level[k]
+        shift = level[k] & 31  # or AVX2 shifts 64 bits
         node[k] = np.int32(start[k] + np.int32(row >> shift) * across[k] + np.int32(column >> shift))
 
 
@@ -160,7 +160,7 @@ def _locate_part(
         u, v = u if u < most_u else most_u, v if v < most_v else most_v
         column, row = np.int32(u), np.int32(v)
         pixel[k] = np.int32(row * stride + column)
-        shift = level[k]
+        shift = level[k] & 31  # or AVX2 shifts 64 bits
         node[k] = np.int32(start[k] + np.int32(row >> shift) * across[k] + np.int32(column >> shift))
         slack = rough * (abs(s) + abs(t) + abs(d))
         beside = (fs + cx * d < -m0 - slack) | (fs - right * d > m1 + slack)
