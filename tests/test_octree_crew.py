@@ -8,10 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from numba import njit
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree, crew, image
-from embodied_mem.memory.octree.crew import Crew, give_up, make_gates, meet, take_part
+from embodied_mem.memory.octree.crew import Crew, give_up, lower_at, make_gates, meet, take_part, take_side
 from embodied_mem.types import Intrinsics
 
 
@@ -78,6 +79,55 @@ def test_each_part_is_taken_once_and_nobody_leaves_a_gate_before_all_are_there()
     some.do([lambda: work(1), lambda: work(2)], lambda: work(0))
     assert sorted(part for own in taken for part in own) == list(range(500))
     assert after.tolist() == [500] * 3
+
+
+@pytest.mark.parametrize("hands", [1, 2, 3])
+@pytest.mark.parametrize("parts", [0, 1, 500])
+def test_threads_take_parts_from_both_ends_each_once(hands, parts):
+    gates, some = make_gates(1), Crew(2)
+    taken: list[list[int]] = [[], [], []]
+
+    def work(hand: int) -> None:
+        part = take_side(gates, 0, parts, hand)
+        while part >= 0:
+            taken[hand].append(part)
+            part = take_side(gates, 0, parts, hand)
+
+    some.do([lambda k=k: work(k) for k in range(1, hands)], lambda: work(0))
+    assert sorted(part for own in taken for part in own) == list(range(parts))
+    assert taken[0] == sorted(taken[0]) and taken[1] == sorted(taken[1], reverse=True)
+
+
+@njit(nogil=True)
+def _lower_all(numbers, values):
+    for turn in range(values.shape[0]):
+        for place in range(numbers.shape[0]):
+            if numbers[place] > values[turn, place]:
+                lower_at(numbers, place, values[turn, place])
+
+
+def test_what_two_threads_lower_at_once_is_the_least_of_both():
+    rng = np.random.default_rng(0)
+    values = rng.random((2, 200, 500)).astype(np.float32)
+    numbers = np.full(500, np.float32(2.0))
+    Crew(1).do([lambda: _lower_all(numbers, values[1])], lambda: _lower_all(numbers, values[0]))
+    assert (numbers == values.min(axis=(0, 1))).all()
+
+
+def test_who_knows_that_all_is_done_does_not_wait_but_the_next_work_does():
+    some, order = Crew(1), []
+
+    def slow() -> None:
+        time.sleep(0.2)
+        order.append("slow")
+
+    def through() -> bool:
+        return True
+
+    some.do([slow], through)
+    assert order == []
+    some.do([lambda: order.append("next")], lambda: None)
+    assert order == ["slow", "next"]
 
 
 def test_those_who_wait_for_a_thread_that_failed_are_let_go():
