@@ -291,4 +291,4 @@ def test_a_lidar_scan_of_80_metres_needs_no_box_around_it(rays):
         reference.update(voxels_passed(tuple(origin), tuple(point), 0.05))
     passed = np.array(sorted(reference - hits))
     assert (tree.query((passed + 0.5) * 0.05) < 0).all()
-    assert tree._byte_map._cells.nbytes < 1 << 25
+    assert tree._byte_map.cells.nbytes < 1 << 25
