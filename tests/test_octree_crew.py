@@ -12,7 +12,7 @@ from numba import njit
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree, crew, image
-from embodied_mem.memory.octree.crew import Crew, give_up, lower_at, make_gates, meet, take_part, take_side
+from embodied_mem.memory.octree.crew import Crew, give_up, lower_at, make_gates, meet, take_part, take_share, take_side
 from embodied_mem.types import Intrinsics
 
 
@@ -96,6 +96,24 @@ def test_threads_take_parts_from_both_ends_each_once(hands, parts):
     some.do([lambda k=k: work(k) for k in range(1, hands)], lambda: work(0))
     assert sorted(part for own in taken for part in own) == list(range(parts))
     assert taken[0] == sorted(taken[0]) and taken[1] == sorted(taken[1], reverse=True)
+
+
+@pytest.mark.parametrize("hands", [1, 2, 3])
+@pytest.mark.parametrize("total", [0, 1, 1000])
+def test_shares_cover_everything_once_and_become_smaller(hands, total):
+    gates, some = make_gates(1), Crew(2)
+    taken: list[list[tuple[int, int]]] = [[], [], []]
+
+    def work(hand: int) -> None:
+        first, last = take_share(gates, 0, total, 32, hand)
+        while first < last:
+            taken[hand].append((first, last))
+            first, last = take_share(gates, 0, total, 32, hand)
+
+    some.do([lambda k=k: work(k) for k in range(1, hands)], lambda: work(0))
+    assert sorted(i for own in taken for share in own for i in range(*share)) == list(range(total))
+    sizes = [last - first for first, last in taken[0]]
+    assert sizes == sorted(sizes, reverse=True) and max(sizes, default=0) <= max(total // 4, 32)
 
 
 @njit(nogil=True)

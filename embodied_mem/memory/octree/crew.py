@@ -18,8 +18,8 @@ Array = NDArray[Any]
 
 SPINS = 200_000
 """How often a thread looks for work, some nanoseconds each, before it sleeps."""
-
-
+MOMENT = 100_000
+"""How often a thread looks on before it goes back to Python."""
 PATIENCE, NAP = 300_000, 50
 """How often a thread at a gate looks for another before it leaves it the core, and for how long [us]."""
 _POSIX = os.name != "nt"
@@ -42,15 +42,14 @@ def _load(typingctx: Any, counter: Any) -> Any:
 
 
 @intrinsic
-def _add_one(typingctx: Any, counter: Any) -> Any:
-    """Adds one to a (1,) int64 array that other threads write to; returns what it was before."""
+def _add(typingctx: Any, counter: Any, number: Any) -> Any:
+    """Adds to a (1,) int64 array that other threads write to; returns what it was before."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        one = context.get_constant(types.int64, 1)
-        return builder.atomic_rmw("add", array.data, one, "acq_rel")
+        return builder.atomic_rmw("add", array.data, args[1], "acq_rel")
 
-    return types.int64(counter), generate
+    return types.int64(counter, types.int64), generate
 
 
 @intrinsic
@@ -75,7 +74,7 @@ def take_part(gates: Array, gate: int) -> int:
         gates: of `make_gates`.
         gate: which of them.
     """
-    return _add_one(gates[gate])
+    return _add(gates[gate], 1)
 
 
 @njit(cache=True, nogil=True)
@@ -91,9 +90,35 @@ def take_side(gates: Array, gate: int, parts: int, hand: int) -> int:
         hand: number of the thread.
     """
     here = gates[gate]
-    if _add_one(here) >= parts:
+    if _add(here, 1) >= parts:
         return -1
-    return parts - 1 - _add_one(here[2:]) if hand & 1 else _add_one(here[1:])
+    return parts - 1 - _add(here[2:], 1) if hand & 1 else _add(here[1:], 1)
+
+
+@njit(cache=True, nogil=True)
+def take_share(gates: Array, gate: int, total: int, least: int, hand: int) -> tuple[int, int]:
+    """Takes some of the rest as `take_side` does, much of it at first and little in the end.
+
+    Args:
+        gates: of `make_gates`.
+        gate: which of them.
+        total: how many there are.
+        least: how many are taken at least, if they are left.
+        hand: number of the thread.
+
+    Returns:
+        the first one, and the one after the last one; the same number twice when all are taken.
+    """
+    here = gates[gate]
+    size = max((total - _load(here)) // 4, least)
+    size = min(size, total - _add(here, size))
+    if size <= 0:
+        return total, total
+    if hand & 1:
+        last = total - _add(here[2:], size)
+        return last - size, last
+    first = _add(here[1:], size)
+    return first, first + size
 
 
 @njit(cache=True, nogil=True)
@@ -101,7 +126,7 @@ def meet(gates: Array, gate: int, hands: int) -> bool:
     """Waits, awake, until so many threads have come here; returns False where one never will."""
     if hands > 1:
         here, failed, spins = gates[gate], gates[gates.shape[0] - 1], 0
-        _add_one(here)
+        _add(here, 1)
         while _load(here) < hands:
             if _load(failed) > 0:
                 return False
@@ -109,6 +134,15 @@ def meet(gates: Array, gate: int, hands: int) -> bool:
             if spins > PATIENCE:
                 _nap(NAP if _POSIX else 1)
     return True
+
+
+@njit(cache=True, nogil=True)
+def linger(gates: Array) -> None:
+    """Stays away from the interpreter's lock for a moment: who is first to want it keeps others waiting."""
+    failed = gates[gates.shape[0] - 1]
+    for _ in range(MOMENT):
+        if _load(failed) > 0:
+            return
 
 
 def make_gates(count: int) -> NDArray[np.int64]:

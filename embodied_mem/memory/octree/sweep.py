@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.asking import Desk, ask_blocks
-from embodied_mem.memory.octree.crew import meet, take_side
+from embodied_mem.memory.octree.crew import linger, meet, take_share, take_side
 from embodied_mem.memory.octree.frame import Frame
 from embodied_mem.memory.octree.gathering import Touched, mark_ends, take_blocks, touched_blocks
 from embodied_mem.memory.octree.kernels import BIAS
@@ -38,8 +38,8 @@ GATES = 13
     _TAKEN,
 ) = range(GATES)  # fmt: skip
 """Which gate is whose: parts are taken there, or threads meet there."""
-BLOCKS, CHUNK = 32, 4096
-"""Blocks, and rays, of a part."""
+LEAST, CHUNK = 32, 4096
+"""Blocks that a thread takes at least, and rays that it takes at a time."""
 PAD = 64
 """As in `dense`."""
 
@@ -141,16 +141,15 @@ def _ask(
     """Asks about blocks, some at a time where there are other threads."""
     tailed, limit, firsts = sight.found[0] > 0.0, sight.found[1], sight.found[2:].astype(np.int64)
     reach, total = sight.sight[: rays.kinds.shape[0]], shape[0] * shape[1] * shape[2]
-    size = BLOCKS if hands > 1 else total
-    parts = (total + size - 1) // size
-    part = take_side(gates, _BLOCKS, parts, hand)
-    while part >= 0:
+    least = LEAST if hands > 1 else total
+    first, last = take_share(gates, _BLOCKS, total, least, hand)
+    while first < last:
         ask_blocks(
             camera, work, reach, sight.sight, sight.seen, sight.opened, firsts, sight.levels, shape,
-            frame.strides, cells, part * size, min((part + 1) * size, total), limit, choice.follow,
-            choice.settle or tailed, rays.starts, desk.asked, desk.left,
+            frame.strides, cells, first, last, limit, choice.follow, choice.settle or tailed, rays.starts,
+            desk.asked, desk.left,
         )  # fmt: skip
-        part = take_side(gates, _BLOCKS, parts, hand)
+        first, last = take_share(gates, _BLOCKS, total, least, hand)
 
 
 @njit(cache=True, nogil=True)
@@ -203,7 +202,10 @@ def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, han
         return False
     count = blocks_in(room)
     take_blocks(cells, room.shape, found, count * hand // hands, count * (hand + 1) // hands)
-    return meet(gates, _TAKEN, hands)
+    through = meet(gates, _TAKEN, hands)
+    if hand > 0:
+        linger(gates)
+    return through
 
 
 @njit(cache=True, nogil=True)
