@@ -12,7 +12,16 @@ from numba import njit
 
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree, crew, image
-from embodied_mem.memory.octree.crew import Crew, give_up, lower_at, make_gates, meet, take_part, take_share, take_side
+from embodied_mem.memory.octree.crew import (
+    Crew,
+    give_up,
+    lower_at,
+    make_gates,
+    meet,
+    take_part,
+    take_share,
+    take_side,
+)
 from embodied_mem.types import Intrinsics
 
 
