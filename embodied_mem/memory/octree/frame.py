@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from embodied_mem.memory.octree.kernels import WORLD
 
 Array = NDArray[Any]
 
@@ -35,3 +39,28 @@ class Frame(NamedTuple):
     max_range: float
     eps: float
     world: float
+
+
+@njit(cache=True, nogil=True)
+def frame_of(
+    lo: Array, shape: Array, strides: Array, origin: Array, resolution: float, max_range: float
+) -> Frame:
+    """Returns the geometry of a byte map for rays.
+
+    Args:
+        lo: (3,) int64, its first voxel.
+        shape: (3,) int64, its blocks along each axis.
+        strides: (3,) int64, its cells per voxel along each axis.
+        origin: (3,) float32, where the rays start [m].
+        resolution: edge of a voxel [m].
+        max_range: [m].
+    """
+    inverse, at, start, most = 1.0 / resolution, np.empty(3), np.empty(3, np.int64), np.int64(0)
+    for i in range(3):
+        scaled = np.float64(origin[i]) * inverse
+        at[i] = scaled - lo[i]
+        start[i] = np.int64(np.floor(scaled)) - lo[i]
+        most = max(most, shape[i])
+    # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
+    eps = most * 8 * 2.5e-7 + 1e-6
+    return Frame(origin, at, start, lo, strides, resolution, inverse, max_range, eps, float(WORLD))

@@ -106,22 +106,6 @@ def span_room(found: Array, cells: int, room: Room) -> None:
 
 
 @njit(cache=True, nogil=True)
-def frame_in(room: Room, origin: Array) -> Frame:
-    """Returns the geometry of a byte map for rays from (3,) float32 [m]."""
-    inverse, at, start, most = 1.0 / room.resolution, np.empty(3), np.empty(3, np.int64), np.int64(0)
-    for i in range(3):
-        scaled = np.float64(origin[i]) * inverse
-        at[i] = scaled - room.lo[i]
-        start[i] = np.int64(np.floor(scaled)) - room.lo[i]
-        most = max(most, room.shape[i])
-    # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
-    eps = most * 8 * 2.5e-7 + 1e-6
-    return Frame(
-        origin, at, start, room.lo, room.strides, room.resolution, inverse, np.inf, eps, float(WORLD)
-    )
-
-
-@njit(cache=True, nogil=True)
 def camera_in(room: Room, frame: Frame, picture: Picture) -> View:
     """Returns the camera in the byte map's voxels."""
     # float32 coordinates are coarser far from the map's origin: doubt more there.

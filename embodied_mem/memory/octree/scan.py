@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.asking import Desk
 from embodied_mem.memory.octree.crew import Crew, make_gates
-from embodied_mem.memory.octree.frame import Frame
+from embodied_mem.memory.octree.frame import Frame, frame_of
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -169,21 +168,7 @@ class ByteMap:
 
     def frame(self, origin: NDArray[np.float32], max_range: float, resolution: float) -> Frame:
         """Returns the geometry that the kernels need."""
-        inverse = 1.0 / resolution
-        scaled, lo = [c * inverse for c in origin.tolist()], self.lo.tolist()
-        return Frame(
-            origin=origin,
-            at=np.array([c - first for c, first in zip(scaled, lo)]),
-            start=np.array([math.floor(c) - first for c, first in zip(scaled, lo)]),
-            lo=self.lo,
-            strides=self.strides,
-            resolution=resolution,
-            inverse=inverse,
-            max_range=max_range,
-            # Four roundings of numbers as large as the map, and a margin for OctoMap's own.
-            eps=max(self.shape.tolist()) * 8 * 2.5e-7 + 1e-6,
-            world=float(kernels.WORLD),
-        )
+        return frame_of(self.lo, self.shape, self.strides, origin, resolution, max_range)
 
     def take(self, cells: NDArray[np.uint8], ends: NDArray[np.int32], labels: NDArray[np.int32]) -> Any:
         """Takes the touched blocks out: keys, marks, names; the cells are zero again."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.asking import Desk, ask_blocks
 from embodied_mem.memory.octree.crew import linger, meet, take_share, take_side
-from embodied_mem.memory.octree.frame import Frame
+from embodied_mem.memory.octree.frame import Frame, frame_of
 from embodied_mem.memory.octree.gathering import Touched, mark_ends, take_blocks, touched_blocks
 from embodied_mem.memory.octree.kernels import BIAS
 from embodied_mem.memory.octree.pixels import Picture, lift_rows, mark_surfaces
@@ -23,7 +23,6 @@ from embodied_mem.memory.octree.room import (
     blocks_in,
     camera_in,
     count_blocks,
-    frame_in,
     is_ready,
     span_room,
 )
@@ -234,8 +233,8 @@ def sweep(
     """
     if not (is_ready(room) or _lift(picture, rays, sight, room, whole, gates, hand, hands)):
         return False
-    cells, frame = whole[: np.int64(room.cells[0])], frame_in(room, picture.origin)
-    camera = camera_in(room, frame, picture)
+    frame = frame_of(room.lo, room.shape, room.strides, picture.origin, room.resolution, np.inf)
+    cells, camera = whole[: np.int64(room.cells[0])], camera_in(room, frame, picture)
     work = prepare_work(camera, ring)
     _look(rays, sight, work, choice, frame, cells, gates, hand)
     if not meet(gates, _LOOKED, hands):
