@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -57,7 +56,8 @@ def lower_at(typingctx: Any, array: Any, place: Any, value: Any) -> Any:
     """Lowers a number of a float32 array, that other threads may lower too; none of them is negative."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        whole = ir.IntType(32)  # floats that are not negative are ordered like their bits
+        whole = context.get_value_type(types.int32)
+        # Floats that are not negative are ordered like their bits.
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         there = builder.bitcast(builder.gep(data, [args[1]]), whole.as_pointer())
         builder.atomic_rmw("min", there, builder.bitcast(args[2], whole), "monotonic")
