@@ -421,11 +421,37 @@ def test_cubes_are_shown_at_the_start_and_when_one_jumped_and_the_wanted_one_nev
     assert 20 < shown < 60
 
 
+def test_progress_pays_every_cell_nearer_to_the_wanted_cube_and_takes_it_back() -> None:
+    env = ColorCubes(progress=0.1)
+    for seed in range(10):
+        obs, _ = env.reset(seed=seed)
+        start, there = obs["cell"], (obs["cubes"][obs["target"][0], :2] * env.size).round()
+        way = walk_to(env, start, there)
+        for action in way:
+            obs, reward, _, _, _ = env.step(action)
+            assert reward == pytest.approx(0.1 - 0.01)
+        back = [(action + 2) % 4 for action in way[::-1]]
+        assert sum(env.step(action)[1] for action in back) == pytest.approx(-0.11 * len(way))
+
+
+def test_where_a_wrong_touch_is_forgiven_the_search_goes_on_for_the_same_cube() -> None:
+    env = ColorCubes(targets=2, wrong=0.02)
+    obs, _ = env.reset(seed=0)
+    first, there = int(obs["target"][0]), (obs["cubes"][obs["target"][0], :2] * env.size).round()
+    for _ in range(3):
+        obs, reward, terminated, _, _ = env.step(TOUCH)
+        assert reward == pytest.approx(-0.03) and not terminated and obs["target"][0] == first
+    for action in walk_to(env, obs["cell"], there):
+        env.step(action)
+    obs, reward, terminated, _, _ = env.step(TOUCH)
+    assert reward == pytest.approx(0.99) and not terminated and obs["target"][0] != first
+
+
 def test_a_wrong_touch_ends_the_search() -> None:
     env = ColorCubes()
     env.reset(seed=0)
     _, reward, terminated, _, info = env.step(TOUCH)
     assert terminated and reward == pytest.approx(-1.01) and not info["is_success"]
-    for kwargs in ({"size": 1}, {"cubes": 25}, {"targets": 0}, {"jumps": 2.0}):
+    for kwargs in ({"size": 1}, {"cubes": 25}, {"targets": 0}, {"jumps": 2.0}, {"wrong": -1.0}):
         with pytest.raises(ConfigError):
             ColorCubes(**kwargs)  # type: ignore[arg-type]

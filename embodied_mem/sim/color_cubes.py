@@ -43,7 +43,9 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     * `place_id` (1,) int64: the cell's number, for memories that are addressed by place.
 
     ## Rewards
-    +1 for each wanted cube, -1 for a touch anywhere else, -0.01 a step.
+    +1 for each wanted cube, -1 for a touch anywhere else, -0.01 a step. To learn from, there can be more:
+    `progress` for every cell by which the way to the wanted cube gets shorter (and as much less where it
+    gets longer); and a wrong touch can cost `wrong` and not end the search.
 
     ## Starting State
     Agent and cubes stand in different cells, and the order of colours is drawn, with equal odds.
@@ -57,6 +59,7 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     * `cubes=3`: how many, each of its own colour.
     * `targets=1`: colours to find, one after another; no colour comes twice in a row.
     * `jumps=0.0`: chance a step that a cube which is not wanted jumps: 0 is "trivial", more "medium".
+    * `progress=0.0`, `wrong=None`: see Rewards; None: a wrong touch costs 1 and ends the episode.
 
     ## Version History
     * v0: first version.
@@ -64,7 +67,15 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, size: int = 5, cubes: int = 3, targets: int = 1, jumps: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: int = 5,
+        cubes: int = 3,
+        targets: int = 1,
+        jumps: float = 0.0,
+        progress: float = 0.0,
+        wrong: float | None = None,
+    ) -> None:
         if not 2 <= size <= 15:
             raise ConfigError(f"size must be in [2, 15], got {size}")
         if not 2 <= cubes < size * size:
@@ -73,7 +84,10 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
             raise ConfigError(f"targets must be at least 1, got {targets}")
         if not 0.0 <= jumps <= 1.0:
             raise ConfigError(f"jumps must be in [0, 1], got {jumps}")
+        if wrong is not None and wrong < 0.0:
+            raise ConfigError(f"wrong must not be negative, or null; got {wrong}")
         self.size, self.cubes, self.targets, self.jumps = size, cubes, targets, jumps
+        self.progress, self.wrong = progress, wrong
         self.max_steps = 4 * size * targets
         box = gymnasium.spaces.Box
         self.observation_space = gymnasium.spaces.Dict(
@@ -125,22 +139,30 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         reward, terminated = -0.01, False
         if action == TOUCH:
             right = self._cell == self._where[self._target]
-            reward += 1.0 if right else -1.0
+            cost = 1.0 if self.wrong is None else self.wrong
+            reward += 1.0 if right else -cost
             self._found += int(right)
-            terminated = not right or self._found == self.targets
-            if not terminated:
+            terminated = self._found == self.targets if right else self.wrong is None
+            if right and not terminated:
                 other = int(self.np_random.integers(self.cubes - 1))
                 self._target = other + (other >= self._target)
         else:
+            way = self._way()
             (x, y), (dx, dy) = (self._cell % self.size, self._cell // self.size), MOVES[action]
             x, y = min(max(x + dx, 0), self.size - 1), min(max(y + dy, 0), self.size - 1)
             self._cell = y * self.size + x
+            reward += self.progress * (way - self._way())
         shown = self._jump()
         truncated = not terminated and self._steps >= self.max_steps
         info: dict[str, Any] = {}
         if terminated or truncated:
             info = {"is_success": self._found == self.targets, "found": self._found}
         return self._observe(shown), reward, terminated, truncated, info
+
+    def _way(self) -> int:
+        """Returns how many cells are to go to the wanted cube."""
+        (x, y), (i, j) = (divmod(int(cell), self.size) for cell in (self._cell, self._where[self._target]))
+        return abs(x - i) + abs(y - j)
 
     def _jump(self) -> bool:
         """Lets a cube that is not wanted jump to an empty cell; returns whether one did."""
