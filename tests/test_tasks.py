@@ -447,11 +447,34 @@ def test_where_a_wrong_touch_is_forgiven_the_search_goes_on_for_the_same_cube() 
     assert reward == pytest.approx(0.99) and not terminated and obs["target"][0] != first
 
 
+def test_wrong_touches_cost_more_and_more_until_one_ends_the_search_and_resuming_goes_on_with_that() -> None:
+    env = ColorCubes(targets=20, wrong=0.01, strict_after=4)
+    env.reset(seed=0)
+    paid = [env.step(TOUCH)[1:3] for _ in range(4)]
+    assert [reward + 0.01 for reward, _ in paid] == pytest.approx(
+        [-(0.01**share) for share in (0.75, 0.5, 0.25, 0)]
+    )
+    assert [over for _, over in paid] == [False, False, False, True]
+    env.reset()
+    assert env.step(TOUCH)[2]  # an environment's steps, not an episode's
+    env.reset(seed=0)
+    assert not env.step(TOUCH)[2]
+    env.reset(seed=0, options={"steps_before": 4})
+    assert env.step(TOUCH)[2]
+
+
 def test_a_wrong_touch_ends_the_search() -> None:
     env = ColorCubes()
     env.reset(seed=0)
     _, reward, terminated, _, info = env.step(TOUCH)
     assert terminated and reward == pytest.approx(-1.01) and not info["is_success"]
-    for kwargs in ({"size": 1}, {"cubes": 25}, {"targets": 0}, {"jumps": 2.0}, {"wrong": -1.0}):
+    for kwargs in (
+        {"size": 1},
+        {"cubes": 25},
+        {"targets": 0},
+        {"jumps": 2.0},
+        {"wrong": 0.0},
+        {"strict_after": 5},
+    ):
         with pytest.raises(ConfigError):
             ColorCubes(**kwargs)  # type: ignore[arg-type]

@@ -60,6 +60,9 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     * `targets=1`: colours to find, one after another; no colour comes twice in a row.
     * `jumps=0.0`: chance a step that a cube which is not wanted jumps: 0 is "trivial", more "medium".
     * `progress=0.0`, `wrong=None`: see Rewards; None: a wrong touch costs 1 and ends the episode.
+    * `strict_after=None`: a curriculum. What a wrong touch costs rises from `wrong` to 1, by equal factors,
+      until this step of an environment, from which on it ends the episode. A resumed training goes on with
+      it: `options["steps_before"]` of `reset` tells the steps an environment had before.
 
     ## Version History
     * v0: first version.
@@ -75,6 +78,7 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         jumps: float = 0.0,
         progress: float = 0.0,
         wrong: float | None = None,
+        strict_after: int | None = None,
     ) -> None:
         if not 2 <= size <= 15:
             raise ConfigError(f"size must be in [2, 15], got {size}")
@@ -84,10 +88,13 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
             raise ConfigError(f"targets must be at least 1, got {targets}")
         if not 0.0 <= jumps <= 1.0:
             raise ConfigError(f"jumps must be in [0, 1], got {jumps}")
-        if wrong is not None and wrong < 0.0:
-            raise ConfigError(f"wrong must not be negative, or null; got {wrong}")
+        if wrong is not None and not 0.0 < wrong <= 1.0:
+            raise ConfigError(f"wrong must be in (0, 1], or null; got {wrong}")
+        if strict_after is not None and (wrong is None or strict_after < 1):
+            raise ConfigError(f"strict_after must be at least 1 and needs wrong, got {strict_after}")
         self.size, self.cubes, self.targets, self.jumps = size, cubes, targets, jumps
-        self.progress, self.wrong = progress, wrong
+        self.progress, self.wrong, self.strict_after = progress, wrong, strict_after
+        self._age = 0
         self.max_steps = 4 * size * targets
         box = gymnasium.spaces.Box
         self.observation_space = gymnasium.spaces.Dict(
@@ -127,8 +134,11 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[CubesObs, dict[str, Any]]:
-        """Draws a new grid and shows it."""
+        """Draws a new grid and shows it; see `strict_after` for the options."""
         super().reset(seed=seed)
+        if seed is not None:  # what follows a seed does not depend on what was before
+            self._age = 0
+        self._age = max(self._age, (options or {}).get("steps_before", 0))
         self._begin()
         return self._observe(True), {}
 
@@ -136,13 +146,14 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         """Moves or touches; then a cube may jump."""
         action = int(action)
         self._steps += 1
+        self._age += 1
         reward, terminated = -0.01, False
         if action == TOUCH:
             right = self._cell == self._where[self._target]
-            cost = 1.0 if self.wrong is None else self.wrong
+            cost = self._cost()
             reward += 1.0 if right else -cost
             self._found += int(right)
-            terminated = self._found == self.targets if right else self.wrong is None
+            terminated = self._found == self.targets if right else self.wrong is None or cost == 1.0
             if right and not terminated:
                 other = int(self.np_random.integers(self.cubes - 1))
                 self._target = other + (other >= self._target)
@@ -158,6 +169,13 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         if terminated or truncated:
             info = {"is_success": self._found == self.targets, "found": self._found}
         return self._observe(shown), reward, terminated, truncated, info
+
+    def _cost(self) -> float:
+        """Returns what a wrong touch costs by now."""
+        if self.wrong is None:
+            return 1.0
+        share = 0.0 if self.strict_after is None else min(1.0, self._age / self.strict_after)
+        return float(self.wrong ** (1.0 - share))
 
     def _way(self) -> int:
         """Returns how many cells are to go to the wanted cube."""

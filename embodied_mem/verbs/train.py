@@ -20,6 +20,9 @@ from embodied_mem.verbs.progress import progress
 RESUME = "resume.zip"
 """File of a run's folder from which a training goes on."""
 
+CURRICULA = ("area_trials", "strict_after")
+"""Attributes of environments whose task gets harder with the steps they had."""
+
 USAGE = """usage: embodied-mem train CONFIG.yaml [--out DIR] [--seed 3] [--policy none] ...
 
 CONFIG.yaml is a file like those in sim_configs/; every key of it is an option too:
@@ -230,7 +233,7 @@ def run_training(
             raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
         envs = model.get_env()
-        if envs.has_attr("area_trials"):  # a curriculum that rises with trials goes on where it was
+        if any(map(envs.has_attr, CURRICULA)):  # one that rises goes on where it was
             envs.set_options({"steps_before": model.num_timesteps // model.n_envs})
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
