@@ -146,7 +146,7 @@ def test_the_splits_are_what_they_were_frozen_as() -> None:
     env = make_observable(TASK, split="val")
     for facts in frozen["first_episodes"]:
         assert episode_facts(env, facts["seed"]) == facts
-    for split in ("val", "test", "test_fresh", "test_larger"):
+    for split in ("val", "test", "test_fresh", "test_larger", "test_ten_goals"):
         assert frozen[split]["median_rooms"] >= 7 and frozen[split]["nearest_goal"] >= 4.0
         assert frozen[split]["goals_in_view"] == 0
 
