@@ -16,8 +16,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.crew import take_part
+from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants, trailing_zeros
 from embodied_mem.memory.octree.segments import FITS
-from embodied_mem.memory.octree.words import count_bits, double_bytes, even_bytes, transpose_bits
+from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
 
@@ -69,28 +70,24 @@ class Masks(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
+def _first_pair(octant: int) -> int:
+    """Returns where an octant's first two voxels are among the pairs of a block's voxels."""
+    return ((octant >> 4) << 6) | ((octant & 12) << 1) | (octant & 3)
+
+
+@njit(cache=True, nogil=True)
 def _load(log_odds: LogOdds, r: int, values: Array) -> None:
     """Lays the log-odds of block r out as 64 words."""
-    uneven = log_odds.uneven[r]
-    four = log_odds.even.view(np.uint32)
-    k = np.int64(log_odds.starts[r])
-    for group in range(16):
-        j = (group >> 2) * 16 + (group & 3) * 2  # the word of the group's first voxels
-        word = double_bytes(np.uint64(four[r, group]))
-        a, b, c, d = word, word, word, word
-        rest = (uneven >> np.uint64(4 * group)) & np.uint64(15)
-        shift = _ZERO
-        while rest:
-            if rest & _ONE:
-                octant, keep = log_odds.words[k], ~(np.uint64(_LANE) << shift)
-                k += 1
-                a = (a & keep) | ((octant & np.uint64(_LANE)) << shift)
-                b = (b & keep) | (((octant >> np.uint64(16)) & np.uint64(_LANE)) << shift)
-                c = (c & keep) | (((octant >> np.uint64(32)) & np.uint64(_LANE)) << shift)
-                d = (d & keep) | ((octant >> np.uint64(48)) << shift)
-            rest >>= _ONE
-            shift += np.uint64(16)
-        values[j], values[j + 1], values[j + 8], values[j + 9] = a, b, c, d
+    steps, pairs = values.view(np.int8), values.view(np.uint16)
+    for x in range(4):
+        spread_octants(log_odds.even[r], 16 * x, steps, 128 * x)
+    uneven, k = log_odds.uneven[r], np.int64(log_odds.starts[r])
+    while uneven:
+        at, word = _first_pair(trailing_zeros(uneven)), log_odds.words[k]
+        pairs[at], pairs[at + 4] = np.uint16(word), np.uint16(word >> np.uint64(16))
+        pairs[at + 32], pairs[at + 36] = np.uint16(word >> np.uint64(32)), np.uint16(word >> np.uint64(48))
+        uneven &= uneven - _ONE
+        k += 1
 
 
 @njit(cache=True, nogil=True)
@@ -106,28 +103,28 @@ def _pack(log_odds: LogOdds, r: int, values: Array, packed: Array) -> int:
     Returns:
         how many those are.
     """
+    steps, pairs = values.view(np.int8), values.view(np.uint16)
     uneven, count = _ZERO, 0
-    four = log_odds.even.view(np.uint32)
-    for group in range(16):
-        j = (group >> 2) * 16 + (group & 3) * 2
-        a, b, c, d = values[j], values[j + 1], values[j + 8], values[j + 9]
-        four[r, group] = np.uint32(even_bytes(a))
-        # The 16 bits of each octant in which two voxels differ.
-        differs = (a ^ b) | (a ^ c) | (a ^ d) | ((a ^ (a >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF))
-        shift = _ZERO
-        while differs:
-            if differs & np.uint64(_LANE):
-                uneven |= _ONE << ((shift >> np.uint64(4)) + np.uint64(4 * group))
-                packed[count] = (
-                    ((a >> shift) & np.uint64(_LANE))
-                    | ((b >> shift) & np.uint64(_LANE)) << np.uint64(16)
-                    | ((c >> shift) & np.uint64(_LANE)) << np.uint64(32)
-                    | ((d >> shift) & np.uint64(_LANE)) << np.uint64(48)
-                )
-                count += 1
-            differs >>= np.uint64(16)
-            shift += np.uint64(16)
+    for x in range(4):
+        some = gather_octants(steps, 128 * x, log_odds.even[r], 16 * x)
+        some |= some >> np.uint64(8)
+        some = (some | (some >> _ONE)) & np.uint64(0x0055005500550055)  # a bit for each octant
+        some = (some | (some >> _ONE)) & np.uint64(0x0033003300330033)
+        some = (some | (some >> np.uint64(2))) & np.uint64(0x000F000F000F000F)
+        some = (some | (some >> np.uint64(12))) & np.uint64(0x000000FF000000FF)
+        some = (some | (some >> np.uint64(24))) & np.uint64(_LANE)
+        uneven |= some << np.uint64(16 * x)
     log_odds.uneven[r] = uneven
+    while uneven:
+        at = _first_pair(trailing_zeros(uneven))
+        packed[count] = (
+            np.uint64(pairs[at])
+            | np.uint64(pairs[at + 4]) << np.uint64(16)
+            | np.uint64(pairs[at + 32]) << np.uint64(32)
+            | np.uint64(pairs[at + 36]) << np.uint64(48)
+        )
+        uneven &= uneven - _ONE
+        count += 1
     return count
 
 
@@ -147,16 +144,10 @@ def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Arra
         FITS; or, where the block needs another segment, of how many words: its log-odds are
         not kept then.
     """
+    steps = values.view(np.int8)
     for x in range(8):
-        occupied, free = _ZERO, _ZERO
-        for y in range(8):  # bit 8 * z + y
-            word = values[x * 8 + y]
-            low = word & np.uint64(0x7F7F7F7F7F7F7F7F)
-            known = (low + np.uint64(0x7F7F7F7F7F7F7F7F)) & word  # negative, and not UNKNOWN
-            occupied |= ((~word >> np.uint64(7)) & _LOWEST) << np.uint64(y)
-            free |= ((known >> np.uint64(7)) & _LOWEST) << np.uint64(y)
-        masks.occupied[r, x] = transpose_bits(occupied)
-        masks.free[r, x] = transpose_bits(free)
+        masks.occupied[r, x] = bits_between(steps, 64 * x, 0, 127)
+        masks.free[r, x] = bits_between(steps, 64 * x, UNKNOWN + 1, -1)
     count, size = _pack(log_odds, r, values, packed), np.int64(log_odds.sizes[r])
     if count > size or size - count >= (2 * UNIT if count > 0 else 1):
         return count
@@ -178,6 +169,15 @@ def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
         up, down = max(up, lowest), min(max(down, lowest), highest)
         after = up if mark & np.uint8(HIT) else down
         steps[k] = after if mark else before
+
+
+@njit(cache=True, nogil=True)
+def _differ(values: Array, others: Array) -> bool:
+    """Tells whether any of 64 words differ."""
+    differs = _ZERO
+    for j in range(64):
+        differs |= values[j] ^ others[j]
+    return differs != _ZERO
 
 
 @njit(cache=True, nogil=True)
@@ -207,7 +207,7 @@ def add_marks(
         of those blocks, voxels that got a miss, voxels that got a hit.
     """
     observed, hits = 0, 0
-    values, packed = np.empty(64, np.uint64), np.empty(64, np.uint64)
+    values, before, packed = np.empty(64, np.uint64), np.empty(64, np.uint64), np.empty(64, np.uint64)
     steps = values.view(np.int8)
     words = marks.view(np.uint64)
     first = take_part(gates, 0) * TURN
@@ -221,8 +221,11 @@ def add_marks(
             observed += _sum_bytes(some)
             hits += _sum_bytes(ended)
             _load(log_odds, rows[i], values)
+            before[:] = values
             _add_evidence(steps, marks, i, table)
-            wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
+            wanted[i] = FITS
+            if _differ(values, before):  # not where all has been seen for long
+                wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
             if wanted[i] != FITS:
                 words[i, : wanted[i]] = packed[: wanted[i]]
         first = take_part(gates, 0) * TURN

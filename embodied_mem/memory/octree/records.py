@@ -13,14 +13,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.lanes import bits_between
 from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
-from embodied_mem.memory.octree.words import count_bits, transpose_bits
+from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
 
 UNIT = 4
 """Records are allotted to blocks in multiples of this."""
+MOST = np.iinfo(np.int32).max
 _KINDS = {"labels": np.uint16, "weights": np.uint8, "stamps": np.int32, "references": np.int32}
 _NOTHING = {"labels": 0, "weights": 0, "stamps": 0, "references": -1}
 
@@ -184,19 +186,13 @@ def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> Non
         seen: (M, 8) uint64, filled with the voxels observed.
         named: (M, 8) uint64, filled with those of them that have a label.
     """
-    words = marks.view(np.uint64)
+    bits = marks.view(np.int8)
     for i in range(marks.shape[0]):
         for x in range(8):
-            some, label = np.uint64(0), np.uint64(0)
-            for y in range(8):
-                word = words[i, x * 8 + y]
-                some |= ((word | (word >> np.uint64(1))) & np.uint64(0x0101010101010101)) << np.uint64(y)
+            seen[i, x] = bits_between(bits[i], 64 * x, 1, 127)
+            named[i, x] = 0
             if names.shape[0] > 0:
-                for j in range(64):
-                    label |= np.uint64(names[i, x * 64 + j] > 0) << np.uint64(j)
-            some = transpose_bits(some)
-            seen[i, x] = some
-            named[i, x] = label & some
+                named[i, x] = seen[i, x] & bits_between(names[i], 64 * x, 1, MOST)
 
 
 @njit(cache=True, nogil=True)

@@ -22,6 +22,8 @@ _FREE = np.uint8(1)
 """FREE of `kernels`."""
 LENGTHS = (1.5, 3.0, 4.5, 6.0, 8.0, 12.0, 20.0, 35.0, 60.0)
 """Rays in lockstep are followed for about as many voxels: those of each bin for up to so many."""
+LONG = len(LENGTHS)
+"""The bin of rays with longer tails, which are left."""
 
 
 class Tails(NamedTuple):
@@ -149,9 +151,11 @@ def _mark_tile(
     prepare_rays(tile, skipped[:size], frame, lines, goals, kinds)
     deep = _want(lines, parts, size, frame, stops)
     for j in range(size):
-        unsure[j] = np.int32(kinds[j] >= 4)
-        if kinds[j] >= 4:  # how many crossings there are is in doubt
-            stops[j] = stops[TILE + j] = stops[2 * TILE + j] = np.float32(1e9)
+        unsure[j] = np.int32(kinds[j] >= np.int32(4))
+    for f in range(3):
+        firsts = stops[f * TILE : (f + 1) * TILE]
+        for j in range(size):  # where it is in doubt how many crossings there are, none is wanted
+            firsts[j] = np.float32(1e9) if unsure[j] != np.int32(0) else firsts[j]
     for f in range(3):
         a, stop = (4 + 6 * f) * TILE, stops[f * TILE : (f + 1) * TILE]
         start = hx if f == 0 else (hy if f == 1 else hz)
@@ -159,17 +163,20 @@ def _mark_tile(
         sv = sy if f == 0 else (sz if f == 1 else sx)
         sw = sz if f == 0 else (sx if f == 1 else sy)
         _cross_back(lines, a, deep[f], stop, start, su, sv, sw, limit, goals, found, unsure, cells)
+    starts = np.int32(0)
     for j in range(size):
-        skipped[j] = unsure[j] != 0
-        if not skipped[j] and parts[j] == 0.0 and goals[j] != home:
-            cells[home] = _FREE
+        skipped[j] = unsure[j] != np.int32(0)
+        whole = (parts[j] == np.float32(0.0)) & (unsure[j] == np.int32(0))
+        starts |= np.int32(whole & (goals[j] != np.int32(home)))
+    if starts:
+        cells[home] = _FREE
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sort_tails(
-    points: Array, reach: Array, starts: Array, frame: Frame, first: int, size: int, parts: Array, bins: Array
+    points: Array, reach: Array, starts: Array, frame: Frame, first: int, size: int, bins: Array
 ) -> None:
-    """Finds how much of some rays is followed: which part is left out, and which bin of tails it is.
+    """Finds how much of some rays is followed: which bin of tails each belongs to.
 
     Args:
         points: of `follow_tails`.
@@ -178,8 +185,7 @@ def _sort_tails(
         frame: likewise.
         first: first ray.
         size: how many.
-        parts: (TILE,) float32, filled with the part of each that is left out at its start.
-        bins: (TILE,) int32, filled; -1 for rays that are not followed.
+        bins: (TILE,) int32, filled; LONG for rays that are left, and after it that of those not followed.
     """
     ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
     inverse, zero, one, edge = np.float32(frame.inverse), np.float32(0.0), np.float32(1.0), np.float32(1e-3)
@@ -193,28 +199,38 @@ def _sort_tails(
         b = np.int32(0)
         for n in LENGTHS:
             b += np.int32(need > np.float32(n))
-        parts[j] = part
-        bins[j] = b if ends[j] > begins[j] else np.int32(-1)
+        bins[j] = b if ends[j] > begins[j] else np.int32(LONG + 1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather_tails(
+    points: Array, reach: Array, starts: Array, which: Array, size: int, tile: Array, parts: Array
+) -> None:
+    """Fills a tile with the ends of rays, and the part of each that is left out at its start."""
+    zero, edge = np.float32(0.0), np.float32(1e-3)
+    rays = which.view(np.uint32)
+    for n in range(size):
+        i = rays[n]
+        tile[0, n], tile[1, n], tile[2, n] = points[0, i], points[1, i], points[2, i]
+        parts[n] = (starts[i] - edge if starts[i] > edge else zero) / reach[i]
 
 
 class Bins(NamedTuple):
     """Rays that wait until as many of about the same length are there as a tile has.
 
     Attributes:
-        tiles: (K, 3, TILE) float32, their ends [m].
-        parts: (K, TILE) float32, the parts that are left out at their starts.
-        which: (K, TILE) int64, the rays.
-        sizes: (K,) int64, how many wait in each bin.
-        own: (TILE,) float32, scratch.
+        which: (LONG + 2, TILE) int32, the rays that wait in each bin; the last two are not marked.
+        sizes: (LONG + 2,) int64, how many those are.
+        tile: (3, TILE) float32, scratch.
+        parts: (TILE,) float32, scratch.
         bins: (TILE,) int32, scratch.
         skipped: (TILE,) bool, scratch.
     """
 
-    tiles: Array
-    parts: Array
     which: Array
     sizes: Array
-    own: Array
+    tile: Array
+    parts: Array
     bins: Array
     skipped: Array
 
@@ -243,13 +259,12 @@ def follow_tails(
     Returns:
         how many are left.
     """
-    kinds, total, count = len(LENGTHS), reach.shape[0], 0
+    total, count = reach.shape[0], 0
     bins = Bins(
-        np.zeros((kinds, 3, TILE), np.float32),
-        np.zeros((kinds, TILE), np.float32),
-        np.empty((kinds, TILE), np.int64),
-        np.zeros(kinds, np.int64),
-        np.empty(TILE, np.float32),
+        np.empty((LONG + 2, TILE), np.int32),
+        np.zeros(LONG + 2, np.int64),
+        np.zeros((3, TILE), np.float32),
+        np.zeros(TILE, np.float32),
         np.empty(TILE, np.int32),
         np.zeros(TILE, np.bool_),
     )
@@ -267,59 +282,66 @@ def follow_tails(
         first, last = turn * chunk, min((turn + 1) * chunk, total)
         for at in range(first, last, TILE):
             size = min(TILE, last - at)
-            _sort_tails(points, reach, starts, frame, at, size, bins.own, bins.bins)
-            count = _mark_full(points, at, size, frame, cells, bins, scratch, left, count)
+            _sort_tails(points, reach, starts, frame, at, size, bins.bins)
+            count = _mark_full(points, reach, starts, at, size, frame, cells, bins, scratch, left, count)
         turn = take_side(gates, gate, turns, hand)
-    return _mark_rest(frame, cells, bins, scratch, left, count)
+    return _mark_rest(points, reach, starts, frame, cells, bins, scratch, left, count)
 
 
 @njit(cache=True, nogil=True)
 def _mark_full(
-    points: Array, at: int, size: int, frame: Frame, cells: Array, waiting: Bins, scratch: Tails, left: Array,
-    count: int
+    points: Array, reach: Array, starts: Array, at: int, size: int, frame: Frame, cells: Array,
+    waiting: Bins, scratch: Tails, left: Array, count: int
 ) -> int:  # fmt: skip
     """Puts rays in their bins, and marks those of full ones; returns how many are in `left` now."""
-    tiles, parts, which, sizes, own, bins, skipped = waiting
-    kinds = len(LENGTHS)
+    which, sizes, bins = waiting.which, waiting.sizes, waiting.bins
     for j in range(size):
-        b = bins[j]
-        if b < 0:
-            continue
-        i = at + j
-        if b == kinds:
-            left[count] = i
-            count += 1
-            continue
+        b = np.uint32(bins[j])
         n = sizes[b]
-        tiles[b, 0, n], tiles[b, 1, n], tiles[b, 2, n] = points[0, i], points[1, i], points[2, i]
-        parts[b, n], which[b, n] = own[j], i
+        which[b, n] = at + j
         sizes[b] = n + 1
         if n + 1 == TILE:
-            sizes[b] = 0
-            _mark_tile(tiles[b], parts[b], TILE, frame, cells, scratch, skipped)
-            count = _leave(skipped, which[b], TILE, left, count)
+            count = _mark_bin(points, reach, starts, b, frame, cells, waiting, scratch, left, count)
     return count
 
 
 @njit(cache=True, nogil=True)
-def _mark_rest(frame: Frame, cells: Array, waiting: Bins, scratch: Tails, left: Array, count: int) -> int:
+def _mark_bin(
+    points: Array, reach: Array, starts: Array, b: int, frame: Frame, cells: Array, waiting: Bins,
+    scratch: Tails, left: Array, count: int
+) -> int:  # fmt: skip
+    """Marks the tails in a bin, and empties it; returns as `_mark_full`."""
+    which, sizes, tile, parts, _, skipped = waiting
+    rays, size = which[b], sizes[b]
+    sizes[b] = 0
+    if size == 0 or b > LONG:
+        return count
+    skipped[:] = True
+    if b < LONG:
+        _gather_tails(points, reach, starts, rays, size, tile, parts)
+        _mark_tile(tile, parts, size, frame, cells, scratch, skipped)
+    return _leave(skipped, rays, size, left, count)
+
+
+@njit(cache=True, nogil=True)
+def _mark_rest(
+    points: Array, reach: Array, starts: Array, frame: Frame, cells: Array, waiting: Bins, scratch: Tails,
+    left: Array, count: int
+) -> int:  # fmt: skip
     """Marks what is left in the bins together, shortest tails first; returns as `_mark_full`."""
-    tiles, parts, which, sizes, _, _, skipped = waiting
-    n = 0
-    for b in range(tiles.shape[0]):
+    which, sizes = waiting.which, waiting.sizes
+    n = sizes[0]
+    for b in range(1, LONG):
         for j in range(sizes[b]):
             if n == TILE:
-                _mark_tile(tiles[0], parts[0], TILE, frame, cells, scratch, skipped)
-                count = _leave(skipped, which[0], TILE, left, count)
+                sizes[0] = n
+                count = _mark_bin(points, reach, starts, 0, frame, cells, waiting, scratch, left, count)
                 n = 0
-            for a in range(3):
-                tiles[0, a, n] = tiles[b, a, j]
-            parts[0, n], which[0, n] = parts[b, j], which[b, j]
+            which[0, n] = which[b, j]
             n += 1
-    if n > 0:
-        _mark_tile(tiles[0], parts[0], n, frame, cells, scratch, skipped)
-        count = _leave(skipped, which[0], n, left, count)
-    return count
+    sizes[0] = n
+    count = _mark_bin(points, reach, starts, 0, frame, cells, waiting, scratch, left, count)
+    return _mark_bin(points, reach, starts, LONG, frame, cells, waiting, scratch, left, count)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -337,6 +359,12 @@ def mark_left(points: Array, reach: Array, starts: Array, frame: Frame, cells: A
 @njit(cache=True, nogil=True)
 def _leave(skipped: Array, which: Array, size: int, left: Array, count: int) -> int:
     """Lists the rays of a tile that were skipped after `count` others; returns how many are listed."""
+    some = np.uint8(0)
+    flags = skipped.view(np.uint8)
+    for j in range(size):
+        some |= flags[j]
+    if some == np.uint8(0):
+        return count
     for j in range(size):
         if skipped[j]:
             left[count] = which[j]
