@@ -27,11 +27,12 @@ from embodied_mem.memory.scene.exports import to_networkx, to_spark_dsg, write_j
 from embodied_mem.memory.scene.floor import Box
 from embodied_mem.memory.scene.footprints import Body, Standing
 from embodied_mem.memory.scene.identity import Identity
+from embodied_mem.memory.scene.listing import object_of, places_of, rooms_of
 from embodied_mem.memory.scene.objects import Objects
 from embodied_mem.memory.scene.passers import Passers
 from embodied_mem.memory.scene.places import Place
 from embodied_mem.memory.scene.relations import Relation, relations_of
-from embodied_mem.memory.scene.rooms import Room, room_name
+from embodied_mem.memory.scene.rooms import Room
 from embodied_mem.memory.scene.rows import Row, SceneRows
 from embodied_mem.memory.scene.sightings import Sightings
 from embodied_mem.memory.scene.space import Space
@@ -286,53 +287,11 @@ class SceneGraph:
         return changes_since(self.object_table, self.labels, since, self.config.least_move)
 
     def _object(self, row: int, as_of: int | None, names: LabelMap) -> SceneObject | None:
-        o = self.object_table
-        history = o.history(row)
-        position, state = o.positions[row].copy(), o.states[row]
-        existence, last_seen = float(o.existence[row]), int(o.last_seen[row])
-        if as_of is not None:
-            history = tuple(s for s in history if s.valid_from <= as_of)
-            if not history:
-                return None
-            stay = history[-1]
-            position, state, last_seen = stay.position, stay.state, min(stay.last_seen, as_of)
-            if stay.valid_to is not None:
-                existence = stay.existence if as_of < stay.valid_to else 0.0
-        return SceneObject(
-            id=int(o.ids[row]),
-            label=int(o.labels[row]),
-            name=names.name(int(o.labels[row])),
-            position=position,
-            extent=o.extents[row].copy(),
-            covariance=o.covariances[row].copy(),
-            state=state,
-            existence=existence,
-            first_seen=int(o.first_seen[row]),
-            last_seen=last_seen,
-            count=int(o.counts[row]),
-            place_id=self.place_table.at(position),
-            room_id=self.room_table.at(position),
-            history=history,
-            embedding=o.embeddings[row],
-            votes=tuple(sorted(o.votes[row].items(), key=lambda vote: (-vote[1], vote[0]))),
-            yaw=float(o.yaws[row]),
-        )
+        return object_of(self.object_table, row, self.place_table, self.room_table, names, as_of)
 
     def places(self) -> list[Place]:
         """Returns all places, in the order of their ids."""
-        p = self.place_table
-        return [
-            Place(
-                id=int(p.ids[i]),
-                position=p.positions[i].copy(),
-                clearance=float(p.clearances[i]),
-                visits=int(p.visits[i]),
-                last_visit=int(p.last_visits[i]),
-                room_id=self.room_table.at(p.positions[i]),
-                level=float(p.positions[i, 2]),
-            )
-            for i in range(len(p))
-        ]
+        return places_of(self.place_table, self.room_table)
 
     def edges(self) -> list[tuple[int, int, float]]:
         """Returns the edges between places: (a, b, length [m]) with a < b, sorted."""
@@ -358,23 +317,7 @@ class SceneGraph:
 
     def rooms(self) -> list[Room]:
         """Returns all rooms, in the order of their ids."""
-        r, p = self.room_table, self.place_table
-        place_rooms = [r.at(position) for position in p.positions]
-        inside, extents, areas = self._names_by_room(), r.extents(), r.areas()
-        result = []
-        for row, room_id in enumerate(r.ids.tolist()):
-            elsewhere = [n for other, names in inside.items() if other != room_id for n in names]
-            result.append(
-                Room(
-                    id=room_id,
-                    position=r.positions[row].copy(),
-                    extent=extents[row],
-                    area=float(areas[row]),
-                    place_ids=tuple(int(i) for i, at in zip(p.ids, place_rooms) if at == room_id),
-                    name=room_name(room_id, inside.get(room_id, []), elsewhere),
-                )
-            )
-        return result
+        return rooms_of(self.room_table, self.place_table, self._names_by_room())
 
     def _names_by_room(self) -> dict[int, list[str]]:
         o = self.object_table
