@@ -15,7 +15,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory import Memory, MemoryConfig
 
 PARTS = ("world", "perceive", "write", "read", "act")
-HOUSE = "EmbodiedMem/House-MultiObjectNav-v0"
+HOUSE = "EmbodiedMem/House-MultiObjectNav-v1"
 HOUSE_STEPS = 400
 """At most so many steps of an agent in a house make the memory that is read."""
 LIFE = 1_000_000
