@@ -104,6 +104,19 @@ def test_stamps_and_changed_since():
     assert tree.voxels().stamps.tolist() == [300, 200]
 
 
+def test_what_looks_can_no_longer_change_is_still_seen_at_their_time():
+    tree = Octree(1.0)
+    points = np.array([[k + 0.5, 0.5, 0.5] for k in range(6)])
+    for stamp in range(40):  # soon every voxel is at its clamp
+        tree.integrate_cells(points, np.arange(6) < 3, labels=np.full(6, 7), stamp=stamp)
+    before = tree.query(points).tolist()
+    tree.integrate_cells(points[1:], np.arange(6)[1:] < 3, stamp=50)
+    assert tree.query(points).tolist() == before
+    assert tree.voxels(free=True).stamps[:3].tolist() == [39, 50, 50]
+    tree.integrate_cells(points, np.ones(6, bool), stamp=60)  # and can still be changed
+    assert (tree.query(points[3:]) > np.array(before)[3:]).all()
+
+
 def test_evidence_fades_when_read_and_the_map_does_not_change():
     tree = Octree(1.0)
     here = np.array([[0.5, 0.5, 0.5], [9.5, 0.5, 0.5], [30.5, 0.5, 0.5]])
