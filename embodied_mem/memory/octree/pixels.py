@@ -69,28 +69,30 @@ def judge_pixels(
         last: the one after the last row.
     """
     height, width = depth.shape
-    jump = np.float32(JUMP)
+    zero, endless = np.float32(0.0), np.float32(np.inf)
+    nothing, clear, surface = np.uint8(0), np.uint8(no_surface), np.uint8(2)
     for v in range(first, last):
         row, out = depth[v], kinds[v]
         for u in range(width):
             z = row[u]
-            valid = (z > np.float32(0.0)) & (z < np.float32(np.inf))
-            out[u] = 2 if valid else (no_surface if z == np.float32(np.inf) else 0)
+            out[u] = surface if (z > zero) & (z < endless) else (clear if z == endless else nothing)
         if not drop_flying:
             continue
-        for u in range(1, width - 1):
-            z = row[u]
-            a, b = z - row[u - 1], row[u + 1] - z
-            flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
-            out[u] = 0 if flying & (out[u] == 2) else out[u]
-        if v == 0 or v == height - 1:
-            continue
-        above, below = depth[v - 1], depth[v + 1]
-        for u in range(width):
-            z = row[u]
-            a, b = z - above[u], below[u] - z
-            flying = (a * b > np.float32(0.0)) & (abs(a) > jump * z) & (abs(b) > jump * z)
-            out[u] = 0 if flying & (out[u] == 2) else out[u]
+        if width > 2:  # slices: places that may be negative would keep the compiler from vectorising
+            _drop_between(row[1:-1], row[:-2], row[2:], out[1:-1])
+        if 0 < v < height - 1:
+            _drop_between(row, depth[v - 1], depth[v + 1], out)
+
+
+@njit(cache=True, nogil=True)
+def _drop_between(row: Array, before: Array, after: Array, kinds: Array) -> None:
+    """Gives kind 0 to pixels that lie between their neighbours, (W,) each, with a jump to both."""
+    jump, zero = np.float32(JUMP), np.float32(0.0)
+    for u in range(row.shape[0]):
+        z = row[u]
+        a, b = z - before[u], after[u] - z
+        flying = (a * b > zero) & (abs(a) > jump * z) & (abs(b) > jump * z) & (kinds[u] == np.uint8(2))
+        kinds[u] = np.uint8(0) if flying else kinds[u]
 
 
 def pixel_kinds(depth: Array, no_surface: int, drop_flying: bool) -> NDArray[np.uint8]:

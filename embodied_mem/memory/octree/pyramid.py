@@ -54,6 +54,20 @@ def farthest_pyramid(sight: Array, levels: Array) -> None:
                 out[u] = max(pair[2 * u], pair[2 * u + 1])
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _row(nodes: Array, v: int, rows: int, columns: int) -> Array:
+    """Returns row v of a flat image, the nearest one where there is none."""
+    first = min(max(v, 0), rows - 1) * columns
+    return nodes[first : first + columns]
+
+
+@njit(cache=True, nogil=True)
+def _join_rows(a: Array, b: Array, c: Array, d: Array, e: Array, most: Array) -> None:
+    """Fills (N,) float32 with the largest of five."""
+    for u in range(most.shape[0]):
+        most[u] = max(max(max(a[u], b[u]), max(c[u], d[u])), e[u])
+
+
 @njit(cache=True, nogil=True)
 def spread_pyramid(sight: Array, levels: Array, first: int, outside: float, seen: Array) -> None:
     """Spreads the largest depths over the two, and over the three, nodes to each side.
@@ -70,18 +84,19 @@ def spread_pyramid(sight: Array, levels: Array, first: int, outside: float, seen
     for level in range(first, levels.shape[0]):
         at, rows, columns = levels[level, 0], levels[level, 1], levels[level, 2]
         nodes = sight[at : at + rows * columns]
+        lines[:] = np.float32(outside)  # so it stays beside the image
+        near, far = lines[0], lines[1]
         for v in range(rows):
-            near, far = lines[0], lines[1]
-            near[:] = np.float32(outside)
-            for w in range(max(v - 2, 0), min(v + 3, rows)):
-                row = nodes[w * columns : (w + 1) * columns]
-                for u in range(columns):
-                    near[3 + u] = max(near[3 + u], row[u])
-            above = nodes[max(v - 3, 0) * columns : (max(v - 3, 0) + 1) * columns]
-            below = nodes[min(v + 3, rows - 1) * columns : (min(v + 3, rows - 1) + 1) * columns]
-            far[:] = np.float32(outside)
+            # At the border rows are taken twice. Few at a time, or compilers do not see that none overlap.
+            inner = near[3 : 3 + columns]
+            _join_rows(
+                _row(nodes, v - 2, rows, columns), _row(nodes, v - 1, rows, columns),
+                _row(nodes, v + 1, rows, columns), _row(nodes, v + 2, rows, columns),
+                _row(nodes, v, rows, columns), inner,
+            )  # fmt: skip
+            above, below = _row(nodes, v - 3, rows, columns), _row(nodes, v + 3, rows, columns)
             for u in range(columns):
-                far[3 + u] = max(max(above[u], below[u]), near[3 + u])
+                far[3 + u] = max(max(above[u], below[u]), inner[u])
             out = seen[at + v * columns : at + (v + 1) * columns]
             for u in range(columns):
                 out[u] = max(max(max(near[u + 1], near[u + 2]), max(near[u + 4], near[u + 5])), near[u + 3])
@@ -89,6 +104,13 @@ def spread_pyramid(sight: Array, levels: Array, first: int, outside: float, seen
             for u in range(columns):
                 ends = max(max(far[u], far[u + 1]), max(far[u + 5], far[u + 6]))
                 out[u] = max(max(max(far[u + 2], far[u + 3]), far[u + 4]), ends)
+
+
+@njit(cache=True, nogil=True)
+def _nearest_rows(a: Array, b: Array, c: Array, d: Array, e: Array, least: Array) -> None:
+    """Fills (N,) float32 with the smallest of five."""
+    for u in range(least.shape[0]):
+        least[u] = min(min(min(a[u], b[u]), min(c[u], d[u])), e[u])
 
 
 @njit(cache=True, nogil=True)
@@ -106,14 +128,19 @@ def lay_tails(reach: Array, back: float, follow: float, starts: Array, sight: Ar
     """
     height, width = reach.shape
     lines = np.full((3, width + 2 * AROUND), np.float32(np.inf))
-    column, pairs, fours = lines[0], lines[1], lines[2]
+    column, pairs, fours, flat = lines[0], lines[1], lines[2], reach.reshape(height * width)
     for v in range(height):
         nearest = column[AROUND : AROUND + width]
-        nearest[:] = np.float32(np.inf)
-        for w in range(max(v - AROUND, 0), min(v + AROUND + 1, height)):
-            row = reach[w]
-            for u in range(width):
-                nearest[u] = min(nearest[u], row[u])
+        _nearest_rows(
+            _row(flat, v - 4, height, width), _row(flat, v - 3, height, width),
+            _row(flat, v - 2, height, width), _row(flat, v - 1, height, width),
+            _row(flat, v, height, width), pairs[:width],
+        )  # fmt: skip
+        _nearest_rows(
+            _row(flat, v + 4, height, width), _row(flat, v + 3, height, width),
+            _row(flat, v + 2, height, width), _row(flat, v + 1, height, width),
+            pairs[:width], nearest,
+        )  # fmt: skip
         for u in range(width + 2 * AROUND - 1):
             pairs[u] = min(column[u], column[u + 1])
         for u in range(width + 2 * AROUND - 3):
