@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from embodied_mem.memory.octree.lanes import trailing_zeros
 from embodied_mem.memory.octree.words import count_bits
 
 Array = NDArray[Any]
@@ -163,7 +164,7 @@ def list_voxels(masks: Array) -> tuple[Array, Array]:
                 bit = w & (~w + np.uint64(1))
                 w ^= bit
                 which[n] = i
-                local[n] = x * 64 + count_bits(bit - np.uint64(1))
+                local[n] = x * 64 + trailing_zeros(bit)
                 n += 1
     return which, local
 
@@ -198,7 +199,7 @@ def list_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: 
             while w:
                 bit = w & (~w + np.uint64(1))
                 w ^= bit
-                local = np.uint64(count_bits(bit - np.uint64(1)))
+                local = np.uint64(trailing_zeros(bit))
                 out[n, 0] = xs[x]
                 out[n, 1] = ys[local >> np.uint64(3)]
                 out[n, 2] = zs[local & np.uint64(7)]

@@ -350,7 +350,7 @@ def list_steps(rows: Array, chosen: Array, log_odds: LogOdds) -> Array:
             while todo:
                 bit = todo & (~todo + _ONE)
                 todo ^= bit
-                out[n] = steps[x * 64 + count_bits(bit - _ONE)]
+                out[n] = steps[x * 64 + trailing_zeros(bit)]
                 n += 1
     return out
 

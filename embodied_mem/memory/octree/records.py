@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.lanes import bits_between
+from embodied_mem.memory.octree.lanes import bits_between, trailing_zeros
 from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
 from embodied_mem.memory.octree.words import count_bits
@@ -272,7 +272,7 @@ def _observe(rows: Array, seen: Array, noted: Array, names: Array, columns: Colu
                 s = first + count_bits(noted[i, x] & (bit - np.uint64(1)))
                 if stamped:
                     columns.stamps[s] = number
-                name = names[i, x * 64 + count_bits(bit - np.uint64(1))] if voted else np.int32(0)
+                name = names[i, x * 64 + trailing_zeros(bit)] if voted else np.int32(0)
                 if name > 0 and name == columns.labels[s]:
                     columns.weights[s] = min(columns.weights[s] + 1, 255)
                 elif name > 0 and columns.weights[s] <= 1:
