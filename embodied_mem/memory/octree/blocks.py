@@ -184,7 +184,7 @@ class BlockStore:
         def add(gates: NDArray[np.int64]) -> None:
             counts.append(octants.add_marks(rows, marks, self.log_odds, self.masks, steps, wanted, gates))
 
-        join(add, 400.0 * len(rows))
+        join(add, 250.0 * len(rows))
         self._fit(rows, marks.view(np.uint64), wanted)
         if self.records.used:
             noted = self.masks.occupied[rows] | named | (before & ~seen)
@@ -210,7 +210,7 @@ class BlockStore:
         def see(i: int, j: int) -> None:
             records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
 
-        spread(see, size)
+        spread(see, size, 100.0)
         if not named.any():
             return seen, named, _NO_NAMES
         self.keep_labels()
