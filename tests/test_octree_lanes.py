@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants, trailing_zeros
+from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants
+from embodied_mem.memory.octree.words import count_bits, trailing_zeros
 
 
 @njit
@@ -20,6 +21,11 @@ def _spread(even, start, values, to):
 @njit
 def _gather(values, start, even, to):
     return gather_octants(values, start, even, to)
+
+
+@njit
+def _count(word):
+    return count_bits(word)
 
 
 @njit
@@ -68,3 +74,8 @@ def test_trailing_zeros_of_every_bit():
     for k in range(64):
         assert _zeros(np.uint64(1) << np.uint64(k)) == k
         assert _zeros(np.uint64((1 << 64) - (1 << k))) == k
+
+
+def test_bits_are_counted():
+    for word in (0, 1, 1 << 63, (1 << 64) - 1, 0x123456789ABCDEF0):
+        assert _count(np.uint64(word)) == word.bit_count()

@@ -25,7 +25,8 @@ Array = NDArray[Any]
 PAD = 64
 """As in `dense`."""
 BATCH = 256
-"""Blocks that are judged at once. What is not settled of as many must fit `Unsettled`."""
+"""Blocks that are judged at once. What is not settled of as many must fit `Unsettled`, and a count of all
+their octants 16 bits."""
 ENOUGH = 8192
 """Voxels that are not settled yet and fit the caches: with more, they are settled before more are listed."""
 _ALL8, _ALL4, _ALL2 = np.uint64(0x0101010101010101), np.uint32(0x01010101), np.uint16(0x0101)

@@ -91,13 +91,3 @@ def gather_octants(typingctx: Any, values: Any, start: Any, even: Any, to: Any) 
         return _bits(builder, builder.or_(*others))
 
     return types.uint64(values, types.intp, even, types.intp), generate
-
-
-@intrinsic
-def trailing_zeros(typingctx: Any, word: Any) -> Any:
-    """Returns the number of a uint64's lowest bit that is set; there must be one."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], context.get_constant(types.boolean, True))
-
-    return types.int64(types.uint64), generate

@@ -8,8 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.lanes import trailing_zeros
-from embodied_mem.memory.octree.words import count_bits
+from embodied_mem.memory.octree.words import count_bits, trailing_zeros
 
 Array = NDArray[Any]
 
@@ -161,10 +160,9 @@ def list_voxels(masks: Array) -> tuple[Array, Array]:
         for x in range(8):
             w = masks[i, x]
             while w:
-                bit = w & (~w + np.uint64(1))
-                w ^= bit
                 which[n] = i
-                local[n] = x * 64 + trailing_zeros(bit)
+                local[n] = x * 64 + trailing_zeros(w)
+                w &= w - np.uint64(1)
                 n += 1
     return which, local
 
@@ -197,9 +195,8 @@ def list_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: 
         for x in range(8):
             w = masks[i, x]
             while w:
-                bit = w & (~w + np.uint64(1))
-                w ^= bit
-                local = np.uint64(trailing_zeros(bit))
+                local = np.uint64(trailing_zeros(w))
+                w &= w - np.uint64(1)
                 out[n, 0] = xs[x]
                 out[n, 1] = ys[local >> np.uint64(3)]
                 out[n, 2] = zs[local & np.uint64(7)]

@@ -16,9 +16,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.crew import take_part
-from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants, trailing_zeros
+from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants
 from embodied_mem.memory.octree.segments import FITS
-from embodied_mem.memory.octree.words import count_bits
+from embodied_mem.memory.octree.words import count_bits, trailing_zeros
 
 Array = NDArray[Any]
 
@@ -348,9 +348,8 @@ def list_steps(rows: Array, chosen: Array, log_odds: LogOdds) -> Array:
         for x in range(8):
             todo = chosen[i, x]
             while todo:
-                bit = todo & (~todo + _ONE)
-                todo ^= bit
-                out[n] = steps[x * 64 + trailing_zeros(bit)]
+                out[n] = steps[x * 64 + trailing_zeros(todo)]
+                todo &= todo - _ONE
                 n += 1
     return out
 

@@ -13,16 +13,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.lanes import bits_between, trailing_zeros
+from embodied_mem.memory.octree.lanes import bits_between
 from embodied_mem.memory.octree.segments import Segments, roomy
 from embodied_mem.memory.octree.stamps import Stamps
-from embodied_mem.memory.octree.words import count_bits
+from embodied_mem.memory.octree.words import count_bits, trailing_zeros
 
 Array = NDArray[Any]
 
 UNIT = 4
 """Records are allotted to blocks in multiples of this."""
-MOST = np.iinfo(np.int32).max
+_LAST_LABEL = np.iinfo(np.int32).max
 _KINDS = {"labels": np.uint16, "weights": np.uint8, "stamps": np.int32, "references": np.int32}
 _NOTHING = {"labels": 0, "weights": 0, "stamps": 0, "references": -1}
 
@@ -192,7 +192,7 @@ def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> Non
             seen[i, x] = bits_between(bits[i], 64 * x, 1, 127)
             named[i, x] = 0
             if names.shape[0] > 0:
-                named[i, x] = seen[i, x] & bits_between(names[i], 64 * x, 1, MOST)
+                named[i, x] = seen[i, x] & bits_between(names[i], 64 * x, 1, _LAST_LABEL)
 
 
 @njit(cache=True, nogil=True)

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodied_mem.errors import InputError
-from embodied_mem.memory.octree.words import count_bits
+from embodied_mem.memory.octree.words import trailing_zeros
 
 Array = NDArray[Any]
 
@@ -155,12 +155,11 @@ def _next_hole(units: int, heads: Array, some: Array) -> int:
     word = some[at] & ~((np.uint64(1) << np.uint64(units & 63)) - np.uint64(1))
     while True:
         while word:
-            bit = word & (~word + np.uint64(1))
-            wide = 64 * at + count_bits(bit - np.uint64(1))
+            wide = 64 * at + trailing_zeros(word)
             if heads[wide] >= 0:
                 return wide
-            some[at] &= ~bit
-            word ^= bit
+            some[at] &= ~(word & (~word + np.uint64(1)))
+            word &= word - np.uint64(1)
         at += 1
         if at == some.shape[0]:
             return 0

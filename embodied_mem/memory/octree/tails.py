@@ -172,6 +172,13 @@ def _mark_tile(
         cells[home] = _FREE
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _left_out(begin: float, end: float) -> float:
+    """Returns the part of a ray that is left out at its start, a millimetre of depth less to be sure."""
+    edge = np.float32(1e-3)
+    return (begin - edge if begin > edge else np.float32(0.0)) / end
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sort_tails(
     points: Array, reach: Array, starts: Array, frame: Frame, first: int, size: int, bins: Array
@@ -188,14 +195,12 @@ def _sort_tails(
         bins: (TILE,) int32, filled; LONG for rays that are left, and after it that of those not followed.
     """
     ox, oy, oz = frame.origin[0], frame.origin[1], frame.origin[2]
-    inverse, zero, one, edge = np.float32(frame.inverse), np.float32(0.0), np.float32(1.0), np.float32(1e-3)
-    last = first + size
+    inverse, one, last = np.float32(frame.inverse), np.float32(1.0), first + size
     px, py, pz = points[0, first:last], points[1, first:last], points[2, first:last]
     ends, begins = reach[first:last], starts[first:last]
     for j in range(size):
-        part = (begins[j] - edge if begins[j] > edge else zero) / ends[j]
         most = max(max(abs(px[j] - ox), abs(py[j] - oy)), abs(pz[j] - oz))
-        need = (one - part) * most * inverse
+        need = (one - _left_out(begins[j], ends[j])) * most * inverse
         b = np.int32(0)
         for n in LENGTHS:
             b += np.int32(need > np.float32(n))
@@ -207,12 +212,11 @@ def _gather_tails(
     points: Array, reach: Array, starts: Array, which: Array, size: int, tile: Array, parts: Array
 ) -> None:
     """Fills a tile with the ends of rays, and the part of each that is left out at its start."""
-    zero, edge = np.float32(0.0), np.float32(1e-3)
     rays = which.view(np.uint32)
     for n in range(size):
         i = rays[n]
         tile[0, n], tile[1, n], tile[2, n] = points[0, i], points[1, i], points[2, i]
-        parts[n] = (starts[i] - edge if starts[i] > edge else zero) / reach[i]
+        parts[n] = _left_out(starts[i], reach[i])
 
 
 class Bins(NamedTuple):
@@ -316,10 +320,11 @@ def _mark_bin(
     sizes[b] = 0
     if size == 0 or b > LONG:
         return count
-    skipped[:] = True
     if b < LONG:
         _gather_tails(points, reach, starts, rays, size, tile, parts)
         _mark_tile(tile, parts, size, frame, cells, scratch, skipped)
+    else:
+        skipped[:] = True
     return _leave(skipped, rays, size, left, count)
 
 
@@ -352,15 +357,14 @@ def mark_left(points: Array, reach: Array, starts: Array, frame: Frame, cells: A
     for k in range(count):
         i = left[k]
         ends[k, 0], ends[k, 1], ends[k, 2] = points[0, i], points[1, i], points[2, i]
-        skips[k] = max(starts[i] - np.float32(1e-3), np.float32(0.0)) / reach[i]
+        skips[k] = _left_out(starts[i], reach[i])
     mark_rays(ends, np.zeros(count, np.bool_), skips, frame, cells, np.empty(count, np.int32))
 
 
 @njit(cache=True, nogil=True)
 def _leave(skipped: Array, which: Array, size: int, left: Array, count: int) -> int:
     """Lists the rays of a tile that were skipped after `count` others; returns how many are listed."""
-    some = np.uint8(0)
-    flags = skipped.view(np.uint8)
+    some, flags = np.uint8(0), skipped.view(np.uint8)  # mostly none: that is soon found out, many at once
     for j in range(size):
         some |= flags[j]
     if some == np.uint8(0):
