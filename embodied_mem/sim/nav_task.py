@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.configs import from_mapping
 from embodied_mem.errors import ConfigError
-from embodied_mem.geometry import Pose
 from embodied_mem.memory import MemoryConfig
 from embodied_mem.perception import PerceptionConfig
 from embodied_mem.sim.base_controller import BaseController
@@ -21,11 +19,13 @@ from embodied_mem.sim.explorer import Explorer
 from embodied_mem.sim.house.catalog import STRUCTURE
 from embodied_mem.sim.house.config import RobotConfig
 from embodied_mem.sim.house.renderer import Camera, View
-from embodied_mem.sim.house.robot import Action, Odometry, Robot, noisy_depth
+from embodied_mem.sim.house.robot import Action, Odometry, noisy_depth
 from embodied_mem.sim.mistakes import mistaken_labels
 from embodied_mem.sim.nav_measures import Leg, NavMeasures, draw_legs
 from embodied_mem.sim.nav_oracle import NavOracle
+from embodied_mem.sim.nav_settings import check_numbers, check_whole, settings
 from embodied_mem.sim.seeker import Seeker
+from embodied_mem.sim.site import START_DISTANCE, Site
 from embodied_mem.types import CameraFrame, Goal, Image, LabelMap, Observation
 
 STEP_NS = 100_000_000
@@ -35,8 +35,6 @@ REACH, LIMIT = 0.85, 0.95
 of its own is a little wrong, and farther away where nothing nearer can be stood at."""
 SUCCESS_MARGIN = 0.1
 """A goal counts as reached this close to where its category counts as found [m]; as in Habitat."""
-START_DISTANCE = 2.0
-"""Episodes start at least this far from the first goal where the place allows it [m]."""
 START_DRAWS, GOAL_DRAWS = 30, 20
 """So many starts are drawn until one is far enough from the goal and does not show it, and so many goals."""
 SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
@@ -44,35 +42,6 @@ SLACK_REWARD, SUCCESS_REWARD = -0.01, 2.5
 CONTROLS = ("discrete", "velocity")
 
 NavObs = dict[str, Any]
-Config = TypeVar("Config")
-
-
-class Site(Protocol):
-    """A place to navigate in; its frame is the map's, with z up.
-
-    Positions are (2,) float64 where the floor is at z = 0 all over the place, else (3,) [m].
-
-    Attributes:
-        title: what it is, for messages.
-        labels: categories of the things in it, sorted.
-        info: what `info` of every step says of it.
-    """
-
-    title: str
-    labels: tuple[str, ...]
-    info: Mapping[str, Any]
-
-    def start(self, label: str, radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draws a free position, at least `START_DISTANCE` from where a label counts as found if it can."""
-
-    def robot(self, config: RobotConfig, position: NDArray[np.float64], yaw: float) -> Robot:
-        """Returns a robot at a position with a heading [rad]."""
-
-    def distance(self, label: str, radius: float, position: NDArray[np.float64]) -> float:
-        """Returns the shortest way [m] to where something of a label counts as found, inf where none."""
-
-    def view(self, camera: Camera, map_T_camera: Pose, max_depth: float) -> View:
-        """Returns what a camera sees; beyond `max_depth` [m] it has colour only."""
 
 
 class NavTask(gymnasium.Env[NavObs, Any]):
@@ -119,7 +88,7 @@ class NavTask(gymnasium.Env[NavObs, Any]):
             check_whole("goal_steps", goal_steps, 1)
         if control not in CONTROLS:
             raise ConfigError(f'no control "{control}"; there are: {", ".join(CONTROLS)}')
-        _check(goals, max_steps, revisit, success_radius)
+        check_numbers(goals, max_steps, revisit, success_radius)
         goal_labels = (goal_labels,) if isinstance(goal_labels, str) else goal_labels
         if goal_labels is not None and not isinstance(goal_labels, Sequence):
             raise ConfigError(f'goal_labels takes categories such as "[cup, bowl]", got "{goal_labels}"')
@@ -420,35 +389,3 @@ class NavTask(gymnasium.Env[NavObs, Any]):
     def render(self) -> NDArray[np.uint8]:
         """Returns what the robot sees, (H, W, 3) uint8."""
         return self._view.color
-
-
-def settings(cls: type[Config], name: str, given: Any) -> Config:
-    """Returns settings given as a config, a mapping, or None for the defaults.
-
-    Raises:
-        ConfigError: they are something else, or make no sense.
-    """
-    if given is None or isinstance(given, cls):
-        return cls() if given is None else given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f'{name} takes settings such as "{{width: 64}}", got "{given}"')
-    return from_mapping(cls, given)
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raises `ConfigError` where a setting is no whole number, or smaller than the least that makes sense."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ConfigError(f'{name} must be a whole number, got "{value}"')
-    if value < least:
-        limit = f"be at least {least}" if least else "not be negative"
-        raise ConfigError(f"{name} must {limit}, got {value}")
-
-
-def _check(goals: int, max_steps: int, revisit: float, success_radius: float) -> None:
-    check_whole("goals", goals, 1)
-    check_whole("max_steps", max_steps, 1)
-    for name, value in (("revisit", revisit), ("success_radius", success_radius)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f'{name} must be a number, got "{value}"')
-    if not 0.0 <= revisit <= 1.0 or not success_radius > 0.0:
-        raise ConfigError("revisit must be in 0..1 and success_radius positive")

@@ -20,7 +20,7 @@ from embodied_mem.sim.house.config import RobotConfig
 from embodied_mem.sim.house.floor_plan import rect_distance
 from embodied_mem.sim.house.renderer import Camera, View
 from embodied_mem.sim.house.robot import Robot
-from embodied_mem.sim.nav_task import START_DISTANCE
+from embodied_mem.sim.site import START_DISTANCE
 from embodied_mem.types import LabelMap
 
 GOAL_PITCH = 0.1

@@ -20,7 +20,9 @@ from embodied_mem.sim.house.overnight import Change, change_house
 from embodied_mem.sim.house.renderer import Camera, View, scene_of
 from embodied_mem.sim.house.robot import Robot
 from embodied_mem.sim.house.truth import ground_truth
-from embodied_mem.sim.nav_task import START_DISTANCE, NavTask, check_whole, settings
+from embodied_mem.sim.nav_settings import check_whole, settings
+from embodied_mem.sim.nav_task import NavTask
+from embodied_mem.sim.site import START_DISTANCE
 
 DRAWS = 20
 """How often a change of the house is drawn until it leaves robot and goals alone."""

@@ -13,7 +13,8 @@ from embodied_mem.sim.house.house_nav import HouseNav, HouseSite
 from embodied_mem.sim.house.overnight import Change, change_house
 from embodied_mem.sim.house.robot import Action
 from embodied_mem.sim.nav_measures import Leg, NavMeasures
-from embodied_mem.sim.nav_task import NavObs, check_whole
+from embodied_mem.sim.nav_settings import check_whole
+from embodied_mem.sim.nav_task import NavObs
 from embodied_mem.types import Observation
 
 PIXELS = 20
