@@ -87,10 +87,10 @@ def _neighbours(keys: Array) -> Array:
         keys: (M,) int64 packed block keys, sorted.
 
     Returns:
-        (M, 6) int32 index of the blocks at x-1, x+1, y-1, y+1, z-1, z+1; -1 where there is none.
+        (M, 6) uint32 index of the blocks at x-1, x+1, y-1, y+1, z-1, z+1; M where there is none.
     """
     n = keys.shape[0]
-    out = np.full((n, 6), np.int32(-1))
+    out = np.full((n, 6), np.uint32(n))
     for axis in range(3):
         offset = np.int64(1) << np.int64(42 - 21 * axis)
         j = 0
@@ -118,27 +118,26 @@ def frontier_masks(order: Array, keys: Array, occupied: Array, free: Array) -> A
         (M, 8) uint64 in that order.
     """
     n = order.shape[0]
-    known = np.zeros((n + 1, 8), np.uint64)  # the last one stands for blocks that are absent
+    known = np.empty((n + 1, 8), np.uint64)
+    known[n] = np.uint64(0)  # stands for blocks that are absent
     for i in range(n):
         for x in range(8):
             known[i, x] = occupied[order[i], x] | free[order[i], x]
-    beside = _neighbours(keys[order])
-    out = np.zeros((n, 8), np.uint64)
-    inner = np.empty(8, np.uint64)
+    beside = _neighbours(keys[order])  # unsigned: so the compiler need not look for negative ones
+    out = np.empty((n, 8), np.uint64)
     for i in range(n):
         xm, xp, ym = beside[i, 0], beside[i, 1], beside[i, 2]
         yp, zm, zp = beside[i, 3], beside[i, 4], beside[i, 5]
-        for x in range(8):
-            k = known[i, x]
+        before, k = known[xm, 7], known[i, 0]
+        for x in range(np.uint64(8)):
+            after = known[i, x + np.uint64(1)] if x < np.uint64(7) else known[xp, 0]
             both = ((k << np.uint64(8)) | (known[ym, x] >> np.uint64(56))) & (
                 (k >> np.uint64(8)) | (known[yp, x] << np.uint64(56))
             )
             both &= ((k << np.uint64(1)) & ~_Z0) | ((known[zm, x] >> np.uint64(7)) & _Z0)
-            inner[x] = both & (((k >> np.uint64(1)) & ~_Z7) | ((known[zp, x] << np.uint64(7)) & _Z7))
-        for x in range(8):
-            before = known[i, x - 1] if x > 0 else known[xm, 7]
-            after = known[i, x + 1] if x < 7 else known[xp, 0]
-            out[i, x] = free[order[i], x] & ~(inner[x] & before & after)
+            both &= ((k >> np.uint64(1)) & ~_Z7) | ((known[zp, x] << np.uint64(7)) & _Z7)
+            out[i, x] = free[order[i], x] & ~(both & before & after)
+            before, k = k, after
     return out
 
 
@@ -181,10 +180,10 @@ def list_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: 
     Returns:
         (V, 3) float32 [m].
     """
-    out = np.empty((count_voxels(masks), 3), np.float32)
+    out = np.empty(3 * count_voxels(masks), np.float32)
     part = np.int64((1 << 21) - 1)
     xs, ys, zs = np.empty(8, np.float32), np.empty(8, np.float32), np.empty(8, np.float32)
-    n = 0
+    n, one, two, three = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
     for i in range(masks.shape[0]):
         key = keys[rows[i]]
         x0, y0, z0 = key >> 42, (key >> 21) & part, key & part
@@ -193,15 +192,13 @@ def list_centers(masks: Array, rows: Array, keys: Array, bias: int, resolution: 
             ys[k] = ((y0 - bias) * 8 + k + 0.5) * resolution
             zs[k] = ((z0 - bias) * 8 + k + 0.5) * resolution
         for x in range(8):
-            w = masks[i, x]
+            w, along = masks[i, x], xs[x]
             while w:
                 local = np.uint64(trailing_zeros(w))
-                w &= w - np.uint64(1)
-                out[n, 0] = xs[x]
-                out[n, 1] = ys[local >> np.uint64(3)]
-                out[n, 2] = zs[local & np.uint64(7)]
-                n += 1
-    return out
+                w &= w - one
+                out[n], out[n + one], out[n + two] = along, ys[local >> three], zs[local & np.uint64(7)]
+                n += three
+    return out.reshape((-1, 3))
 
 
 @njit(cache=True, nogil=True)
