@@ -10,11 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from embodied_mem.configs import save_config
 from embodied_mem.errors import ConfigError, InputError
-from embodied_mem.policy import PolicyConfig, PPOConfig
+from embodied_mem.policy import PolicyConfig, PPOConfig, load_policy
 from embodied_mem.policy.config import ImitationConfig
 from embodied_mem.policy.demonstrations import Demonstration
 from embodied_mem.sim.dark_key_to_door import DarkKeyToDoor
@@ -173,6 +174,29 @@ def test_a_seed_has_a_teacher_of_its_own(tmp_path: Path) -> None:
         (first, _) = sorted((tmp_path / f"by-{seed}").glob("*/*.npz"))
         preferred[seed] = Demonstration.load(first).preferences[0]
     assert not np.allclose(preferred[3], preferred[4])
+
+
+def test_a_training_starts_with_what_another_one_of_its_method_and_seed_learned(tmp_path: Path) -> None:
+    easy = replace(SMALL, env_kwargs={"size": 3, "trial_steps": 10}, seed=3)
+    run_training(easy, tmp_path / "easy" / "gru-3")
+    before = load_policy(tmp_path / "easy" / "gru-3" / "checkpoint")
+    config = tmp_path / "hard.yaml"
+    still = replace(SMALL.ppo, learning_rate=1e-9)
+    save_config(replace(SMALL, start=f"{tmp_path}/easy/{{method}}-{{seed}}/checkpoint", ppo=still), config)
+    memo, gru = plan_runs(config, ("memo", "gru"), (3,), None, tmp_path, tmp_path)
+    assert f"--start {tmp_path}/easy/gru-3/checkpoint" in gru.command
+    with pytest.raises(ConfigError, match="memo-3"):  # not trained yet
+        run_training(memo.config, memo.work)
+    with pytest.raises(ConfigError, match="policy memo, and this training gru"):
+        run_training(replace(gru.config, start=str(tmp_path / "easy" / "gru-3" / "checkpoint")), gru.work)
+    own = replace(memo.config, start=f"{tmp_path}/easy/gru-{{seed}}/checkpoint")
+    larger = {"size": 4, "trial_steps": 20}
+    with pytest.raises(ConfigError, match="sees"):
+        run_training(replace(own, env_kwargs=larger), memo.work)
+    run_training(own, memo.work)
+    after = load_policy(memo.work / "checkpoint").network.state_dict()
+    for name, weight in before.network.state_dict().items():
+        assert torch.allclose(weight, after[name], atol=1e-6), name
 
 
 def test_the_table_tells_the_interquartile_mean_and_its_interval(tmp_path: Path) -> None:

@@ -463,6 +463,22 @@ def test_wrong_touches_cost_more_and_more_until_one_ends_the_search_and_resuming
     assert env.step(TOUCH)[2]
 
 
+def test_searches_of_a_curriculum_end_after_one_to_all_of_the_cubes_and_are_as_long_as_that_takes() -> None:
+    env, wanted = ColorCubes(targets=3, min_targets=1), []
+    for seed in range(90):
+        obs, _ = env.reset(seed=seed)
+        known, found, over, info = obs["cubes"][:, :2] * env.size, 0, False, {}
+        while not over:
+            moves = walk_to(env, obs["cell"], known[obs["target"][0]].round())
+            obs, _, over, _, info = env.step(moves[0] if moves else TOUCH)
+            found += not moves
+        assert info["is_success"] and info["found"] == found
+        wanted.append(found)
+        env.reset(seed=seed)
+        assert [env.step(0)[3] for _ in range(20 * found)].index(True) == 20 * found - 1
+    assert min(np.bincount(wanted, minlength=4)[1:]) > 20 and max(wanted) == 3
+
+
 def test_a_wrong_touch_ends_the_search() -> None:
     env = ColorCubes()
     env.reset(seed=0)
@@ -475,6 +491,8 @@ def test_a_wrong_touch_ends_the_search() -> None:
         {"jumps": 2.0},
         {"wrong": 0.0},
         {"strict_after": 5},
+        {"min_targets": 2},
+        {"targets": 3, "min_targets": 0},
     ):
         with pytest.raises(ConfigError):
             ColorCubes(**kwargs)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from torch import Tensor
 from embodied_mem.errors import ConfigError
 from embodied_mem.policy.demonstrations import Demonstration
 from embodied_mem.policy.memo_policy import MemoPolicy
+from embodied_mem.policy.start import check_spaces
 
 ABREAST = 64
 """Episodes that are played side by side."""
@@ -64,14 +65,7 @@ def load_teacher(
         raise ConfigError(f"a policy can teach discrete actions alone, and this task has {action_space}")
     if not isinstance(observation_space, spaces.Dict):
         raise ConfigError(f"a policy can teach on Dict observations alone, not {observation_space}")
-    if agent.normalization:
-        raise ConfigError(f"teacher {path} was trained on normalised observations, and this task has none")
-    for what, its, here in (
-        ("sees", agent.observation_space, observation_space),
-        ("does", agent.action_space, action_space),
-    ):
-        if its != here:
-            raise ConfigError(f"teacher {path} {what} {its}, and this task has {here}")
+    check_spaces(agent, f"teacher {path}", observation_space, action_space)
     agent.network.set_training_mode(False)
     return agent.network
 

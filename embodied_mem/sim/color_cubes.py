@@ -58,6 +58,8 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
     * `size=5`: cells along an edge.
     * `cubes=3`: how many, each of its own colour.
     * `targets=1`: colours to find, one after another; no colour comes twice in a row.
+    * `min_targets=None`: a curriculum. Each episode wants from so many up to `targets`, with equal odds;
+      None: always `targets`.
     * `jumps=0.0`: chance a step that a cube which is not wanted jumps: 0 is "trivial", more "medium".
     * `progress=0.0`, `wrong=None`: see Rewards; None: a wrong touch costs 1 and ends the episode.
     * `strict_after=None`: a curriculum. What a wrong touch costs rises from `wrong` to 1, by equal factors,
@@ -79,6 +81,7 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         progress: float = 0.0,
         wrong: float | None = None,
         strict_after: int | None = None,
+        min_targets: int | None = None,
     ) -> None:
         if not 2 <= size <= 15:
             raise ConfigError(f"size must be in [2, 15], got {size}")
@@ -86,6 +89,8 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
             raise ConfigError(f"cubes must be at least 2 and fewer than the cells, got {cubes}")
         if targets < 1:
             raise ConfigError(f"targets must be at least 1, got {targets}")
+        if min_targets is not None and not 1 <= min_targets <= targets:
+            raise ConfigError(f"min_targets must be in [1, targets], or null; got {min_targets}")
         if not 0.0 <= jumps <= 1.0:
             raise ConfigError(f"jumps must be in [0, 1], got {jumps}")
         if wrong is not None and not 0.0 < wrong <= 1.0:
@@ -93,9 +98,9 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         if strict_after is not None and (wrong is None or strict_after < 1):
             raise ConfigError(f"strict_after must be at least 1 and needs wrong, got {strict_after}")
         self.size, self.cubes, self.targets, self.jumps = size, cubes, targets, jumps
+        self.min_targets = targets if min_targets is None else min_targets
         self.progress, self.wrong, self.strict_after = progress, wrong, strict_after
         self._age = 0
-        self.max_steps = 4 * size * targets
         box = gymnasium.spaces.Box
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -115,6 +120,10 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         self._where: NDArray[np.int64] = cells[:-1].copy()
         self._target = int(self.np_random.integers(self.cubes))
         self._found = self._steps = 0
+        self._wanted = self.targets
+        if self.min_targets < self.targets:
+            self._wanted = int(self.np_random.integers(self.min_targets, self.targets + 1))
+        self.max_steps = 4 * self.size * self._wanted
 
     def _observe(self, shown: bool) -> CubesObs:
         x, y = self._cell % self.size, self._cell // self.size
@@ -153,7 +162,7 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
             cost = self._cost()
             reward += 1.0 if right else -cost
             self._found += int(right)
-            terminated = self._found == self.targets if right else self.wrong is None or cost == 1.0
+            terminated = self._found == self._wanted if right else self.wrong is None or cost == 1.0
             if right and not terminated:
                 other = int(self.np_random.integers(self.cubes - 1))
                 self._target = other + (other >= self._target)
@@ -167,7 +176,7 @@ class ColorCubes(gymnasium.Env[CubesObs, np.int64]):
         truncated = not terminated and self._steps >= self.max_steps
         info: dict[str, Any] = {}
         if terminated or truncated:
-            info = {"is_success": self._found == self.targets, "found": self._found}
+            info = {"is_success": self._found == self._wanted, "found": self._found}
         return self._observe(shown), reward, terminated, truncated, info
 
     def _cost(self) -> float:

@@ -125,9 +125,11 @@ def plan_runs(
             name = f"{called}-{seed}"
             options = " ".join(f"--{key} {value}" for key, value in settings.items())
             options += f" --without {' '.join(without)}" if without else ""
+            start = base.start.replace("{method}", called).replace("{seed}", str(seed))
+            options += f" --start {start}" if start else ""
             runs.append(
                 Run(
-                    config=replace(base, seed=seed, policy=replace(base.policy, **settings)),
+                    config=replace(base, seed=seed, start=start, policy=replace(base.policy, **settings)),
                     method=called,
                     row=out / config.stem / f"{name}.json",
                     work=work / config.stem / name,

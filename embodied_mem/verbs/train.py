@@ -62,6 +62,9 @@ class TrainConfig:
     """Torch's threads; networks as small as these lose more by waiting for each other than they gain."""
     eval_episodes: int = 200
     """Fresh episodes to evaluate on at the end."""
+    start: str = ""
+    """Checkpoint folder of the same network, trained in an easier task that looks the same: this training
+    starts with its weights. "{seed}" in it is the run's seed, "{method}" what a sweep calls the method."""
     policy: Annotated[PolicyConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PolicyConfig)
     """The network."""
     ppo: Annotated[PPOConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=PPOConfig)
@@ -77,6 +80,10 @@ class TrainConfig:
         if self.is_peer and self.imitation.is_wanted:
             raise ConfigError(
                 f"{self.algorithm} cannot imitate; leave that out with --sketched 0 --demonstrations 0"
+            )
+        if self.is_peer and self.start:
+            raise ConfigError(
+                f"{self.algorithm} cannot start with weights of the project's own; leave out start"
             )
 
     @property
@@ -214,7 +221,7 @@ def run_training(
         evaluation, and the curve: per rollout the step and the means over recent episodes.
 
     Raises:
-        ConfigError: what is in `out` was trained with another config.
+        ConfigError: what is in `out` was trained with another config, or `start` does not fit.
         Interrupted: Ctrl-C was pressed; the training is saved and can be resumed.
     """
     from stable_baselines3.common.logger import configure
@@ -235,6 +242,10 @@ def run_training(
         envs = model.get_env()
         if any(map(envs.has_attr, CURRICULA)):  # one that rises goes on where it was
             envs.set_options({"steps_before": model.num_timesteps // model.n_envs})
+    elif config.start:
+        from embodied_mem.policy.start import start_from
+
+        start_from(model, Path(config.start.replace("{seed}", str(config.seed))))
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))
