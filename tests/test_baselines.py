@@ -229,15 +229,15 @@ def test_hcam_reads_the_best_chunks_only() -> None:
     steps, x = torch.randn(1, 4, 6, D), torch.randn(1, 1, D)
     length = torch.tensor([[5, 6, 4, 0]])
     with torch.no_grad():
-        base = recall(x, Chunks(steps, length, torch.tensor([3])))
+        base = recall(x, Chunks.of(steps, length))
         changed = []
         for i in range(4):
             other = steps.clone()
             other[:, i] *= 1.01
-            changed.append(not torch.equal(base, recall(x, Chunks(other, length, torch.tensor([3])))))
+            changed.append(not torch.equal(base, recall(x, Chunks.of(other, length))))
         padded = steps.clone()
         padded[:, 2, 4:] = 9.0
-        assert torch.equal(base, recall(x, Chunks(padded, length, torch.tensor([3]))))
+        assert torch.equal(base, recall(x, Chunks.of(padded, length)))
     assert sum(changed) == 1 and not changed[3]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from embodied_mem.configs import save_config
+from embodied_mem.configs import load_config, save_config
 from embodied_mem.errors import ConfigError, InputError
 from embodied_mem.policy import PolicyConfig, PPOConfig, load_policy
 from embodied_mem.policy.config import ImitationConfig
@@ -189,6 +189,8 @@ def test_a_training_starts_with_what_another_one_of_its_method_and_seed_learned(
         run_training(memo.config, memo.work)
     with pytest.raises(ConfigError, match="policy memo, and this training gru"):
         run_training(replace(gru.config, start=str(tmp_path / "easy" / "gru-3" / "checkpoint")), gru.work)
+    with pytest.raises(ConfigError, match="only `embodied-mem sweep` knows"):
+        run_training(load_config(TrainConfig, config), memo.work)
     own = replace(memo.config, start=f"{tmp_path}/easy/gru-{{seed}}/checkpoint")
     larger = {"size": 4, "trial_steps": 20}
     with pytest.raises(ConfigError, match="sees"):

@@ -26,21 +26,36 @@ class Chunks:
 
     Attributes:
         steps: (B, K, L, d) what the core made of each step, detached.
+        mean: (B, K, d) of the steps of each chunk.
         length: (B, K) int64, steps in each chunk, 0 where there is none.
         count: (B,) int64, chunks that are there.
     """
 
     steps: Tensor
+    mean: Tensor
     length: Tensor
     count: Tensor
 
+    @staticmethod
+    def of(steps: Tensor, length: Tensor) -> Chunks:
+        """Returns chunks (B, K, L, d) of `length` (B, K) steps; those that are there come first."""
+        there = torch.arange(steps.shape[2], device=steps.device) < length[..., None]
+        mean = torch.where(there[..., None], steps, 0.0).sum(2) / length.clamp(min=1)[..., None]
+        return Chunks(steps, mean, length, (length > 0).sum(1))
+
     def rows(self, index: Tensor | slice) -> Chunks:
         """Returns a copy of some batch rows."""
-        return Chunks(self.steps[index], self.length[index], self.count[index])
+        return Chunks(self.steps[index], self.mean[index], self.length[index], self.count[index])
+
+    def padded(self, size: int) -> Chunks:
+        """Returns these with room for `size` chunks."""
+        steps, mean, length = (pad_to(part, size) for part in (self.steps, self.mean, self.length))
+        return Chunks(steps, mean, length, self.count)
 
     def detach(self) -> Chunks:
         """Returns a copy that shares nothing with this."""
-        return Chunks(self.steps.detach().clone(), self.length.clone(), self.count.clone())
+        steps, mean = (part.detach().clone() for part in (self.steps, self.mean))
+        return Chunks(steps, mean, self.length.clone(), self.count.clone())
 
     def clear(self, rows: Tensor) -> Chunks:
         """Forgets the chunks of the rows where `rows` (B,) is True."""
@@ -53,17 +68,20 @@ class Chunks:
         size = int(self.count[rows].max()) + 1
         if inplace and size > self.steps.shape[1]:
             size += size // 2  # grow seldom
-        at = (rows, self.count[rows])
+        at, room = (rows, self.count[rows]), self.padded(size)
+        new = Chunks.of(pad_to(steps.detach(), self.steps.shape[2])[:, None], length[:, None])
         return Chunks(
-            put(pad_to(self.steps, size), at, pad_to(steps.detach(), self.steps.shape[2]), inplace),
-            put(pad_to(self.length, size), at, length, inplace),
+            put(room.steps, at, new.steps[:, 0], inplace),
+            put(room.mean, at, new.mean[:, 0], inplace),
+            put(room.length, at, length, inplace),
             self.count.index_add(0, rows, torch.ones_like(rows)),
         )
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(p.numel() * p.element_size() for p in (self.steps, self.length, self.count))
+        parts = (self.steps, self.mean, self.length, self.count)
+        return sum(p.numel() * p.element_size() for p in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,27 +136,40 @@ class Recall(nn.Module):
     def forward(self, x: Tensor, chunks: Chunks) -> Tensor:
         """Returns what steps x (R, T, d) read from chunks of R rows: (R, T, d)."""
         r, t, d = x.shape
-        if not chunks.steps.shape[1]:
+        k = chunks.steps.shape[1]
+        if not k:
             return torch.zeros_like(x)
-        offset = torch.arange(chunks.steps.shape[2], device=x.device)
-        there = offset < chunks.length[..., None]  # (R, K, L)
-        held = torch.where(there[..., None], chunks.steps, 0.0)
-        mean = held.sum(2) / chunks.length.clamp(min=1)[..., None]  # (R, K, d)
         query = self.norm(x)
-        fit = self.summary_query(query) @ self.summary_key(mean).transpose(1, 2) / math.sqrt(d)  # (R, T, K)
-        fit = fit.masked_fill(~(chunks.length > 0)[:, None], -1e9)
-        best, which = fit.topk(min(self.most, fit.shape[2]), dim=2)  # (R, T, k)
+        fit = self.summary_query(query) @ self.summary_key(chunks.mean).transpose(1, 2) / math.sqrt(d)
+        fit = fit.masked_fill((chunks.length == 0)[:, None], -1e9)  # (R, T, K)
+        best, which = fit.topk(min(self.most, k), dim=2)  # (R, T, k)
         weight = best.softmax(2) * (best > -1e8)
-        key, value = self.key_value(held + self.order).view(r, *held.shape[1:3], 2, d).unbind(3)
+        if t > 1 and k * self.heads <= self.most * d:  # fewer numbers than the chosen of every step
+            weight = torch.zeros_like(fit).scatter(2, which, weight)
+            return self._read(query, chunks.steps, chunks.length, weight)
         row = torch.arange(r, device=x.device)[:, None, None]
+        steps, length = chunks.steps[row, which].flatten(0, 1), chunks.length[row, which].flatten(0, 1)
+        read = self._read(query.reshape(r * t, 1, d), steps, length, weight.flatten(0, 1)[:, None])
+        return read.view(r, t, d)
+
+    def _read(self, query: Tensor, steps: Tensor, length: Tensor, weight: Tensor) -> Tensor:
+        """Attends within each chunk: queries (N, T, d), chunks (N, K, L, d), their weights (N, T, K).
+
+        Keys and values are projections of `steps`; the queries and what was read are projected in
+        their stead, which is less work as long as a chunk's steps outnumber the queries.
+        """
+        n, t, d = query.shape
+        k, longest = steps.shape[1:3]
         size = d // self.heads
-        k = key[row, which].unflatten(-1, (self.heads, size))  # (R, T, k, L, H, d / H)
-        v = value[row, which].unflatten(-1, (self.heads, size))
-        q = self.query(query).view(r, t, self.heads, size)
-        logits = torch.einsum("rthc,rtklhc->rtkhl", q, k) / math.sqrt(size)
-        logits = logits.masked_fill(~there[row, which][:, :, :, None], -1e9)
-        read = torch.einsum("rtkhl,rtklhc->rtkhc", logits.softmax(-1), v).flatten(3)  # (R, T, k, d)
-        out: Tensor = self.out((read * weight[..., None]).sum(2))
+        key, value = self.key_value.weight.view(2, self.heads, size, d)  # (H, d / H, d)
+        held = (steps + self.order).view(n, k * longest, d)
+        q = torch.einsum("nthc,hcd->nthd", self.query(query).view(n, t, self.heads, size), key)
+        logits = q.reshape(n, t * self.heads, d) @ held.transpose(1, 2) / math.sqrt(size)
+        there = torch.arange(longest, device=query.device) < length[..., None]  # (N, K, L)
+        logits = logits.view(n, t, self.heads, k, longest).masked_fill(~there[:, None, None], -1e9)
+        share = logits.softmax(-1) * weight[:, :, None, :, None]  # (N, T, H, K, L)
+        read = (share.reshape(n, t * self.heads, k * longest) @ held).view(n, t, self.heads, d)
+        out: Tensor = self.out(torch.einsum("nthd,hcd->nthc", read, value).flatten(2))
         return out
 
 
@@ -172,9 +203,8 @@ class Hcam(Core):
 
     def _no_chunks(self, batch: int) -> Chunks:
         c, device = self.config, self.stack.norm.weight.device
-        zeros = torch.zeros(batch, 0, dtype=torch.int64, device=device)
         steps = torch.zeros(batch, 0, c.longest_segment, c.width, device=device)
-        return Chunks(steps, zeros, torch.zeros(batch, dtype=torch.int64, device=device))
+        return Chunks.of(steps, torch.zeros(batch, 0, dtype=torch.int64, device=device))
 
     def initial_state(self, batch: int) -> HcamState:
         """Returns the state before the first step."""
@@ -294,10 +324,11 @@ class Hcam(Core):
             chunks = chunks.write(rows[closed], h[rows[closed]], length[closed], False)
         env, longest = env[rows], self.config.longest_segment
         size = max(state.chunks.steps.shape[1], chunks.steps.shape[1])
-        own, new = state.chunks, chunks.rows(rows)
+        own, new = state.chunks.padded(size), chunks.rows(rows).padded(size)
         into = Chunks(
-            pad_to(own.steps, size).index_copy(0, env, pad_to(new.steps, size)),
-            pad_to(own.length, size).index_copy(0, env, pad_to(new.length, size)),
+            own.steps.index_copy(0, env, new.steps),
+            own.mean.index_copy(0, env, new.mean),
+            own.length.index_copy(0, env, new.length),
             own.count.index_copy(0, env, new.count),
         )
         cache = [

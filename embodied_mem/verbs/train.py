@@ -245,7 +245,7 @@ def run_training(
     elif config.start:
         from embodied_mem.policy.start import start_from
 
-        start_from(model, Path(config.start.replace("{seed}", str(config.seed))))
+        start_from(model, _start_of(config))
     out.mkdir(parents=True, exist_ok=True)
     imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))
@@ -264,6 +264,21 @@ def run_training(
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result
+
+
+def _start_of(config: TrainConfig) -> Path:
+    """Returns the checkpoint whose weights a training starts with.
+
+    Raises:
+        ConfigError: it depends on what a sweep calls the method, and this is no sweep.
+    """
+    start = config.start.replace("{seed}", str(config.seed))
+    if "{method}" in start:
+        raise ConfigError(
+            f'only `embodied-mem sweep` knows the "{{method}}" of start {start}: run that, or name a '
+            "checkpoint folder with --start"
+        )
+    return Path(start)
 
 
 def _evaluated(model: Any, config: TrainConfig, out: Path) -> tuple[Path, dict[str, Any]]:
