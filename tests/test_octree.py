@@ -83,6 +83,22 @@ def test_labels_need_a_majority_and_leave_with_their_voxel():
     assert tree.label(here)[0][0] == 0
 
 
+def test_a_label_that_was_out_of_view_for_an_hour_gives_way_to_the_next_one():
+    second, hour = 10**9, 3600 * 10**9
+    for away, label in ((hour // 2, 3), (2 * hour, 7)):
+        tree = Octree(1.0)
+        here, there = np.array([[0.5, 0.5, 0.5]]), np.array([[0.5, 0.5, 1.5]])
+        for k in range(20):
+            tree.integrate_cells(here, np.array([True]), labels=np.array([3]), stamp=k * second)
+            tree.integrate_cells(there, np.array([True]), labels=np.array([3]), stamp=k * second)
+        tree.integrate_cells(there, np.array([True]), stamp=away)  # seen, though not what it is
+        for k in range(2):
+            tree.integrate_cells(here, np.array([True]), labels=np.array([7]), stamp=away + k * second)
+        assert tree.label(here)[0][0] == label
+        tree.integrate_cells(there, np.array([True]), labels=np.array([7]), stamp=away + second)
+        assert tree.label(there)[0][0] == label
+
+
 def test_a_free_voxel_keeps_a_label_until_it_is_seen_without():
     tree = Octree(1.0)
     door = np.array([[0.5, 0.5, 0.5]])

@@ -131,6 +131,21 @@ def test_what_dwindles_as_it_is_looked_at_is_not_said_to_be_found() -> None:
     assert said("object", (2, 2, 1, 1)) == [None, None, 5, 5]  # these have been thought about already
 
 
+def test_what_is_left_in_the_map_of_a_thing_that_was_not_seen_for_long_is_no_sighting() -> None:
+    def said(hours: float, apart: float) -> list[Any]:
+        errands = Errands(ErrandConfig(found=5, proof=3, same=0.6))
+        tokens = tokens_with((OBJECT, "object", 2.0, {"goal": 1}), (GOAL, "cell", 2.0 + apart, {"goal": 1}))
+        tokens.frontier[GOAL], tokens.visits[GOAL] = False, np.log1p(20)
+        tokens.age[OBJECT] = np.log1p(3600.0 * hours)
+        errands.next(look_at(step=0), tokens)
+        errands.start(OBJECT, look_at(step=0), tokens)
+        return [errands.next(look_at(step=step), tokens).then for step in range(4)]
+
+    assert said(12.0, 0.3) == [None] * 4  # only the map says so: it stood there yesterday
+    assert said(0.5, 0.3) == [None, None, 5, 5]
+    assert said(0.0, 0.3) == [None, None, 5, 5]
+
+
 def test_who_goes_to_one_cube_of_a_thing_goes_on_to_the_one_beside_it() -> None:
     def tokens_at(x: float, number: int) -> MemoryTokens:
         tokens = tokens_with((GOAL, "cell", x, {"goal": 1, "id": number}))

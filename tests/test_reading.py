@@ -144,6 +144,27 @@ def test_what_the_goal_names_comes_first_however_far() -> None:
     assert tokens.id[of_kind(tokens, OBJECT)].tolist() == [nearest.id]
 
 
+def test_places_that_were_not_visited_for_long_come_first() -> None:
+    world, scene, _, _, pose = explored()
+    places = scene.place_table
+    evening = scene.trajectory_table.start
+    morning = evening + 12 * 3600 * 10**9
+
+    def shown(stale: float) -> np.ndarray:
+        config = ReadConfig(places=4, stale=stale)
+        tokens = read_tokens(world.tree, scene, None, pose, None, config, morning)
+        return tokens.id[of_kind(tokens, PLACE)]
+
+    nearest = shown(3600.0)
+    np.testing.assert_array_equal(nearest, shown(np.inf))  # none was visited this morning
+    places.last_visits[np.isin(places.ids, nearest[:2])] = morning - 60 * 10**9
+    np.testing.assert_array_equal(nearest, shown(np.inf))
+    np.testing.assert_array_equal(shown(3600.0)[:2], nearest[2:])
+    assert not np.isin(shown(3600.0), nearest[:2]).any()
+    places.last_visits[:] = morning
+    np.testing.assert_array_equal(nearest, shown(3600.0))
+
+
 def test_the_agents_own_room_comes_first() -> None:
     world, scene, _, _, _ = explored()
     for x, y in [(2.5, 1.5), (2.5, 7.5), (10.5, 7.5)]:
@@ -259,6 +280,7 @@ def test_embeddings_fill_the_rest_of_the_feature() -> None:
         ({"feature_size": 3}, "feature_size"),
         ({"min_existence": 1.5}, "min_existence"),
         ({"reach": -1.0}, "reach"),
+        ({"stale": 0.0}, "stale"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, float], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -54,7 +55,7 @@ class ReadConfig:
     objects: int = 12
     """Objects: those the goal names first, then the nearest."""
     places: int = 6
-    """Places, nearest first."""
+    """Places, nearest first; but see `stale`."""
     rooms: int = 2
     """Rooms: the agent's own first, then the nearest."""
     episodes: int = 4
@@ -66,6 +67,9 @@ class ReadConfig:
     """Length of the feature vector: is the goal, open, closed, locked, then the object's embedding."""
     min_existence: float = 0.1
     """Objects less likely to exist are left out."""
+    stale: float = math.inf
+    """Places that were not visited for so long come before all others [s]: who looks for what is not where it
+    was has been to the others."""
     reach: float = 1.0
     """Path distances of things beside free space count from free cells at most this far away [m]."""
     crops: tuple[float, ...] = ()
@@ -90,6 +94,8 @@ class ReadConfig:
             raise ConfigError(f"read.feature_size must be at least {PLAIN_FEATURES}, got {self.feature_size}")
         if not 0.0 <= self.min_existence <= 1.0:
             raise ConfigError(f"read.min_existence must be in [0, 1], got {self.min_existence}")
+        if not self.stale > 0.0:
+            raise ConfigError(f"read.stale must be positive, got {self.stale}")
         if not self.reach >= 0.0:
             raise ConfigError(f"read.reach must not be negative, got {self.reach}")
         if not all(edge > 0.0 for edge in self.crops) or self.crop_pixels < 1:
@@ -270,12 +276,13 @@ class _Reader:
                 feature[PLAIN_FEATURES : PLAIN_FEATURES + len(part)] = part
 
     def places(self, first: int) -> None:
-        """The nearest places along a path."""
+        """The nearest places along a path; before them, those that were not visited for long."""
         p = self.scene.place_table
         if len(p) == 0:
             return
         path, away = self.ways_to(p.positions)
-        order = np.lexsort((p.ids, away, path))[: self.config.places]
+        age = self.ages(self._visited(p.last_visits))
+        order = np.lexsort((p.ids, away, path, age < np.log1p(self.config.stale)))[: self.config.places]
         self.put(
             first,
             "place",
@@ -283,7 +290,7 @@ class _Reader:
             p.positions[order],
             path[order],
             extent=np.repeat(2.0 * p.clearances[order, None], 3, axis=1) * (1.0, 1.0, 0.0),
-            age=self.ages(self._visited(p.last_visits[order])),
+            age=age[order],
             confidence=1.0,
             visits=np.log1p(p.visits[order]),
         )

@@ -22,6 +22,8 @@ Array = NDArray[Any]
 
 UNIT = 4
 """Records are allotted to blocks in multiples of this."""
+LONG_NS = 3600 * 10**9
+"""Out of view for so long, things may have changed [ns]."""
 _LAST_LABEL = np.iinfo(np.int32).max
 _KINDS = {"labels": np.uint16, "weights": np.uint8, "stamps": np.int32, "references": np.int32}
 _NOTHING = {"labels": 0, "weights": 0, "stamps": 0, "references": -1}
@@ -140,7 +142,7 @@ class Records:
         if self.has("stamps"):
             self.stamps.forget(self.columns.stamps[: self.segments.tail])
             number = self.stamps.number(stamp)
-        _observe(rows, seen, noted, names, self.columns, number)
+        _observe(rows, seen, noted, names, self.columns, number, self.stamps.values, stamp - LONG_NS)
 
     @property
     def used(self) -> bool:
@@ -247,11 +249,15 @@ def _drop(rows: Array, counts: Array, lifted: Columns, columns: Columns) -> None
 
 
 @njit(cache=True, nogil=True)
-def _observe(rows: Array, seen: Array, noted: Array, names: Array, columns: Columns, number: int) -> None:
+def _observe(
+    rows: Array, seen: Array, noted: Array, names: Array, columns: Columns, number: int, stamps: Array,
+    long_ago: int
+) -> None:  # fmt: skip
     """Stamps and labels the noted voxels that a scan observed.
 
     A label is a running majority: a scan that agrees raises its weight by one, one that
-    disagrees lowers it, and at zero the new label takes over.
+    disagrees lowers it, and at zero the new label takes over. What a voxel was said to be
+    before it was out of view for long weighs no more than one scan.
 
     Args:
         rows: (M,) int64.
@@ -260,6 +266,8 @@ def _observe(rows: Array, seen: Array, noted: Array, names: Array, columns: Colu
         names: (M, 512) int32 labels voted for by this scan, or (0, 512).
         columns: changed in place.
         number: of the scan's stamp.
+        stamps: (S,) int64 stamps by their numbers [ns].
+        long_ago: what was last observed before that was out of view for long [ns].
     """
     voted, stamped = names.shape[0] > 0, columns.stamps.shape[0] > 0
     for i in range(rows.shape[0]):
@@ -271,6 +279,8 @@ def _observe(rows: Array, seen: Array, noted: Array, names: Array, columns: Colu
                 todo ^= bit
                 s = first + count_bits(noted[i, x] & (bit - np.uint64(1)))
                 if stamped:
+                    if columns.labels.shape[0] > 0 and stamps[columns.stamps[s]] < long_ago:
+                        columns.weights[s] = min(columns.weights[s], 1)
                     columns.stamps[s] = number
                 name = names[i, x * 64 + trailing_zeros(bit)] if voted else np.int32(0)
                 if name > 0 and name == columns.labels[s]:

@@ -37,6 +37,11 @@ class Stamps:
         # Indices of another type than its own numpy converts without the interpreter's lock, however few.
         return self._values[numbers.astype(np.intp)]
 
+    @property
+    def values(self) -> NDArray[np.int64]:
+        """(S,) int64 all of them, by number [ns]."""
+        return self._values[: self._count]
+
     def forget(self, column: NDArray[np.int32]) -> None:
         """Forgets the stamps that are not in a column of numbers, where that is worth it.
 

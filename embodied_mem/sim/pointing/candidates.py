@@ -15,6 +15,9 @@ from embodied_mem.memory import ReadConfig
 from embodied_mem.sim.memory_wrapper import FAR, flat_tokens, read_spaces
 from embodied_mem.types import TOKEN_KINDS, MemoryTokens, Observation
 
+LONG = 3600.0
+"""What was not seen, or visited, for so long may be otherwise by now [s]."""
+
 READ = ReadConfig(
     tokens=64,
     frontiers=16,
@@ -23,6 +26,7 @@ READ = ReadConfig(
     rooms=4,
     episodes=4,
     goals=8,
+    stale=LONG,
     reach=1.5,
     crops=(4.8, 19.2),
     crop_pixels=24,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.sim.pointing.candidates import CELL, OBJECT, READ, known_goals
+from embodied_mem.sim.pointing.candidates import CELL, LONG, OBJECT, READ, known_goals
 from embodied_mem.types import MemoryTokens, Observation
 
 FRESH = 0.02
@@ -20,6 +20,8 @@ class Sightings:
     An object of the scene graph counts whenever it is seen: many images made it what it is. Cubes of the map
     count as long as they do not dwindle: a wrong label in one image is outvoted, voxel by voxel, by those
     that follow, and what was only mistaken for the goal shrinks as it is looked at; then it counts anew.
+    Nor do they count beside an object of the goal's label that was not seen for long: it was there then, and
+    what is left of it in the map tells nothing of now.
 
     Args:
         same: what is no farther apart than this is the same [m].
@@ -42,6 +44,7 @@ class Sightings:
         seen = known_goals(tokens, self.trust) & (tokens.age <= FRESH)
         if not seen.any():
             return
+        seen &= ~self._is_left_over(tokens)
         at = obs.map_T_base.transform(tokens.position[seen])[:, :2]  # (S, 2)
         known = self._apart(at) <= self.same  # (P, S)
         less = (self._apart(dwindling) <= self.same).any(axis=1)
@@ -51,6 +54,13 @@ class Sightings:
             if not (self._apart(place[None]) <= self.same).any():
                 self._places = np.concatenate([self._places, place[None]])
                 self._counts = np.append(self._counts, 1)
+
+    def _is_left_over(self, tokens: MemoryTokens) -> NDArray[np.bool_]:
+        """Returns (K,) bool: cubes of the map beside a thing of the goal's label that was long not seen."""
+        named = tokens.mask & (tokens.feature[:, 0] > 0)
+        old = named & (tokens.kind == OBJECT) & (tokens.age >= np.log1p(LONG))
+        apart = np.abs(tokens.position[:, None, :2] - tokens.position[None, old, :2]).max(axis=-1)  # (K, O)
+        return np.asarray(named & (tokens.kind == CELL) & (apart <= self.same).any(axis=1))
 
     def _dwindling(self, obs: Observation, tokens: MemoryTokens) -> NDArray[np.float64]:
         """Returns (D, 2) where cubes are that have fewer voxels of the goal's label than a step before.
