@@ -42,7 +42,8 @@ class Octree(OctreeReader):
 
     Per scan each voxel that a ray passes gets one miss and each voxel in which a ray ends
     one hit; hits win; log-odds are clamped (Hornung et al., "OctoMap", 2013). A voxel of
-    index v is the cube [v, v + 1) * resolution. Log-odds >= 0 is occupied.
+    index v is the cube [v, v + 1) * resolution. Log-odds >= 0 is occupied. A voxel has the label
+    that most scans gave it; where it was out of view for an hour, that weighs no more than one scan.
 
     Attributes:
         resolution: edge of a voxel [m].
