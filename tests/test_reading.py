@@ -156,9 +156,9 @@ def test_places_that_were_not_visited_for_long_come_first() -> None:
         return tokens.id[of_kind(tokens, PLACE)]
 
     nearest = shown(3600.0)
-    np.testing.assert_array_equal(nearest, shown(np.inf))  # none was visited this morning
+    np.testing.assert_array_equal(nearest, shown(0.0))  # none was visited this morning
     places.last_visits[np.isin(places.ids, nearest[:2])] = morning - 60 * 10**9
-    np.testing.assert_array_equal(nearest, shown(np.inf))
+    np.testing.assert_array_equal(nearest, shown(0.0))
     np.testing.assert_array_equal(shown(3600.0)[:2], nearest[2:])
     assert not np.isin(shown(3600.0), nearest[:2]).any()
     places.last_visits[:] = morning
@@ -280,7 +280,7 @@ def test_embeddings_fill_the_rest_of_the_feature() -> None:
         ({"feature_size": 3}, "feature_size"),
         ({"min_existence": 1.5}, "min_existence"),
         ({"reach": -1.0}, "reach"),
-        ({"stale": 0.0}, "stale"),
+        ({"stale": np.inf}, "stale"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, float], message: str) -> None:

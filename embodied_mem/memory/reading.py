@@ -67,9 +67,9 @@ class ReadConfig:
     """Length of the feature vector: is the goal, open, closed, locked, then the object's embedding."""
     min_existence: float = 0.1
     """Objects less likely to exist are left out."""
-    stale: float = math.inf
+    stale: float = 0.0
     """Places that were not visited for so long come before all others [s]: who looks for what is not where it
-    was has been to the others."""
+    was has been to the others. 0: the nearest come first in any case."""
     reach: float = 1.0
     """Path distances of things beside free space count from free cells at most this far away [m]."""
     crops: tuple[float, ...] = ()
@@ -94,8 +94,8 @@ class ReadConfig:
             raise ConfigError(f"read.feature_size must be at least {PLAIN_FEATURES}, got {self.feature_size}")
         if not 0.0 <= self.min_existence <= 1.0:
             raise ConfigError(f"read.min_existence must be in [0, 1], got {self.min_existence}")
-        if not self.stale > 0.0:
-            raise ConfigError(f"read.stale must be positive, got {self.stale}")
+        if not 0.0 <= self.stale < math.inf:
+            raise ConfigError(f"read.stale must be seconds or 0, got {self.stale}")
         if not self.reach >= 0.0:
             raise ConfigError(f"read.reach must not be negative, got {self.reach}")
         if not all(edge > 0.0 for edge in self.crops) or self.crop_pixels < 1:
@@ -282,7 +282,8 @@ class _Reader:
             return
         path, away = self.ways_to(p.positions)
         age = self.ages(self._visited(p.last_visits))
-        order = np.lexsort((p.ids, away, path, age < np.log1p(self.config.stale)))[: self.config.places]
+        waits = age < np.log1p(self.config.stale)
+        order = np.lexsort((p.ids, away, path, waits))[: self.config.places]
         self.put(
             first,
             "place",
