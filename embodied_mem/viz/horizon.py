@@ -11,7 +11,8 @@ from embodied_mem.viz.canvas import blank_figure, save_figure
 from embodied_mem.viz.map_texts import INK, QUIET
 
 COLORS = (
-    "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#222222",
+    "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd",
+    "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#222222",
 )  # fmt: skip
 MARKERS = "osD^vP*Xh<"
 
