@@ -241,6 +241,21 @@ def test_hcam_reads_the_best_chunks_only() -> None:
     assert sum(changed) == 1 and not changed[3]
 
 
+@pytest.mark.parametrize("chunks", [3, 40])  # all of them are read at once, or those that each step chose
+def test_hcam_reads_the_same_of_many_steps_as_of_one_after_the_other(chunks: int) -> None:
+    torch.manual_seed(1)
+    recall = Recall(PolicyConfig(width=16, heads=2, segment_length=5, recall=3))
+    length = torch.randint(0, 7, (4, chunks)).sort(1, descending=True).values
+    length[0] = 0  # nothing is there
+    held = Chunks.of(torch.randn(4, chunks, 6, 16), length)
+    x = torch.randn(4, 5, 16)
+    with torch.no_grad():
+        together = recall(x, held)
+        alone = torch.cat([recall(x[:, t : t + 1], held) for t in range(5)], 1)
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert not together[0].any() and together[1].any()
+
+
 def test_baselines_have_about_as_many_parameters_as_memo() -> None:
     def count(policy: str) -> int:
         return sum(p.numel() for p in build(policy, width=64, heads=4).parameters())

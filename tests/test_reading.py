@@ -13,7 +13,8 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.navigation import cell_of, distance_field, frontier_cells, shortest_path
 from embodied_mem.memory.octree import Octree
 from embodied_mem.memory.octree.types import GridMap
-from embodied_mem.memory.reading import ReadConfig, read_tokens
+from embodied_mem.memory.read_config import ReadConfig
+from embodied_mem.memory.reading import read_tokens
 from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
 from embodied_mem.types import TOKEN_KINDS, Goal, MemoryTokens
 

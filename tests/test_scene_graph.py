@@ -12,7 +12,8 @@ from ascii_world import FOUR_ROOMS, LABELS, STEP_NS, TWO_ROOMS, AsciiWorld, dete
 from embodied_mem.errors import ConfigError, InputError, StoreError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import Octree
-from embodied_mem.memory.reading import ReadConfig, read_tokens
+from embodied_mem.memory.read_config import ReadConfig
+from embodied_mem.memory.reading import read_tokens
 from embodied_mem.memory.scene.graph import SceneConfig, SceneGraph
 from embodied_mem.memory.scene.visibility import shown_by_label
 from embodied_mem.types import Percept, Scan

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from embodied_mem.memory.episodes.entries import Episode, Episodes
     from embodied_mem.memory.memory import Memory
     from embodied_mem.memory.octree import GridMap, Octree
-    from embodied_mem.memory.reading import ReadConfig
+    from embodied_mem.memory.read_config import ReadConfig
     from embodied_mem.memory.recall.config import RecallConfig
     from embodied_mem.memory.scene.config import SceneConfig
     from embodied_mem.memory.scene.graph import SceneGraph
@@ -54,7 +54,7 @@ _MODULES = {
     "Memory": "memory",
     "GridMap": "octree",
     "Octree": "octree",
-    "ReadConfig": "reading",
+    "ReadConfig": "read_config",
     "RecallConfig": "recall.config",
     "SceneConfig": "scene.config",
     "SubmapConfig": "submaps.config",

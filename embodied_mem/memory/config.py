@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from embodied_mem.errors import ConfigError
 from embodied_mem.memory.budget import BudgetConfig
-from embodied_mem.memory.reading import ReadConfig
+from embodied_mem.memory.read_config import ReadConfig
 from embodied_mem.memory.recall.config import RecallConfig
 from embodied_mem.memory.scene.config import SceneConfig
 from embodied_mem.memory.submaps.config import SubmapConfig
