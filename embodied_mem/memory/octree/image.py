@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from embodied_mem.memory.octree import pyramid
 from embodied_mem.memory.octree.crew import give_up, make_gates
 from embodied_mem.memory.octree.gathering import Touched
 from embodied_mem.memory.octree.pixels import Picture
-from embodied_mem.memory.octree.room import OUTSIDE, READY, SMALL, Room
+from embodied_mem.memory.octree.room import FRESH, OUTSIDE, READY, SMALL, Room
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
 from embodied_mem.memory.octree.sweep import GATES, Choice, Rays, Sight, sweep
 from embodied_mem.memory.octree.types import as_labels
@@ -91,8 +92,9 @@ def mark_exact(
         horizon(reach, resolution),
     )
     hands = byte_map.hands(EACH * depth.size)
-    rays, sight = _rays(depth.size, hands, byte_map), _sight(view.height, view.width, byte_map)
-    room = Room.make(resolution)
+    sides = view.height, view.width, hands
+    rays, sight, room = byte_map.keep("canvas", lambda: _Canvas.make(*sides, resolution), *sides)
+    room.facts[:] = FRESH
     found = _sweep(picture, rays, sight, room, settle, byte_map)
     dropped = depth.size - room.rays
     if found is None:
@@ -105,26 +107,31 @@ def mark_exact(
     return Marks(found.keys, found.marks.view(np.uint8), names, dropped)
 
 
-def _rays(size: int, hands: int, byte_map: ByteMap) -> Rays:
-    """Returns room for the rays of so many pixels."""
-    scratch = byte_map.scratch
-    return Rays(
-        scratch("points", (3, size), np.float32),
-        scratch("kinds", (size,), np.uint8),
-        scratch("ends", (size,), np.int32),
-        scratch("starts", (size,), np.float32),
-        scratch("left", (hands, size), np.int64),
-        np.empty(hands, np.int64),
-        np.empty((hands, 7)),
-    )
+class _Canvas(NamedTuple):
+    """What a sweep writes to: as good for the next image of the same size."""
 
+    rays: Rays
+    sight: Sight
+    room: Room
 
-def _sight(height: int, width: int, byte_map: ByteMap) -> Sight:
-    """Returns room for the depths of an image, and of its parts."""
-    levels, size = pyramid.pyramid_layout(height, width)
-    near, rest, least = (byte_map.scratch(name, (size,), np.float32) for name in ("sight", "rest", "least"))
-    seen, opened = (byte_map.scratch(name, (2 * size,), np.float32) for name in ("seen", "opened"))
-    return Sight(levels, near, rest, least, seen, opened, np.empty(4))
+    @classmethod
+    def make(cls, height: int, width: int, hands: int, resolution: float) -> _Canvas:
+        """Returns room for the rays of an image, and for the depths of its parts."""
+        size = height * width
+        rays = Rays(
+            np.empty((3, size), np.float32),
+            np.empty(size, np.uint8),
+            np.empty(size, np.int32),
+            np.empty(size, np.float32),
+            np.empty((hands, size), np.int64),
+            np.empty(hands, np.int64),
+            np.empty((hands, 7)),
+        )
+        levels, nodes = pyramid.pyramid_layout(height, width)
+        near, rest, least = (np.empty(nodes, np.float32) for _ in range(3))
+        seen, opened = (np.empty(2 * nodes, np.float32) for _ in range(2))
+        sight = Sight(levels, near, rest, least, seen, opened, np.empty(4))
+        return cls(rays, sight, Room.make(resolution))
 
 
 def _sweep(

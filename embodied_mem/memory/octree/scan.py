@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from embodied_mem.memory.octree import dense, gathering, kernels
 from embodied_mem.memory.octree.asking import Desk
 from embodied_mem.memory.octree.crew import Crew, make_gates
 from embodied_mem.memory.octree.frame import Frame, frame_of
+
+Kept = TypeVar("Kept")
 
 FEW = 512
 """Scans of fewer points are marked sparsely; the marks are the same."""
@@ -71,7 +73,8 @@ class ByteMap:
         self._first = np.zeros(0, np.int32)
         self._touched = gathering.Touched.room_for(0)
         self._desks: list[Desk] = []
-        self._scratch: dict[str, NDArray[Any]] = {}
+        self._zeros: dict[str, NDArray[Any]] = {}
+        self._kept: dict[str, tuple[tuple[int, ...], Any]] = {}
         self.lo = np.zeros(3, np.int64)
         self.shape = np.zeros(3, np.int64)
         self.strides = np.ones(3, np.int64)
@@ -131,9 +134,9 @@ class ByteMap:
 
     def _zeroed(self, name: str, size: int) -> NDArray[np.uint8]:
         """Returns the first `size` bytes of an array that is zero, if its user leaves it so."""
-        held = self._scratch.get(name)
+        held = self._zeros.get(name)
         if held is None or len(held) < size:
-            held = self._scratch[name] = np.zeros(size, np.uint8)
+            held = self._zeros[name] = np.zeros(size, np.uint8)
         return held[:size]
 
     def scratch(self, name: str, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
@@ -141,10 +144,14 @@ class ByteMap:
 
         Fresh arrays of megabytes cost more in page faults than the work done in them.
         """
-        held = self._scratch.get(name)
-        if held is None or held.shape != shape or held.dtype != kind:
-            held = self._scratch[name] = np.empty(shape, kind)
-        return held
+        return self.keep(name, lambda: np.empty(shape, kind), *shape)
+
+    def keep(self, name: str, make: Callable[[], Kept], *key: int) -> Kept:
+        """Returns what `make` returned for the last scan, or makes it anew for another key."""
+        held = self._kept.get(name)
+        if held is None or held[0] != key:
+            held = self._kept[name] = key, make()
+        return held[1]
 
     def cover(self, lo: NDArray[np.int64], hi: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Covers the voxels from lo to hi, by whole blocks; returns the zeroed cells, None for too many."""

@@ -17,6 +17,8 @@ LARGEST = 512
 """No block keeps more than so many things: one for each voxel."""
 WASTE = 1.125
 """A pool is compacted, rather than grown, when it is so many times what the blocks hold."""
+HOLES = 512
+"""Room is made for at least so many more holes."""
 FITS = -1
 """Instead of a number of things: a block's segment will do."""
 _FULL = 2**31 - LARGEST
@@ -28,22 +30,26 @@ def roomy(count: int, least: int = 0) -> int:
     return count + max(count // 16, least)
 
 
-@njit(cache=True, nogil=True)
-def lengthen(column: Array, capacity: int, fill: int) -> Array:
-    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
-    grown = np.empty(capacity, column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
-    return grown
+def lengthen(held: list[Array], capacity: int, fill: int) -> Array:
+    """Takes an array out of a list and makes room for so many things, or rows, in it; returns it.
 
+    It grows in place where nobody else holds it: to copy all of it into fresh pages takes long.
 
-@njit(cache=True, nogil=True)
-def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
-    """Does what `lengthen` does with rows: (B, K)."""
-    grown = np.empty((capacity, column.shape[1]), column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
-    return grown
+    Args:
+        held: the array alone, of which the caller keeps no other reference.
+        capacity: not less than it has.
+        fill: what is in its new part.
+    """
+    column = held.pop()
+    count, shape = len(column), (capacity, *column.shape[1:])
+    try:
+        column.resize(shape)
+    except ValueError:  # it is being read, or is not its own
+        grown = np.empty(shape, column.dtype)
+        grown[:count] = column
+        column = grown
+    column[count:] = fill
+    return column
 
 
 class Segments:
@@ -79,7 +85,9 @@ class Segments:
 
     def grow(self, rows: int) -> None:
         """Makes room for so many blocks."""
-        self.starts, self.sizes = lengthen(self.starts, rows, 0), lengthen(self.sizes, rows, 0)
+        starts, sizes = [self.starts], [self.sizes]
+        del self.starts, self.sizes
+        self.starts, self.sizes = lengthen(starts, rows, 0), lengthen(sizes, rows, 0)
 
     def misfits(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns (M,) bool: whose segment is too small, or far too large, for so many things."""
@@ -122,7 +130,7 @@ class Segments:
     def _release(self, rows: NDArray[np.int64], counts: NDArray[np.int64], misfits: int) -> None:
         spares = int(self._state[_SPARES])
         if misfits > spares:
-            more, first = max(misfits - spares, len(self._holes) // 8), len(self._holes)
+            more, first = max(misfits - spares, len(self._holes) // 8, HOLES), len(self._holes)
             self._holes = np.concatenate([self._holes, np.empty((more, 2), np.int32)])
             self._holes[first:, 1] = np.arange(first + 1, first + more + 1)
             self._holes[-1, 1] = self._state[_SPARE]
