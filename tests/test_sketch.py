@@ -13,6 +13,7 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("open3d")
 
 import embodied_mem.sim  # noqa: E402, F401
+from embodied_mem.errors import ConfigError  # noqa: E402
 from embodied_mem.sim.agents import make_observable  # noqa: E402
 from embodied_mem.sim.house.catalog import HOUSE_LABELS  # noqa: E402
 from embodied_mem.sim.house.company import company  # noqa: E402
@@ -139,6 +140,15 @@ def test_a_training_goes_through_imitation_a_round_of_its_own_and_rewards(tmp_pa
     again = run_training(replace(config), tmp_path, resume=True)  # past all of it: it only evaluates
     assert again["evaluation"] == result["evaluation"] and again["steps"] == 16
     assert (tmp_path / "imitated.zip").stat().st_mtime_ns == imitated
+    files = {f.stem: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npz")}
+    other = replace(config, imitation=replace(config.imitation, epochs=2))
+    with pytest.raises(ConfigError, match="another config: give another folder"):
+        run_training(other, tmp_path)
+    anew = run_training(config, tmp_path)  # but for what the teacher has shown
+    rewritten = {f.stem for f in tmp_path.rglob("*.npz") if f.stat().st_mtime_ns != files[f.stem]}
+    assert rewritten == {"10500000", "10000003", "10000004"}
+    assert (tmp_path / "imitated.zip").stat().st_mtime_ns != imitated
+    assert [row["loss"] for row in anew["imitation"]] == [row["loss"] for row in result["imitation"]]
 
 
 def test_the_splits_are_what_they_were_frozen_as() -> None:

@@ -17,7 +17,7 @@ from embodied_mem.policy.config import ImitationConfig, PolicyConfig, PPOConfig
 from embodied_mem.verbs.interrupt import Interrupted, stopping
 from embodied_mem.verbs.progress import progress
 
-RESUME = "resume.zip"
+RESUME, CONFIG = "resume.zip", "config.yaml"
 """File of a run's folder from which a training goes on."""
 
 CURRICULA = ("area_trials", "strict_after")
@@ -235,9 +235,8 @@ def run_training(
         model.learn(total, callback=callback)
         end_processes()
         return {}
+    _check_folder(config, out, resume)
     if resume and (out / RESUME).exists():
-        if load_config(TrainConfig, out / "config.yaml") != config:
-            raise ConfigError(f"{out} holds a training with another config: give another folder")
         model = type(model).load(out / RESUME, env=model.get_env(), device=config.device)
         envs = model.get_env()
         if any(map(envs.has_attr, CURRICULA)):  # one that rises goes on where it was
@@ -247,9 +246,9 @@ def run_training(
 
         start_from(model, _start_of(config))
     out.mkdir(parents=True, exist_ok=True)
-    imitated = imitate(model, config, out)
+    save_config(config, out / CONFIG)
+    imitated = imitate(model, config, out, resume)
     model.set_logger(configure(str(out), ["csv"]))
-    save_config(config, out / "config.yaml")
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
     end_processes()
     checkpoint, evaluation = _evaluated(model, config, out)
@@ -264,6 +263,15 @@ def run_training(
     }
     (out / "result.json").write_text(json.dumps(result, indent=2))
     return result
+
+
+def _check_folder(config: TrainConfig, out: Path, resume: bool) -> None:
+    """Refuses a folder in which there is something of another config that this training would go on with."""
+    from embodied_mem.verbs.imitation import has_begun
+
+    goes_on = (resume and (out / RESUME).exists()) or (config.imitation.is_wanted and has_begun(out))
+    if goes_on and (out / CONFIG).exists() and load_config(TrainConfig, out / CONFIG) != config:
+        raise ConfigError(f"{out} holds a training with another config: give another folder")
 
 
 def _start_of(config: TrainConfig) -> Path:
@@ -336,8 +344,11 @@ def _how_to_go_on(out: Path, command: str) -> str:
     return f"what was trained is in {out / RESUME}; {how}"
 
 
-def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]]:
-    """Runs what imitation the config asks for; returns its history, of a training that is past it too."""
+def imitate(model: Any, config: TrainConfig, out: Path, resume: bool = False) -> list[dict[str, float]]:
+    """Runs what imitation the config asks for; returns its history, of a training that is past it too.
+
+    Without `resume` it begins anew, but for what its teacher has demonstrated already.
+    """
     if not config.imitation.is_wanted:
         return []
     import gymnasium
@@ -351,6 +362,8 @@ def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]
 
     hidden = tuple(config.env_kwargs.get("without", ()))
     stage = Imitation(model, config.imitation, make, out, config.seed, print, hidden)
+    if not resume:
+        stage.forget()
     found = stage.history() if model.num_timesteps else stage.run()
     if config.ppo.anchor_coef:
         model.hold(stage.imitated())
