@@ -140,15 +140,19 @@ def test_a_training_goes_through_imitation_a_round_of_its_own_and_rewards(tmp_pa
     again = run_training(replace(config), tmp_path, resume=True)  # past all of it: it only evaluates
     assert again["evaluation"] == result["evaluation"] and again["steps"] == 16
     assert (tmp_path / "imitated.zip").stat().st_mtime_ns == imitated
-    files = {f.stem: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npz")}
+    with pytest.raises(ConfigError, match="has imitated: give --resume, or another folder"):
+        run_training(config, tmp_path)
     other = replace(config, imitation=replace(config.imitation, epochs=2))
-    with pytest.raises(ConfigError, match="another config: give another folder"):
-        run_training(other, tmp_path)
-    anew = run_training(config, tmp_path)  # but for what the teacher has shown
-    rewritten = {f.stem for f in tmp_path.rglob("*.npz") if f.stat().st_mtime_ns != files[f.stem]}
-    assert rewritten == {"10500000", "10000003", "10000004"}
-    assert (tmp_path / "imitated.zip").stat().st_mtime_ns != imitated
-    assert [row["loss"] for row in anew["imitation"]] == [row["loss"] for row in result["imitation"]]
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="another config: give another folder"):
+            run_training(other, tmp_path, resume=resume)
+    assert (tmp_path / "imitated.zip").stat().st_mtime_ns == imitated
+    (tmp_path / "imitated.zip").unlink()  # cut off before: what was shown is of use to other settings
+    with pytest.raises(ConfigError, match="another task, seed or teacher"):
+        run_training(replace(other, seed=1), tmp_path)
+    shown = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("sketch_0/*.npz")}
+    assert len(run_training(other, tmp_path)["imitation"]) == 4
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("sketch_0/*.npz")} == shown
 
 
 def test_the_splits_are_what_they_were_frozen_as() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,11 +22,6 @@ SEED = 10_000_000
 """First seed of the demonstrations' episodes, far from those of training and evaluation."""
 SKETCHES = 500_000
 """Episodes of the task have seeds so much later than those of the sketch."""
-
-
-def has_begun(out: Path) -> bool:
-    """Tells whether the folder of a run holds demonstrations, or a policy that has learned from some."""
-    return (out / IMITATED).exists() or (out / DEMONSTRATIONS).exists()
 
 
 @dataclass(frozen=True)
@@ -69,14 +63,6 @@ class Imitation:
             self.model.save(self.out / IMITATED)
             (self.out / HISTORY).write_text(json.dumps(history, indent=1))
         return history
-
-    def forget(self) -> None:
-        """Removes what was learned, and what a policy that had learned it did; not what the teacher did."""
-        for name in (IMITATED, HISTORY):
-            (self.out / name).unlink(missing_ok=True)
-        for number in range(1, self.config.rounds + 1):
-            for _, folder, _ in self._collections(number):
-                shutil.rmtree(folder, ignore_errors=True)
 
     def imitated(self) -> Any:
         """Returns the policy as the last round left it."""

@@ -221,7 +221,8 @@ def run_training(
         evaluation, and the curve: per rollout the step and the means over recent episodes.
 
     Raises:
-        ConfigError: what is in `out` was trained with another config, or `start` does not fit.
+        ConfigError: what is in `out` was trained with another config, or has imitated and is not to be gone
+            on with; or `start` does not fit.
         Interrupted: Ctrl-C was pressed; the training is saved and can be resumed.
     """
     from stable_baselines3.common.logger import configure
@@ -247,7 +248,7 @@ def run_training(
         start_from(model, _start_of(config))
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, out / CONFIG)
-    imitated = imitate(model, config, out, resume)
+    imitated = imitate(model, config, out)
     model.set_logger(configure(str(out), ["csv"]))
     record = _learn(model, total, out, processes, callback, command, shown=progress_bar)
     end_processes()
@@ -266,12 +267,23 @@ def run_training(
 
 
 def _check_folder(config: TrainConfig, out: Path, resume: bool) -> None:
-    """Refuses a folder in which there is something of another config that this training would go on with."""
-    from embodied_mem.verbs.imitation import has_begun
+    """Refuses a folder with something that this training would go on with, and must not, or would lose."""
+    from embodied_mem.verbs.imitation import DEMONSTRATIONS, IMITATED
 
-    goes_on = (resume and (out / RESUME).exists()) or (config.imitation.is_wanted and has_begun(out))
-    if goes_on and (out / CONFIG).exists() and load_config(TrainConfig, out / CONFIG) != config:
+    imitates, path = config.imitation.is_wanted, out / CONFIG
+    learned = imitates and (out / IMITATED).exists()
+    before = load_config(TrainConfig, path) if path.exists() else config
+    if before != config and (learned or (resume and (out / RESUME).exists())):
         raise ConfigError(f"{out} holds a training with another config: give another folder")
+    if learned and not resume:
+        raise ConfigError(f"{out} holds a policy that has imitated: give --resume, or another folder")
+    if imitates and (out / DEMONSTRATIONS).exists() and _shown(before) != _shown(config):
+        raise ConfigError(f"{out} holds demonstrations of another task, seed or teacher: give another folder")
+
+
+def _shown(config: TrainConfig) -> tuple[Any, ...]:
+    """Returns what of a config the demonstrations of a folder depend on."""
+    return config.env, config.env_kwargs, config.seed, config.imitation.teacher
 
 
 def _start_of(config: TrainConfig) -> Path:
@@ -344,11 +356,8 @@ def _how_to_go_on(out: Path, command: str) -> str:
     return f"what was trained is in {out / RESUME}; {how}"
 
 
-def imitate(model: Any, config: TrainConfig, out: Path, resume: bool = False) -> list[dict[str, float]]:
-    """Runs what imitation the config asks for; returns its history, of a training that is past it too.
-
-    Without `resume` it begins anew, but for what its teacher has demonstrated already.
-    """
+def imitate(model: Any, config: TrainConfig, out: Path) -> list[dict[str, float]]:
+    """Runs what imitation the config asks for; returns its history, of a training that is past it too."""
     if not config.imitation.is_wanted:
         return []
     import gymnasium
@@ -362,8 +371,6 @@ def imitate(model: Any, config: TrainConfig, out: Path, resume: bool = False) ->
 
     hidden = tuple(config.env_kwargs.get("without", ()))
     stage = Imitation(model, config.imitation, make, out, config.seed, print, hidden)
-    if not resume:
-        stage.forget()
     found = stage.history() if model.num_timesteps else stage.run()
     if config.ppo.anchor_coef:
         model.hold(stage.imitated())
