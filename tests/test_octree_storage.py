@@ -18,7 +18,7 @@ from embodied_mem.memory.octree import segments as octree_segments
 from embodied_mem.memory.octree import stamps as octree_stamps
 from embodied_mem.memory.octree.bench import bytes_per_voxel, house_scans
 from embodied_mem.memory.octree.octants import UNKNOWN, load_blocks
-from embodied_mem.memory.octree.segments import Segments, lengthen
+from embodied_mem.memory.octree.segments import Segments
 
 HERE = Path(__file__).parent
 IS_RANDOM = settings().max_examples == 1000
@@ -61,19 +61,6 @@ def test_the_bytes_reported_are_those_of_every_array_that_the_map_holds():
     tree.refer(tree.voxels().centers[:5], np.arange(5))
     held = arrays_of([tree._levels, tree._labelled], {})  # which hold the store too
     assert 0 <= sum(a.nbytes for a in held.values()) - tree.nbytes < small
-
-
-def test_a_column_grows_in_place_but_not_under_those_who_read_it():
-    held = [np.random.default_rng(0).integers(0, 99, (2000, 3))]
-    column, before = id(held[0]), held[0].copy()
-    grown = lengthen(held, 50_000, -1)
-    assert id(grown) == column and grown.shape == (50_000, 3)
-    assert (grown[:2000] == before).all() and (grown[2000:] == -1).all()
-    reader = grown[100:200]
-    longer = lengthen([grown], 500_000, 7)
-    assert longer is not grown and (longer[2000:50_000] == -1).all() and (longer[50_000:] == 7).all()
-    longer[:] = 0
-    assert (reader == before[100:200]).all()
 
 
 def test_growth_leaves_little_room_unused():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodied_mem.memory.octree import kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
-from embodied_mem.memory.octree.segments import Segments, lengthen, roomy
+from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_rows, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -100,24 +100,20 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
-        keys, versions, stamps = [self.keys], [self.versions], [self.stamps]
-        occupied, free, noted = ([mask] for mask in self.masks)
-        if noted[0] is occupied[0] or not len(noted[0]):
-            noted.clear()
-        uneven, even, words = [self.log_odds.uneven], [self.log_odds.even], self.log_odds.words
-        del self.keys, self.versions, self.stamps, self.masks, self.log_odds  # so that they can grow in place
-        self.keys, self.versions = lengthen(keys, capacity, 0), lengthen(versions, capacity, 0)
-        self.stamps = lengthen(stamps, capacity, NEVER)
-        busy, open_ = lengthen(occupied, capacity, 0), lengthen(free, capacity, 0)
-        self.masks = octants.Masks(busy, open_, lengthen(noted, capacity, 0) if noted else busy)
+        longer, wider = lengthen, lengthen_rows
+        self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
+        self.stamps = longer(self.stamps, capacity, NEVER)
+        occupied, free, noted = self.masks
+        shared = noted is occupied or not len(noted)
+        occupied, free = wider(occupied, capacity, 0), wider(free, capacity, 0)
+        self.masks = octants.Masks(occupied, free, occupied if shared else wider(noted, capacity, 0))
         self.records.grow(capacity)
         self._segments.grow(capacity)
-        self.log_odds = octants.LogOdds(
-            lengthen(uneven, capacity, 0),
-            lengthen(even, capacity, octants.UNKNOWN),
-            self._segments.starts,
-            self._segments.sizes,
-            words,
+        self.log_odds = self.log_odds._replace(
+            uneven=longer(self.log_odds.uneven, capacity, 0),
+            even=wider(self.log_odds.even, capacity, octants.UNKNOWN),
+            starts=self._segments.starts,
+            sizes=self._segments.sizes,
         )
 
     def _fit(self, rows: NDArray[np.int64], words: NDArray[np.uint64], wanted: NDArray[np.int64]) -> None:
@@ -127,9 +123,9 @@ class BlockStore:
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
-            held, others = [pool], self.log_odds[:-1]
-            del pool, self.log_odds
-            self.log_odds = octants.LogOdds(*others, lengthen(held, roomy(segments.tail, WORDS), 0))
+            grown = np.empty(roomy(segments.tail, WORDS), np.uint64)
+            grown[: len(pool)] = pool
+            self.log_odds = self.log_odds._replace(words=grown)
         octants.store_blocks(rows, words, wanted, self.log_odds)
 
     def keep_labels(self) -> None:

@@ -30,26 +30,22 @@ def roomy(count: int, least: int = 0) -> int:
     return count + max(count // 16, least)
 
 
-def lengthen(held: list[Array], capacity: int, fill: int) -> Array:
-    """Takes an array out of a list and makes room for so many things, or rows, in it; returns it.
+@njit(cache=True, nogil=True)
+def lengthen(column: Array, capacity: int, fill: int) -> Array:
+    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
+    grown = np.empty(capacity, column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
 
-    It grows in place where nobody else holds it: to copy all of it into fresh pages takes long.
 
-    Args:
-        held: the array alone, of which the caller keeps no other reference.
-        capacity: not less than it has.
-        fill: what is in its new part.
-    """
-    column = held.pop()
-    count, shape = len(column), (capacity, *column.shape[1:])
-    try:
-        column.resize(shape)
-    except ValueError:  # it is being read, or is not its own
-        grown = np.empty(shape, column.dtype)
-        grown[:count] = column
-        column = grown
-    column[count:] = fill
-    return column
+@njit(cache=True, nogil=True)
+def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
+    """Does what `lengthen` does with rows: (B, K)."""
+    grown = np.empty((capacity, column.shape[1]), column.dtype)
+    grown[: column.shape[0]] = column
+    grown[column.shape[0] :] = fill
+    return grown
 
 
 class Segments:
@@ -85,9 +81,7 @@ class Segments:
 
     def grow(self, rows: int) -> None:
         """Makes room for so many blocks."""
-        starts, sizes = [self.starts], [self.sizes]
-        del self.starts, self.sizes
-        self.starts, self.sizes = lengthen(starts, rows, 0), lengthen(sizes, rows, 0)
+        self.starts, self.sizes = lengthen(self.starts, rows, 0), lengthen(self.sizes, rows, 0)
 
     def misfits(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns (M,) bool: whose segment is too small, or far too large, for so many things."""
