@@ -149,7 +149,7 @@ def _sweep(
     hands = len(rays.counts)
     desks = byte_map.desks(hands)
 
-    def run(cells: NDArray[np.uint8]) -> None:
+    def run(cells: NDArray[np.uint8]) -> Touched:
         gates, found = make_gates(GATES), byte_map.touched()
 
         def part(hand: int) -> bool:
@@ -166,13 +166,14 @@ def _sweep(
         except BaseException:
             byte_map.forget()
             raise
+        return found
 
-    run(byte_map.cells if picture.depth.size >= FEW else _NO_CELLS)
+    found = run(byte_map.cells if picture.depth.size >= FEW else _NO_CELLS)
     if room.state == OUTSIDE:
         raise InputError("the depth image reaches beyond the world of the octree")
     if room.state == SMALL:
         if picture.depth.size < FEW or not byte_map.grow(float(room.cells[0])):
             return None
         room.facts[0] = READY
-        run(byte_map.cells)
-    return byte_map.touched().part(room.blocks)
+        found = run(byte_map.cells)
+    return found.part(room.blocks)

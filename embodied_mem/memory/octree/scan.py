@@ -24,6 +24,7 @@ CELLS = 1 << 22
 """Cells of a byte map at first: what is not written to takes no memory, and pages once written to stay."""
 WORTH = 150_000
 """Work that takes one thread less than this is not worth waking another one for [ns]."""
+_NO_NAMES = np.empty((0, 512), np.int32)
 
 
 class Marks(NamedTuple):
@@ -202,7 +203,7 @@ class ByteMap:
             labels: (N,) int32 of those, or (0,).
         """
         if not len(labels):
-            return np.empty((0, 512), np.int32)
+            return _NO_NAMES
         names, votes = np.zeros((2, len(which), 512), np.int32)
         slots = np.empty(int(shape.prod()), np.int32)
         gathering.vote_labels(ends, labels, which, shape, slots, names, votes)
