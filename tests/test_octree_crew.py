@@ -11,7 +11,7 @@ import pytest
 from numba import njit
 
 from embodied_mem.geometry import Pose
-from embodied_mem.memory.octree import Octree, crew, image
+from embodied_mem.memory.octree import Octree, bench, crew, image
 from embodied_mem.memory.octree.crew import (
     Crew,
     give_up,
@@ -185,3 +185,27 @@ def test_a_scan_of_which_a_thread_fails_says_so_and_the_next_one_is_right(monkey
     for one in (tree, alone):
         one.integrate_depth(depth, view, Pose(), mode="exact")
     assert tree.digest() == alone.digest()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_scan_that_is_interrupted_in_its_kernel_leaves_a_whole_map(monkeypatch, labelled):
+    scans = bench.house_scans(6, 160, 120)
+    whole, broken = Octree(0.05), Octree(0.05)
+    sweep, taken = image.sweep, 0
+
+    def interrupted(*args):
+        sweep(*args)
+        raise KeyboardInterrupt
+
+    for k, scan in enumerate(scans * 3):
+        labels = np.full(scan.depth.shape, k % 3 + 1, np.int32) if labelled else None
+        for tree in (whole, broken):
+            tree.integrate_depth(scan.depth, scan.view, scan.pose, mode="exact", labels=labels, stamp=k)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(image, "sweep", interrupted)
+            broken.integrate_depth(scan.depth, scan.view, scan.pose, mode="exact", labels=labels, stamp=k)
+        if broken.digest() != whole.digest():  # its evidence was taken, its labels were not
+            taken += 1
+            whole.integrate_depth(scan.depth, scan.view, scan.pose, mode="exact", stamp=k)
+        assert broken.digest() == whole.digest()
+    assert taken > 3

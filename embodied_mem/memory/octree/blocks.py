@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree import kernels, octants, records
+from embodied_mem.memory.octree import evidence, kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
+from embodied_mem.memory.octree.scan import ByteMap
 from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_rows, roomy
 
 NEVER = np.iinfo(np.int64).min
@@ -22,6 +24,7 @@ Spread = Callable[..., None]
 Join = Callable[..., None]
 """Calls work(gates) on several threads if there are."""
 
+_NO_INTAKE: tuple[Any, tuple[Any, ...]] = None, (None,)
 _NO_NAMES, _NO_MASKS = np.empty((0, 512), np.int32), np.empty((0, 8), np.uint64)
 
 
@@ -53,7 +56,7 @@ class BlockStore:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self._used = np.zeros(1, np.int64)
         self.table = np.full((128, 2), kernels.EMPTY, np.int64)
         self.keys = np.empty(0, np.int64)
         self.stamps = np.empty(0, np.int64)
@@ -67,7 +70,13 @@ class BlockStore:
             np.empty(64, np.uint64),
         )  # fmt: skip
         self._order = np.empty(0, np.int32)
+        self._taken = _NO_INTAKE
         self._grow(64)
+
+    @property
+    def count(self) -> int:
+        """How many rows are in use."""
+        return int(self._used[0])
 
     def directory(self, points: int) -> Directory | None:
         """Returns the directory of the blocks; None where it does not help a batch of so many points."""
@@ -83,10 +92,10 @@ class BlockStore:
 
     def insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns (M,) rows of packed keys, made where absent."""
-        before = self.count
+        before, rows = self.count, np.empty(len(keys), np.int64)
         if before + len(keys) >= len(self.table):
             self._rehash(before + int(np.count_nonzero(self.find(keys) < 0)))
-        rows, self.count = kernels.insert_rows(self.table, keys, before)
+        _, self._used[0] = kernels.insert_rows(self.table, keys, rows, before, len(self.table))
         if self.count > len(self.keys):
             self._grow(roomy(self.count, ROWS))
         self.keys[rows] = keys
@@ -96,11 +105,13 @@ class BlockStore:
     def _rehash(self, count: int) -> None:
         """Makes the hash large enough for so many blocks."""
         if count * 2 > len(self.table):
+            self._taken = _NO_INTAKE  # or what is replaced would stay
             slots = 1 << int(count * 2 - 1).bit_length()
             self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
         longer, wider = lengthen, lengthen_rows
+        self._taken = _NO_INTAKE
         self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
         self.stamps = longer(self.stamps, capacity, NEVER)
         occupied, free, noted = self.masks
@@ -123,6 +134,7 @@ class BlockStore:
         if slots is not None:
             pool[: len(slots)] = pool[slots]
         if segments.tail > len(pool):
+            self._taken = _NO_INTAKE
             grown = np.empty(roomy(segments.tail, WORDS), np.uint64)
             grown[: len(pool)] = pool
             self.log_odds = self.log_odds._replace(words=grown)
@@ -176,45 +188,103 @@ class BlockStore:
         rows = self.insert(keys)
         if not self.records.has("stamps") and records.some_older(rows, self.stamps, self.masks.noted, stamp):
             self.keep_stamps()  # from now on voxels may be older than their block
-        seen, named, names = self._see(marks, names, spread)
+        seen = self._see(marks, spread) if len(names) or self.records.used else _NO_MASKS
+        named, names = self._name(names, seen, spread)
         before = self.masks.noted[rows] if self.records.used else seen
         wanted = np.empty(len(rows), np.int64)
         counts: list[tuple[int, int]] = []
 
         def add(gates: NDArray[np.int64]) -> None:
-            counts.append(octants.add_marks(rows, marks, self.log_odds, self.masks, steps, wanted, gates))
+            counts.append(evidence.add_marks(rows, marks, self.log_odds, self.masks, steps, wanted, gates))
 
         join(add, 250.0 * len(rows))
         self._fit(rows, marks.view(np.uint64), wanted)
+        self._record(rows, before, seen, named, names, stamp, version)
+        misses, hits = (sum(column) for column in zip(*counts))
+        return misses, hits
+
+    def intake(
+        self, steps: NDArray[np.int64], stamp: int, labelled: bool, blocks: int, byte_map: ByteMap
+    ) -> tuple[evidence.Intake, evidence.Notes]:
+        """Returns where threads may add a scan's evidence as soon as they have it, for `complete`.
+
+        Where the map is not ready for it, the scan is not taken.
+
+        Args:
+            steps: (4,) int64: hit, miss, lower and upper clamp.
+            stamp: [ns] of the scan.
+            labelled: whether it has labels.
+            blocks: how many it may touch, or it is not taken.
+            byte_map: whose threads these are; it keeps the notes.
+        """
+        recorded, stamped = self.records.used, self.records.has("stamps")
+        size = 0 if labelled and not self.records.has("labels") else blocks
+        key = size, size if recorded else 0, byte_map.threads
+        notes = byte_map.keep("notes", lambda: evidence.Notes.make(*key), *key)
+        notes.facts[:] = 0, stamp, 0
+        parts = (
+            self.table, self.keys, self.stamps, self._used, self.log_odds, self.masks, steps, recorded,
+            stamped, notes,
+        )  # fmt: skip
+        if not all(part is held for part, held in zip(parts, self._taken[1])):
+            self._taken = evidence.make_intake(*parts), parts
+        return self._taken[0], notes
+
+    def complete(
+        self,
+        notes: evidence.Notes,
+        marks: NDArray[np.uint8],
+        names: NDArray[np.int32],
+        version: int,
+        spread: Spread,
+    ) -> tuple[int, int]:
+        """Keeps what was taken in of a scan; the other arguments and what is returned are as of `observe`."""
+        part = slice(len(marks))
+        rows, seen = notes.rows[part], notes.seen[part]
+        self._fit(rows, marks.view(np.uint64), notes.wanted[part])
+        named, names = self._name(names, seen, spread)
+        self._record(rows, notes.before[part], seen, named, names, notes.stamp, version)
+        misses, hits = map(sum, zip(*notes.counts.tolist()))
+        return misses, hits
+
+    def _see(self, marks: NDArray[np.uint8], spread: Spread) -> NDArray[np.uint64]:
+        """Returns the masks of voxels observed."""
+        seen = np.empty((len(marks), 8), np.uint64)
+        spread(lambda i, j: evidence.see_voxels(marks[i:j], seen[i:j]), len(marks), 50.0)
+        return seen
+
+    def _name(
+        self, names: NDArray[np.int32], seen: NDArray[np.uint64], spread: Spread
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """Returns the masks of voxels labelled, and the labels: (0, 8) and (0, 512) where there is none."""
+        if not len(names):
+            return _NO_MASKS, _NO_NAMES
+        named = np.empty_like(seen)
+        spread(lambda i, j: records.name_voxels(seen[i:j], names[i:j], named[i:j]), len(seen), 50.0)
+        if not named.any():
+            return _NO_MASKS, _NO_NAMES
+        self.keep_labels()
+        return named, names
+
+    def _record(
+        self,
+        rows: NDArray[np.int64],
+        before: NDArray[np.uint64],
+        seen: NDArray[np.uint64],
+        named: NDArray[np.uint64],
+        names: NDArray[np.int32],
+        stamp: int,
+        version: int,
+    ) -> None:
+        """Keeps records of the voxels that are noted now, and of when their blocks were observed."""
         if self.records.used:
-            noted = self.masks.occupied[rows] | named | (before & ~seen)
+            noted = self.masks.occupied[rows] | (before & ~seen)
+            if len(named):
+                noted |= named
             self._note(rows, before, noted)
             self.records.observe(rows, seen, noted, names, stamp)
         self.versions[rows] = version
         self.stamps[rows] = stamp
-        misses, hits = (sum(column) for column in zip(*counts))
-        return misses, hits
-
-    def _see(
-        self, marks: NDArray[np.uint8], names: NDArray[np.int32], spread: Spread
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int32]]:
-        """Returns the masks of voxels observed and labelled, and the labels: (0, 512) where all are 0.
-
-        The masks are empty where nobody needs them.
-        """
-        size = len(marks) if len(names) or self.records.used else 0
-        if not size:
-            return _NO_MASKS, _NO_MASKS, _NO_NAMES
-        seen, named = np.zeros((size, 8), np.uint64), np.zeros((size, 8), np.uint64)
-
-        def see(i: int, j: int) -> None:
-            records.observed_masks(marks[i:j], names[i:j], seen[i:j], named[i:j])
-
-        spread(see, size, 100.0)
-        if not named.any():
-            return seen, named, _NO_NAMES
-        self.keep_labels()
-        return seen, named, names
 
     def _note(self, rows: NDArray[np.int64], before: NDArray[np.uint64], noted: NDArray[np.uint64]) -> None:
         """Gives blocks other noted masks, and their voxels' records other places."""

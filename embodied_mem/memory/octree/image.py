@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from embodied_mem.errors import InputError
 from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import pyramid
+from embodied_mem.memory.octree.asking import Desk
 from embodied_mem.memory.octree.crew import give_up, make_gates
+from embodied_mem.memory.octree.evidence import Intake
 from embodied_mem.memory.octree.gathering import Touched
 from embodied_mem.memory.octree.pixels import Picture
 from embodied_mem.memory.octree.room import FRESH, OUTSIDE, READY, SMALL, Room
 from embodied_mem.memory.octree.scan import FEW, ByteMap, Marks, mark
-from embodied_mem.memory.octree.sweep import GATES, Choice, Rays, Sight, sweep
+from embodied_mem.memory.octree.sweep import GATES, Choice, Rays, Seat, Sight, make_seat, sweep
 from embodied_mem.memory.octree.types import as_labels
 from embodied_mem.memory.octree.view import RING
 from embodied_mem.types import Intrinsics
@@ -67,12 +69,13 @@ def mark_exact(
     resolution: float,
     drop_flying: bool,
     byte_map: ByteMap,
+    intake: Intake,
     settle: bool = True,
 ) -> Marks:
     """Marks the voxels that the rays of all pixels pass and those in which they end.
 
     Without `settle` those voxels are marked free that the pixel at their centre shows to be free,
-    or one of the rays that `pyramid.sample_rays` chooses.
+    or one of the rays that `pyramid.sample_rays` chooses. What `intake` is ready for is added there.
 
     Raises:
         InputError: the image reaches beyond the world.
@@ -95,7 +98,7 @@ def mark_exact(
     sides = view.height, view.width, hands
     rays, sight, room = byte_map.keep("canvas", lambda: _Canvas.make(*sides, resolution), *sides)
     room.facts[:] = FRESH
-    found = _sweep(picture, rays, sight, room, settle, byte_map)
+    found = _sweep(picture, rays, sight, room, settle, byte_map, intake)
     dropped = depth.size - room.rays
     if found is None:
         used = np.flatnonzero(rays.kinds)
@@ -134,8 +137,19 @@ class _Canvas(NamedTuple):
         return cls(rays, sight, Room.make(resolution))
 
 
+def _seats(rays: Rays, sight: Sight, room: Room, desks: list[Desk], found: Touched) -> list[Seat]:
+    """Returns what each thread works on."""
+    return [make_seat(rays, sight, room, RING, desk, found) for desk in desks]
+
+
 def _sweep(
-    picture: Picture, rays: Rays, sight: Sight, room: Room, settle: bool, byte_map: ByteMap
+    picture: Picture,
+    rays: Rays,
+    sight: Sight,
+    room: Room,
+    settle: bool,
+    byte_map: ByteMap,
+    intake: Intake,
 ) -> Touched | None:
     """Sweeps an image on the threads there are; returns the blocks with marks.
 
@@ -147,16 +161,15 @@ def _sweep(
     voxel = room.resolution * min(picture.fx, picture.fy)
     choice = Choice(voxel, max(voxel / WIDE, 3.0 * room.resolution), TAILED, settle)
     hands = len(rays.counts)
-    desks = byte_map.desks(hands)
 
     def run(cells: NDArray[np.uint8]) -> Touched:
         gates, found = make_gates(GATES), byte_map.touched()
+        key = *picture.depth.shape, hands, len(found.which)
+        seats = byte_map.keep("seats", lambda: _seats(rays, sight, room, byte_map.desks(hands), found), *key)
 
         def part(hand: int) -> bool:
             try:
-                return sweep(
-                    picture, rays, sight, choice, room, cells, RING, desks[hand], found, gates, hand, hands
-                )
+                return sweep(picture, choice, seats[hand], intake, cells, gates, hand, hands)
             except BaseException:
                 give_up(gates)
                 raise

@@ -62,21 +62,29 @@ def find_rows(table: Array, keys: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def insert_rows(table: Array, keys: Array, count: int) -> tuple[Array, int]:
-    """Looks up packed keys and gives absent ones the next rows; the table must have room.
+def insert_rows(table: Array, keys: Array, rows: Array, count: int, most: int) -> tuple[int, int]:
+    """Looks up packed keys and gives absent ones the next rows, as long as there is room.
+
+    Args:
+        table: of `find_rows`.
+        keys: (M,) int64.
+        rows: (M,) int64, filled.
+        count: rows in use.
+        most: how many there may be.
 
     Returns:
-        (M,) int64 rows, and the new number of rows.
+        how many keys have a row now, the first ones, and the new number of rows.
     """
-    rows = np.empty(keys.shape[0], np.int64)
     for i in range(keys.shape[0]):
         s = _slot(table, keys[i])
         if table[s, 0] == EMPTY:
+            if count >= most:
+                return i, count
             table[s, 0] = keys[i]
             table[s, 1] = count
             count += 1
         rows[i] = table[s, 1]
-    return rows, count
+    return keys.shape[0], count
 
 
 @njit(cache=True, nogil=True)

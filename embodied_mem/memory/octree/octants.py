@@ -15,7 +15,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodied_mem.memory.octree.crew import take_part
 from embodied_mem.memory.octree.lanes import bits_between, gather_octants, spread_octants
 from embodied_mem.memory.octree.segments import FITS
 from embodied_mem.memory.octree.words import count_bits, trailing_zeros
@@ -24,16 +23,10 @@ Array = NDArray[Any]
 
 UNKNOWN = -128
 """The log-odds step of a voxel that was never observed."""
-HIT = 2
-"""As in `kernels`."""
 UNIT = 2
 """Words are allotted to blocks in multiples of this."""
-TURN = 32
-"""Blocks that a thread takes at a time."""
 _LANE = 0xFFFF
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-_LOWEST = np.uint64(0x0101010101010101)
-"""The lowest bit of each byte."""
 
 
 class LogOdds(NamedTuple):
@@ -76,7 +69,7 @@ def _first_pair(octant: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _load(log_odds: LogOdds, r: int, values: Array) -> None:
+def load_block(log_odds: LogOdds, r: int, values: Array) -> None:
     """Lays the log-odds of block r out as 64 words."""
     steps, pairs = values.view(np.int8), values.view(np.uint16)
     for x in range(4):
@@ -137,7 +130,7 @@ def _put(log_odds: LogOdds, r: int, packed: Array, count: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Array) -> int:
+def settle_block(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Array) -> int:
     """Keeps the new log-odds of block r and their masks.
 
     Returns:
@@ -153,83 +146,6 @@ def _settle(log_odds: LogOdds, r: int, values: Array, masks: Masks, packed: Arra
         return count
     _put(log_odds, r, packed, count)
     return FITS
-
-
-@njit(cache=True, nogil=True)
-def _add_evidence(steps: Array, marks: Array, i: int, table: Array) -> None:
-    """Adds a scan's marks to the log-odds of a block, without a branch."""
-    lowest, highest = np.int8(table[2]), np.int8(table[3])
-    hit, miss = np.int8(table[0]), np.int8(table[1])
-    # Limits before the sum instead of after it: so it fits eight bits, of which most are added at once.
-    most, least = np.int8(max(table[3] - table[0], -128)), np.int8(min(table[2] - table[1], 127))
-    for k in range(512):
-        mark, before = marks[i, k], steps[k]
-        known = np.int8(0) if before == np.int8(UNKNOWN) else before
-        up, down = np.int8(min(known, most) + hit), np.int8(max(known, least) + miss)
-        up, down = max(up, lowest), min(max(down, lowest), highest)
-        after = up if mark & np.uint8(HIT) else down
-        steps[k] = after if mark else before
-
-
-@njit(cache=True, nogil=True)
-def _differ(values: Array, others: Array) -> bool:
-    """Tells whether any of 64 words differ."""
-    differs = _ZERO
-    for j in range(64):
-        differs |= values[j] ^ others[j]
-    return differs != _ZERO
-
-
-@njit(cache=True, nogil=True)
-def _sum_bytes(word: int) -> int:
-    """Adds up the eight bytes of a uint64."""
-    pairs = (word & np.uint64(0x00FF00FF00FF00FF)) + ((word >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF))
-    return np.int64((pairs * np.uint64(0x0001000100010001)) >> np.uint64(48))
-
-
-@njit(cache=True, nogil=True)
-def add_marks(
-    rows: Array, marks: Array, log_odds: LogOdds, masks: Masks, table: Array, wanted: Array, gates: Array
-) -> tuple[int, int]:
-    """Adds a scan's evidence to the log-odds and the states of as many of its blocks as it gets.
-
-    Args:
-        rows: (M,) int64 row of each block of the scan.
-        marks: (M, 512) uint8; HIT wins over FREE. The words of blocks that do not fit are left
-            there, for `store_blocks`.
-        log_odds: of the map, changed in place.
-        masks: of the map, changed in place.
-        table: (4,) int64: hit, miss, lower and upper clamp, in steps of log-odds.
-        wanted: (M,) int64, filled with FITS or the words that a block needs.
-        gates: of `crew.make_gates`; TURN blocks are taken at a time, at the first one.
-
-    Returns:
-        of those blocks, voxels that got a miss, voxels that got a hit.
-    """
-    observed, hits = 0, 0
-    values, before, packed = np.empty(64, np.uint64), np.empty(64, np.uint64), np.empty(64, np.uint64)
-    steps = values.view(np.int8)
-    words = marks.view(np.uint64)
-    first = take_part(gates, 0) * TURN
-    while first < rows.shape[0]:
-        for i in range(first, min(first + TURN, rows.shape[0])):
-            some, ended = _ZERO, _ZERO  # counts of up to 64 in each byte
-            for j in range(64):
-                word = words[i, j]
-                some += (word | (word >> _ONE)) & _LOWEST
-                ended += (word >> _ONE) & _LOWEST
-            observed += _sum_bytes(some)
-            hits += _sum_bytes(ended)
-            _load(log_odds, rows[i], values)
-            before[:] = values
-            _add_evidence(steps, marks, i, table)
-            wanted[i] = FITS
-            if _differ(values, before):  # not where all has been seen for long
-                wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
-            if wanted[i] != FITS:
-                words[i, : wanted[i]] = packed[: wanted[i]]
-        first = take_part(gates, 0) * TURN
-    return observed - hits, hits
 
 
 @njit(cache=True, nogil=True)
@@ -253,13 +169,13 @@ def erase_voxels(
     values, packed = np.empty(64, np.uint64), np.empty(64, np.uint64)
     steps = values.view(np.int8)
     for i in range(rows.shape[0]):
-        _load(log_odds, rows[i], values)
+        load_block(log_odds, rows[i], values)
         for x in range(8):
             count += count_bits(erased[i, x])
             for j in range(64):
                 if (erased[i, x] >> np.uint64(j)) & _ONE:
                     steps[x * 64 + j] = np.int8(UNKNOWN)
-        wanted[i] = _settle(log_odds, rows[i], values, masks, packed)
+        wanted[i] = settle_block(log_odds, rows[i], values, masks, packed)
         if wanted[i] != FITS:
             words[i, : wanted[i]] = packed[: wanted[i]]
     return count
@@ -281,7 +197,7 @@ def replace_blocks(
     """
     packed = np.empty(64, np.uint64)
     for i in range(rows.shape[0]):
-        wanted[i] = _settle(log_odds, rows[i], values[i], masks, packed)
+        wanted[i] = settle_block(log_odds, rows[i], values[i], masks, packed)
         if wanted[i] != FITS:
             words[i, : wanted[i]] = packed[: wanted[i]]
 
@@ -306,7 +222,7 @@ def load_blocks(rows: Array, log_odds: LogOdds) -> Array:
     """Returns the log-odds of blocks, (M, 512) int8."""
     words = np.empty((rows.shape[0], 64), np.uint64)
     for i in range(rows.shape[0]):
-        _load(log_odds, rows[i], words[i])
+        load_block(log_odds, rows[i], words[i])
     return words.view(np.int8)
 
 
@@ -344,7 +260,7 @@ def list_steps(rows: Array, chosen: Array, log_odds: LogOdds) -> Array:
     steps = values.view(np.int8)
     n = 0
     for i in range(rows.shape[0]):
-        _load(log_odds, rows[i], values)
+        load_block(log_odds, rows[i], values)
         for x in range(8):
             todo = chosen[i, x]
             while todo:

@@ -14,6 +14,7 @@ from embodied_mem.geometry import Pose
 from embodied_mem.memory.octree import file, kernels
 from embodied_mem.memory.octree.contents import Contents, by_key, contents_of, digest_of, put_contents
 from embodied_mem.memory.octree.discretized import mark_discretized
+from embodied_mem.memory.octree.evidence import Intake, Notes
 from embodied_mem.memory.octree.image import MODES, check_image, mark_exact
 from embodied_mem.memory.octree.payloads import newest, pack_blocks, unpack_blocks
 from embodied_mem.memory.octree.reader import OctreeReader
@@ -122,12 +123,21 @@ class Octree(OctreeReader):
             raise InputError("map_T_camera must be finite")
         image, names = check_image(depth, intrinsics, labels)
         view, pose, res, reach = intrinsics, map_T_camera, self.resolution, float(max_range)
-        if mode != "discretized":
-            settle = mode == "exact"
-            marks = mark_exact(image, view, pose, names, reach, res, drop_flying, self._byte_map, settle)
+        byte_map = self._byte_map
+        if mode == "discretized":
+            marks = mark_discretized(image, view, pose, names, reach, res, drop_flying, byte_map)
+            misses, ends = self._merge(marks, stamp)
         else:
-            marks = mark_discretized(image, view, pose, names, reach, res, drop_flying, self._byte_map)
-        misses, ends = self._merge(marks, stamp)
+            intake, notes = self._intake(int(stamp), len(names) > 0)
+            settle = mode == "exact"
+            try:
+                marks = mark_exact(
+                    image, view, pose, names, reach, res, drop_flying, byte_map, intake, settle
+                )
+            except BaseException:  # Ctrl-C comes when a kernel has ended
+                self._keep(notes, byte_map.touched().marks.view(np.uint8), np.empty((0, 512), np.int32))
+                raise
+            misses, ends = self._merge(marks, stamp, notes)
         return ScanStats(image.size, marks.dropped, misses, ends)
 
     def integrate_cells(
@@ -167,16 +177,35 @@ class Octree(OctreeReader):
         misses, ends = self._merge(marks, stamp)
         return ScanStats(len(points), marks.dropped, misses, ends)
 
-    def _merge(self, marks: Marks, stamp: int) -> tuple[int, int]:
-        """Adds a scan's marks to the map; returns the voxels that got a miss and a hit."""
+    def _intake(self, stamp: int, labelled: bool) -> tuple[Intake, Notes]:
+        """Returns where threads may add a scan's evidence."""
+        blocks = min(len(self._byte_map.touched().which), PART)
+        return self._store.intake(self._step_array, stamp, labelled, blocks, self._byte_map)
+
+    def _merge(self, marks: Marks, stamp: int, notes: Notes | None = None) -> tuple[int, int]:
+        """Adds a scan's marks to the map, unless they are in it by `notes`.
+
+        Returns:
+            the voxels that got a miss and a hit.
+        """
         if not len(marks.keys):
             return 0, 0
+        if notes is not None and notes.is_taken:
+            return self._keep(notes, marks.marks, marks.names)
         self.version += 1
         settings, threads = (self._step_array, int(stamp), self.version), self._byte_map
         ways = threads.spread, threads.join
         counts = [self._store.observe(*part, *settings, *ways) for part in marks.parts(PART)]
         misses, ends = (sum(column) for column in zip(*counts))
         return misses, ends
+
+    def _keep(self, notes: Notes, marks: NDArray[np.uint8], names: NDArray[np.int32]) -> tuple[int, int]:
+        """Keeps what belongs to the evidence that a scan has added to the map, if it has: see `_merge`."""
+        if not notes.is_taken:
+            return 0, 0
+        self.version += 1
+        part = marks[: notes.blocks], names
+        return self._store.complete(notes, *part, self.version, self._byte_map.spread)
 
     def refer(self, points: ArrayLike, references: ArrayLike) -> int:
         """Makes the occupied voxels of points refer to objects.

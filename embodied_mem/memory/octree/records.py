@@ -179,22 +179,17 @@ def some_older(rows: Array, stamps: Array, noted: Array, stamp: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def observed_masks(marks: Array, names: Array, seen: Array, named: Array) -> None:
-    """Finds what a scan has seen, and what of that has a label.
+def name_voxels(seen: Array, names: Array, named: Array) -> None:
+    """Finds which voxels that a scan observed have a label.
 
     Args:
-        marks: (M, 512) uint8 of two bits, 0 where nothing was observed.
-        names: (M, 512) int32 labels voted for, or (0, 512).
-        seen: (M, 8) uint64, filled with the voxels observed.
-        named: (M, 8) uint64, filled with those of them that have a label.
+        seen: (M, 8) uint64, the voxels observed.
+        names: (M, 512) int32 labels voted for.
+        named: (M, 8) uint64, filled.
     """
-    bits = marks.view(np.int8)
-    for i in range(marks.shape[0]):
+    for i in range(seen.shape[0]):
         for x in range(8):
-            seen[i, x] = bits_between(bits[i], 64 * x, 1, 127)
-            named[i, x] = 0
-            if names.shape[0] > 0:
-                named[i, x] = seen[i, x] & bits_between(names[i], 64 * x, 1, _LAST_LABEL)
+            named[i, x] = seen[i, x] & bits_between(names[i], 64 * x, 1, _LAST_LABEL)
 
 
 @njit(cache=True, nogil=True)

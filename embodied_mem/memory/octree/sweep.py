@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.experimental import structref
 from numpy.typing import NDArray
 
 from embodied_mem.memory.octree.asking import Desk, ask_blocks
 from embodied_mem.memory.octree.crew import linger, meet, take_share, take_side
+from embodied_mem.memory.octree.evidence import TURN, Intake, note_part, take_in
 from embodied_mem.memory.octree.frame import Frame, frame_of
 from embodied_mem.memory.octree.gathering import Touched, mark_ends, take_blocks, touched_blocks
 from embodied_mem.memory.octree.kernels import BIAS
@@ -31,10 +33,10 @@ from embodied_mem.memory.octree.view import View, Work, prepare_work
 
 Array = NDArray[Any]
 
-GATES = 13
+GATES = 14
 (
     _LIFT, _LIFTED, _SPANNED, _SURFACES, _LOOKED, _BLOCKS, _ASKED, _TAILS, _FOLLOWED, _LEFT, _ENDED, _TOUCHED,
-    _TAKEN,
+    _TURNS, _TAKEN,
 ) = range(GATES)  # fmt: skip
 """Which gate is whose: parts are taken there, or threads meet there."""
 LEAST, CHUNK = 32, 4096
@@ -85,6 +87,33 @@ class Sight(NamedTuple):
     seen: Array
     opened: Array
     found: Array
+
+
+@structref.register
+class SeatType(types.StructRef):
+    """The type of a `Seat` in kernels."""
+
+
+class Seat(structref.StructRefProxy):
+    """What a thread works on and writes to: to hand it to a kernel takes no longer than one array.
+
+    Attributes:
+        rays: of the image.
+        sight: likewise.
+        room: where it lies.
+        ring: of `prepare_work`.
+        desk: scratch for this thread.
+        found: the blocks with marks.
+    """
+
+
+structref.define_proxy(Seat, SeatType, ["rays", "sight", "room", "ring", "desk", "found"])
+
+
+@njit(cache=True)
+def make_seat(rays: Rays, sight: Sight, room: Room, ring: Array, desk: Desk, found: Touched) -> Seat:
+    """Returns the `Seat` of its attributes."""
+    return Seat(rays, sight, room, ring, desk, found)
 
 
 class Choice(NamedTuple):
@@ -192,15 +221,29 @@ def _follow(
 
 
 @njit(cache=True, nogil=True)
-def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, hands: int) -> bool:
-    """Takes the marks out of the byte map, which is zero afterwards; returns whether all have."""
+def _take(
+    room: Room, cells: Array, found: Touched, intake: Intake, gates: Array, hand: int, hands: int
+) -> bool:
+    """Takes the marks out of the byte map, which is zero afterwards, and into the map if that is ready.
+
+    Returns:
+        whether all threads have.
+    """
     if hand == 0:
         cells[:PAD] = 0
-        count_blocks(room, touched_blocks(cells, room.shape, room.lo, BIAS, found))
+        count = touched_blocks(cells, room.shape, room.lo, BIAS, found)
+        count_blocks(room, count)
+        take_in(intake, found.keys, count)
     if not meet(gates, _TOUCHED, hands):
         return False
-    count = blocks_in(room)
-    take_blocks(cells, room.shape, found, count * hand // hands, count * (hand + 1) // hands)
+    count, marks = blocks_in(room), found.marks.view(np.uint8)
+    turns = (count + TURN - 1) // TURN
+    turn = take_side(gates, _TURNS, turns, hand)
+    while turn >= 0:
+        first, last = turn * TURN, min((turn + 1) * TURN, count)
+        take_blocks(cells, room.shape, found, first, last)
+        note_part(intake, marks, first, last, hand)
+        turn = take_side(gates, _TURNS, turns, hand)
     through = meet(gates, _TAKEN, hands)
     if hand > 0:
         linger(gates)
@@ -209,21 +252,20 @@ def _take(room: Room, cells: Array, found: Touched, gates: Array, hand: int, han
 
 @njit(cache=True, nogil=True)
 def sweep(
-    picture: Picture, rays: Rays, sight: Sight, choice: Choice, room: Room, whole: Array, ring: Array,
-    desk: Desk, found: Touched, gates: Array, hand: int, hands: int
+    picture: Picture, choice: Choice, seat: Seat, intake: Intake, whole: Array, gates: Array, hand: int,
+    hands: int
 ) -> bool:  # fmt: skip
     """Marks the voxels that the rays of all pixels pass, and those in which they end; takes the marks.
 
+    Where the map is ready for it they are added to it as well.
+
     Args:
         picture: the image.
-        rays: filled.
-        sight: filled.
         choice: what to follow.
-        room: where it lies; what is `READY` has been lifted.
+        seat: the rays and how far they see are filled; what room is `READY` has been lifted; the blocks
+            that have marks are as many as `room.blocks`, if it is `READY` then.
+        intake: the map to add them to.
         whole: the cells there are, zero.
-        ring: of `prepare_work`.
-        desk: scratch for this thread.
-        found: filled with the blocks that have marks, as many as `room.blocks`, if `room` is `READY`.
         gates: of `make_gates`, zero: GATES of them, for all threads.
         hand: number of this thread, from 0 on.
         hands: how many there are; each must run this or `give_up`, or the others wait.
@@ -231,11 +273,12 @@ def sweep(
     Returns:
         True where all threads are through with it.
     """
+    rays, sight, room, desk = seat.rays, seat.sight, seat.room, seat.desk
     if not (is_ready(room) or _lift(picture, rays, sight, room, whole, gates, hand, hands)):
         return False
     frame = frame_of(room.lo, room.shape, room.strides, picture.origin, room.resolution, np.inf)
     cells, camera = whole[: np.int64(room.cells[0])], camera_in(room, frame, picture)
-    work = prepare_work(camera, ring)
+    work = prepare_work(camera, seat.ring)
     _look(rays, sight, work, choice, frame, cells, gates, hand)
     if not meet(gates, _LOOKED, hands):
         return False
@@ -243,5 +286,5 @@ def sweep(
     if meet(gates, _ASKED, hands):
         reach = sight.sight[: rays.kinds.shape[0]]
         if _follow(rays, reach, frame, cells, gates, hand, hands):
-            return _take(room, cells, found, gates, hand, hands)
+            return _take(room, cells, seat.found, intake, gates, hand, hands)
     return False
