@@ -75,6 +75,7 @@ def test_a_peer_trains_goes_on_and_is_evaluated(tmp_path, algorithm):
             ppo=PPOConfig(n_steps=16, n_epochs=1, minibatches=2),
         )  # fmt: skip
 
+    (tmp_path / "config.yaml").write_text("train: {env: x}\n")  # of another program; the demo leaves one
     first = run_training(config(64), tmp_path)
     assert first["steps"] == 64 and first["evaluation"]["episodes"] == 8
     assert (tmp_path / RESUME).is_file() and json.loads((tmp_path / "result.json").read_text()) == first

@@ -272,12 +272,16 @@ def _check_folder(config: TrainConfig, out: Path, resume: bool) -> None:
 
     imitates, path = config.imitation.is_wanted, out / CONFIG
     learned = imitates and (out / IMITATED).exists()
+    shown = imitates and (out / DEMONSTRATIONS).exists()
+    goes_on = learned or (resume and (out / RESUME).exists())
+    if not (goes_on or shown):  # then another program may have written its config there, as the demo does
+        return
     before = load_config(TrainConfig, path) if path.exists() else config
-    if before != config and (learned or (resume and (out / RESUME).exists())):
+    if before != config and goes_on:
         raise ConfigError(f"{out} holds a training with another config: give another folder")
     if learned and not resume:
         raise ConfigError(f"{out} holds a policy that has imitated: give --resume, or another folder")
-    if imitates and (out / DEMONSTRATIONS).exists() and _shown(before) != _shown(config):
+    if shown and _shown(before) != _shown(config):
         raise ConfigError(f"{out} holds demonstrations of another task, seed or teacher: give another folder")
 
 
