@@ -208,7 +208,7 @@ class BlockStore:
     ) -> tuple[evidence.Intake, evidence.Notes]:
         """Returns where threads may add a scan's evidence as soon as they have it, for `complete`.
 
-        Where the map is not ready for it, the scan is not taken.
+        Where the map is not ready for it, or there is one thread, the scan is not taken.
 
         Args:
             steps: (4,) int64: hit, miss, lower and upper clamp.
@@ -217,9 +217,12 @@ class BlockStore:
             blocks: how many it may touch, or it is not taken.
             byte_map: whose threads these are; it keeps the notes.
         """
+        if byte_map.threads == 1 or (labelled and not self.records.has("labels")):
+            return (
+                evidence.no_intake()
+            )  # one thread has nobody to wake; to hand over a map that grows costs more
         recorded, stamped = self.records.used, self.records.has("stamps")
-        size = 0 if labelled and not self.records.has("labels") else blocks
-        key = size, size if recorded else 0, byte_map.threads
+        key = blocks, blocks if recorded else 0, byte_map.threads
         notes = byte_map.keep("notes", lambda: evidence.Notes.make(*key), *key)
         notes.facts[:] = 0, stamp, 0
         parts = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +110,17 @@ def make_intake(
 ) -> Intake:  # fmt: skip
     """Returns the `Intake` of its attributes."""
     return Intake(table, keys, stamps, used, log_odds, masks, steps, recorded, stamped, notes)
+
+
+@cache
+def no_intake() -> tuple[Intake, Notes]:
+    """Returns one that takes no scan, and is never written to."""
+    notes, none = Notes.make(0, 0, 1), np.empty(0, np.int64)
+    words, masks = np.empty(0, np.uint64), np.empty((0, 8), np.uint64)
+    starts, sizes = np.empty(0, np.int32), np.empty(0, np.int16)
+    log_odds = LogOdds(words, np.empty((0, 64), np.int8), starts, sizes, words)
+    parts = np.empty((0, 2), np.int64), none, none, none, log_odds, Masks(masks, masks, masks)
+    return make_intake(*parts, none, False, False, notes), notes
 
 
 @njit(cache=True, nogil=True)
@@ -237,7 +249,7 @@ def take_in(intake: Intake, keys: Array, count: int) -> None:
         count: how many those are.
     """
     notes = intake.notes
-    if count > notes.rows.shape[0]:
+    if count == 0 or count > notes.rows.shape[0]:
         return
     rows, used, noted = notes.rows[:count], intake.used, intake.masks.noted
     room = min(intake.keys.shape[0], intake.table.shape[0] // 2)
