@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embodied_mem.memory.octree import evidence, kernels, octants, records
 from embodied_mem.memory.octree.directory import WORTH, Directory
 from embodied_mem.memory.octree.scan import ByteMap
-from embodied_mem.memory.octree.segments import Segments, lengthen, lengthen_rows, roomy
+from embodied_mem.memory.octree.segments import Segments, lengthen, roomy
 
 NEVER = np.iinfo(np.int64).min
 """The stamp of a block that was never observed."""
@@ -110,19 +110,18 @@ class BlockStore:
             self.table = kernels.rehash(self.keys[: self.count], slots)
 
     def _grow(self, capacity: int) -> None:
-        longer, wider = lengthen, lengthen_rows
         self._taken = _NO_INTAKE
-        self.keys, self.versions = longer(self.keys, capacity, 0), longer(self.versions, capacity, 0)
-        self.stamps = longer(self.stamps, capacity, NEVER)
+        self.keys, self.versions = lengthen(self.keys, capacity, 0), lengthen(self.versions, capacity, 0)
+        self.stamps = lengthen(self.stamps, capacity, NEVER)
         occupied, free, noted = self.masks
         shared = noted is occupied or not len(noted)
-        occupied, free = wider(occupied, capacity, 0), wider(free, capacity, 0)
-        self.masks = octants.Masks(occupied, free, occupied if shared else wider(noted, capacity, 0))
+        occupied, free = lengthen(occupied, capacity, 0), lengthen(free, capacity, 0)
+        self.masks = octants.Masks(occupied, free, occupied if shared else lengthen(noted, capacity, 0))
         self.records.grow(capacity)
         self._segments.grow(capacity)
         self.log_odds = self.log_odds._replace(
-            uneven=longer(self.log_odds.uneven, capacity, 0),
-            even=wider(self.log_odds.even, capacity, octants.UNKNOWN),
+            uneven=lengthen(self.log_odds.uneven, capacity, 0),
+            even=lengthen(self.log_odds.even, capacity, octants.UNKNOWN),
             starts=self._segments.starts,
             sizes=self._segments.sizes,
         )

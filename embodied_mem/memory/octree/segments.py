@@ -30,21 +30,11 @@ def roomy(count: int, least: int = 0) -> int:
     return count + max(count // 16, least)
 
 
-@njit(cache=True, nogil=True)
 def lengthen(column: Array, capacity: int, fill: int) -> Array:
-    """Returns a column of so many things, the first ones being those of another one, the others `fill`."""
-    grown = np.empty(capacity, column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
-    return grown
-
-
-@njit(cache=True, nogil=True)
-def lengthen_rows(column: Array, capacity: int, fill: int) -> Array:
-    """Does what `lengthen` does with rows: (B, K)."""
-    grown = np.empty((capacity, column.shape[1]), column.dtype)
-    grown[: column.shape[0]] = column
-    grown[column.shape[0] :] = fill
+    """Returns a column of so many things or rows: those of another one, and after them `fill`."""
+    grown, before = np.empty((capacity, *column.shape[1:]), column.dtype), len(column)
+    grown[:before] = column
+    grown[before:] = fill
     return grown
 
 
@@ -108,9 +98,13 @@ class Segments:
         Raises:
             InputError: the pool is as large as it can be.
         """
-        misfits, need = _count_misfits(counts, self.unit)
-        if not misfits:
+        holes = self._heads, self._some, self._holes, self._state
+        limits = capacity, WASTE, self.held
+        done, more = _refit(rows, counts, self.unit, *limits, self.starts, self.sizes, *holes)
+        if done:
+            self.held += more
             return None
+        misfits, need, _ = _count_misfits(rows, counts, self.unit, self.sizes)
         if self.tail + need > _FULL:
             raise InputError("the octree is full: clear parts of it, or start another one")
         self._release(rows, counts, misfits)
@@ -228,14 +222,20 @@ def _compact(starts: Array, sizes: Array, slots: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _count_misfits(counts: Array, unit: int) -> tuple[int, int]:
-    """Counts the blocks that do not FIT, and the most places that new segments of theirs take."""
-    misfits, need = 0, 0
+def _count_misfits(rows: Array, counts: Array, unit: int, sizes: Array) -> tuple[int, int, int]:
+    """Looks at blocks that do not FIT.
+
+    Returns:
+        how many have segments, the most places that other ones take, and the places that they have.
+    """
+    misfits, need, places = 0, 0, 0
     for i in range(counts.shape[0]):
         if counts[i] != FITS:
-            misfits += 1
+            size = np.int64(sizes[rows[i]])
+            misfits += np.int64(size > 0)
+            places += size
             need += counts[i] + unit
-    return misfits, need
+    return misfits, need, places
 
 
 @njit(cache=True, nogil=True)
@@ -268,3 +268,33 @@ def _release(
             heads[units] = hole
             some[units >> 6] |= np.uint64(1) << np.uint64(units & 63)
     return taken
+
+
+@njit(cache=True, nogil=True)
+def _refit(
+    rows: Array,
+    counts: Array,
+    unit: int,
+    capacity: int,
+    waste: float,
+    held: int,
+    starts: Array,
+    sizes: Array,
+    heads: Array,
+    some: Array,
+    holes: Array,
+    state: Array,
+) -> tuple[bool, int]:
+    """Does what `_release` and `_allot` do, if enough holes are spare and nothing is to be moved together.
+
+    Returns:
+        whether it did, and how many more places are held.
+    """
+    misfits, need, places = _count_misfits(rows, counts, unit, sizes)
+    last = state[_TAIL] + need
+    if misfits > state[_SPARES] or last > _FULL:
+        return False, 0
+    if last > capacity and state[_TAIL] > waste * (held - places):
+        return False, 0
+    taken = _release(rows, counts, unit, starts, sizes, heads, some, holes, state)
+    return True, _allot(rows, counts, unit, starts, sizes, heads, some, holes, state) - taken

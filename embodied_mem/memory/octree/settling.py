@@ -145,15 +145,20 @@ def _meet_nearest(view: View, left: Unsettled, count: int, passes: Array) -> Non
 
 @njit(cache=True, nogil=True)
 def _see_through(
-    cells: Array, reach: Array, places: Array, pixel: Array, depth: Array, thick: float, passes: Array
-) -> None:
+    cells: Array, reach: Array, places: Array, pixel: Array, depth: Array, thick: float, passes: Array,
+    rest: Array
+) -> int:  # fmt: skip
     """Marks FREE the voxels which the ray that `_meet_nearest` found passes and ends beyond.
 
-    `passes` is left 1 for those.
+    `rest` is filled with the others; returns how many those are.
     """
-    for n in range(passes.shape[0]):
-        passes[n] = passes[n] & np.uint8(reach[pixel[n]] > depth[n] + thick)
-        cells[places[n]] |= passes[n]
+    where, pixels, found = places.view(np.uint64), pixel.view(np.uint32), np.uint64(0)
+    for n in range(np.uint64(passes.shape[0])):  # without a branch: what is not wanted is written over
+        free = passes[n] & np.uint8(reach[pixels[n]] > depth[n] + thick)
+        cells[where[n]] |= free
+        rest[found] = n
+        found += np.uint64(free == 0)
+    return np.int64(found)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -387,13 +392,12 @@ def settle_voxels(
     ball, eps = 0.49 * view.resolution, np.float32(view.eps)
     tiny, close = np.float32(1e-5), np.float32(1e-3)
     side, down, depth, box, lows, places = left.side, left.down, left.depth, left.box, left.low, left.cells
-    passes = left.passes[:count]
+    passes, rest = left.passes[:count], left.rest
     _meet_nearest(view, left, count, passes)
-    _see_through(cells, reach, places, box[0], depth, thick, passes)
+    some = _see_through(cells, reach, places, box[0], depth, thick, passes, rest)
     _outline_voxels(view, work.half, left, count)
-    for n in range(count):
-        if passes[n]:
-            continue
+    for k in range(np.uint64(some)):
+        n = np.uint64(rest[k])
         nearest = depth[n] - thick
         low[0], low[1], low[2] = lows[0, n], lows[1, n], lows[2, n]
         if nearest <= close:

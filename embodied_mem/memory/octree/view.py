@@ -76,6 +76,7 @@ class Unsettled(NamedTuple):
         side, down, depth: (C,) float32, their centres in the camera's frame [m].
         box: (4, C) int32, first and last column, first and last row of their outlines.
         passes: (C,) uint8, 1 where the ray of the nearest pixel passes.
+        rest: (C,) int32, those that it does not settle either.
     """
 
     cells: Array
@@ -85,13 +86,15 @@ class Unsettled(NamedTuple):
     depth: Array
     box: Array
     passes: Array
+    rest: Array
 
     @classmethod
     def room_for(cls, count: int) -> Unsettled:
         """Returns arrays for so many voxels."""
         side, down, depth = np.empty((3, count), np.float32)
         low, box = np.empty((3, count), np.float32), np.empty((4, count), np.int32)
-        return cls(np.empty(count, np.int64), low, side, down, depth, box, np.empty(count, np.uint8))
+        passes, rest = np.empty(count, np.uint8), np.empty(count, np.int32)
+        return cls(np.empty(count, np.int64), low, side, down, depth, box, passes, rest)
 
 
 _ANGLES = np.arange(8) * (np.pi / 4)

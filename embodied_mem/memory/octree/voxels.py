@@ -21,7 +21,7 @@ class Voxels(NamedTuple):
     """Octants whose voxels are asked about.
 
     Attributes:
-        x, y, z: (N,) int32, their first voxels in the byte map.
+        corner: (N,) int32, where their first voxels are in the byte map, two cells at a time.
         side, down, depth: (N,) float32, their centres in the camera's frame [m].
         level, start, across: (N,) int32: a level of the pyramid, where it starts, its columns.
         far: (N,) float32, the depth of the voxels that are being asked about [m].
@@ -29,11 +29,10 @@ class Voxels(NamedTuple):
         pixel, node: (N,) int32, the pixels at their centres and those pixels' nodes.
         here, around: (N,) float32, the depths there.
         free, left: (N,) int32, a bit for each of the eight voxels: free, and not settled.
+        some: (N,) int32, the octants that have voxels which are not settled.
     """
 
-    x: Array
-    y: Array
-    z: Array
+    corner: Array
     side: Array
     down: Array
     depth: Array
@@ -49,11 +48,12 @@ class Voxels(NamedTuple):
     around: Array
     free: Array
     left: Array
+    some: Array
 
 
 def voxel_sheet(count: int) -> Sheet:
     """Returns room for the voxels of so many octants."""
-    return Sheet(np.empty((12, count), np.int32), np.empty((6, count), np.float32))
+    return Sheet(np.empty((11, count), np.int32), np.empty((6, count), np.float32))
 
 
 @njit(cache=True, nogil=True)
@@ -61,27 +61,28 @@ def voxels_on(sheet: Sheet) -> Voxels:
     """Returns the octants of a sheet of `voxel_sheet`."""
     w, r = sheet.whole, sheet.real
     return Voxels(
-        w[0], w[1], w[2], r[0], r[1], r[2], w[3], w[4], w[5], r[3], w[6], w[7], w[8], w[9], r[4], r[5], w[10],
-        w[11],
+        w[0], r[0], r[1], r[2], w[1], w[2], w[3], r[3], w[4], w[5], w[6], w[7], r[4], r[5], w[8], w[9], w[10]
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _take_nodes(
-    first: int, levels: Array, size: int, nodes: Nodes, chosen: Array, count: int, voxels: Voxels
-) -> None:
+    sx: int, sy: int, first: int, levels: Array, size: int, nodes: Nodes, chosen: Array, count: int,
+    voxels: Voxels
+) -> None:  # fmt: skip
     """Copies what there is to know of chosen octants; `size` is that of one half of `seen`."""
-    inner, last = nodes.inner.view(np.int32), levels.shape[0] - 1
+    inner, last, which = nodes.inner.view(np.int32), levels.shape[0] - 1, chosen.view(np.uint32)
     xs, ys, zs, sides, downs, depths = nodes.x, nodes.y, nodes.z, nodes.side, nodes.down, nodes.depth
-    x, y, z, side, down, depth = voxels.x, voxels.y, voxels.z, voxels.side, voxels.down, voxels.depth
+    corner, side, down, depth = voxels.corner, voxels.side, voxels.down, voxels.depth
     level, start, across = voxels.level, voxels.start, voxels.across
-    for k in range(count):
-        n = chosen[k]
-        x[k], y[k], z[k] = xs[n], ys[n], zs[n]
+    for k in range(np.uint64(count)):  # unsigned indices spare a check for negative ones
+        n = which[k]
+        corner[k] = np.int32((PAD >> 1) + xs[n] * sx + ys[n] * sy + (zs[n] >> 1))
         side[k], down[k], depth[k] = sides[n], downs[n], depths[n]
         finest, wide = level_of(inner[n], first, last)
-        level[k], across[k] = finest, levels[finest, 2]
-        start[k] = levels[finest, 0] + (size if wide else 0)
+        row = np.uint64(finest)
+        level[k], across[k] = finest, levels[row, 2]
+        start[k] = levels[row, 0] + (size if wide else 0)
     voxels.free[:count] = 0
     voxels.left[:count] = 0
 
@@ -199,55 +200,84 @@ def _judge_part(half: float, bit: int, count: int, voxels: Voxels) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _mark_voxels(
-    view: View, pairs: Array, sx: int, sy: int, size: int, voxels: Voxels, count: int, left: Unsettled
-) -> int:
-    """Marks free voxels; lists those that are neither free nor hit nor out of sight.
+def _mark_free(pairs: Array, sx: int, sy: int, size: int, voxels: Voxels) -> int:
+    """Marks free voxels; fills `some`, and returns how many.
 
     Args:
-        view: the camera.
         pairs: the byte map, two cells at a time.
         sx: pairs per voxel along x.
         sy: pairs per voxel along y.
         size: octants.
         voxels: judged.
+    """
+    corners, frees, todos, some = voxels.corner, voxels.free, voxels.left, voxels.some
+    steps = (np.uint64(0), np.uint64(sy), np.uint64(sx), np.uint64(sx + sy))
+    one, two, up, high = np.uint64(1), np.uint64(2), np.uint64(7), np.uint64(256)
+    found = np.uint64(0)
+    for k in range(np.uint64(size)):
+        corner, free = np.uint64(corners[k]), np.uint64(frees[k])
+        for step in steps:
+            pairs[corner + step] |= np.uint16((free & one) | ((free << up) & high))
+            free >>= two
+        some[found] = k
+        found += np.uint64(todos[k] != 0)
+    return np.int64(found)
+
+
+@njit(cache=True, nogil=True)
+def _list_left(
+    view: View, pairs: Array, sx: int, sy: int, nodes: Nodes, chosen: Array, size: int, voxels: Voxels,
+    count: int, left: Unsettled
+) -> int:  # fmt: skip
+    """Lists the voxels of `some` octants that are neither free nor hit nor out of sight.
+
+    Args:
+        view: the camera.
+        pairs: of `_mark_free`.
+        sx: likewise.
+        sy: likewise.
+        nodes: of `ask_voxels`.
+        chosen: likewise.
+        size: how many octants are in `some`.
+        voxels: judged, and the free ones marked.
         count: voxels listed so far.
         left: where to list them.
 
     Returns:
         how many are listed now.
     """
-    before, listed, lows = count, left.cells, left.low
+    listed, (lx, ly, lz), last = left.cells, left.low, np.uint64(count)
     x0, y0, z0 = view.at[0], view.at[1], view.at[2]
-    xs, ys, zs, frees, todos = voxels.x, voxels.y, voxels.z, voxels.free, voxels.left
-    low, high = np.uint16(1), np.uint16(256)
-    for k in range(size):
-        free, todo = frees[k], todos[k]
-        x, y, z = np.int64(xs[k]), np.int64(ys[k]), np.int64(zs[k])
-        corner = (PAD >> 1) + x * sx + y * sy + (z >> 1)
+    xs, ys, zs, corners, todos = nodes.x, nodes.y, nodes.z, voxels.corner, voxels.left
+    some, which = voxels.some.view(np.uint32), chosen.view(np.uint32)
+    nothing, one, eight, marked = np.uint64(0), np.uint64(1), np.uint64(8), np.uint64(3)
+    for m in range(np.uint64(size)):
+        k = some[m]
+        n, corner, todo = which[k], np.uint64(corners[k]), np.uint64(todos[k])
+        a, b, c = xs[n] - x0, ys[n] - y0, zs[n] - z0
         for p in range(4):
-            at = corner + (p >> 1) * sx + (p & 1) * sy
-            two = free >> (2 * p)
-            mark = (low if two & 1 else np.uint16(0)) | (high if two & 2 else np.uint16(0))
-            pairs[at] |= mark
-        if todo == 0:
-            continue
-        a, b, c = x - x0, y - y0, z - z0
-        for p in range(4):
-            at = corner + (p >> 1) * sx + (p & 1) * sy
-            pair, two = np.int64(pairs[at]), todo >> (2 * p)
+            at = corner + np.uint64((p >> 1) * sx + (p & 1) * sy)
+            pair = np.uint64(pairs[at])
             for j in range(2):  # without a branch: what is not wanted is written over
-                listed[count] = at * 2 + j
-                lows[0, count], lows[1, count], lows[2, count] = a + (p >> 1), b + (p & 1), c + j
-                count += np.int64(((two >> j) & 1) & ((pair >> (8 * j)) & 3 == 0))
+                listed[last] = (at << one) + np.uint64(j)
+                lx[last], ly[last], lz[last] = a + (p >> 1), b + (p & 1), c + j
+                last += todo & np.uint64((pair & marked) == nothing) & one
+                todo >>= one
+                pair >>= eight
+    _place_left(view, left, count, np.int64(last))
+    return np.int64(last)
+
+
+@njit(cache=True, nogil=True)
+def _place_left(view: View, left: Unsettled, first: int, last: int) -> None:
+    """Computes where voxels of a list, from `first` to before `last`, are in the camera's frame."""
     r, res = view.rotation, np.float64(view.resolution)
-    for n in range(before, count):
+    for n in range(first, last):
         a, b = (np.float64(left.low[0, n]) + 0.5) * res, (np.float64(left.low[1, n]) + 0.5) * res
         c = (np.float64(left.low[2, n]) + 0.5) * res
         left.side[n] = r[0, 0] * a + r[1, 0] * b + r[2, 0] * c
         left.down[n] = r[0, 1] * a + r[1, 1] * b + r[2, 1] * c
         left.depth[n] = r[0, 2] * a + r[1, 2] * b + r[2, 2] * c
-    return count
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -281,7 +311,7 @@ def ask_voxels(
     Returns:
         how many are listed now.
     """
-    _take_nodes(first, levels, seen.shape[0] >> 1, nodes, chosen, size, voxels)
+    _take_nodes(sx, sy, first, levels, seen.shape[0] >> 1, nodes, chosen, size, voxels)
     r, half = view.rotation, 0.5 * np.float64(view.resolution)
     pixel, node, here, around, thick = voxels.pixel, voxels.node, voxels.here, voxels.around, work.half[2]
     for i in range(8):
@@ -299,4 +329,5 @@ def ask_voxels(
             _judge_whole(thick, 1 << i, size, voxels)
         else:
             _judge_part(thick, 1 << i, size, voxels)
-    return _mark_voxels(view, pairs, sx, sy, size, voxels, count, left)
+    some = _mark_free(pairs, sx, sy, size, voxels)
+    return _list_left(view, pairs, sx, sy, nodes, chosen, some, voxels, count, left)
