@@ -216,10 +216,9 @@ class BlockStore:
             blocks: how many it may touch, or it is not taken.
             byte_map: whose threads these are; it keeps the notes.
         """
+        # One thread has nobody to wake, and to hand over a map that grows costs more.
         if byte_map.threads == 1 or (labelled and not self.records.has("labels")):
-            return (
-                evidence.no_intake()
-            )  # one thread has nobody to wake; to hand over a map that grows costs more
+            return evidence.no_intake()
         recorded, stamped = self.records.used, self.records.has("stamps")
         key = blocks, blocks if recorded else 0, byte_map.threads
         notes = byte_map.keep("notes", lambda: evidence.Notes.make(*key), *key)

@@ -22,9 +22,9 @@ FEW = 512
 
 CELLS = 1 << 22
 """Cells of a byte map at first: what is not written to takes no memory, and pages once written to stay."""
-_NO_NAMES = np.empty((0, 512), np.int32)
 WORTH = 150_000
 """Work that takes one thread less than this is not worth waking another one for [ns]."""
+_NO_NAMES = np.empty((0, 512), np.int32)
 
 
 class Marks(NamedTuple):
